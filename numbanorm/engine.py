@@ -1,0 +1,184 @@
+"""One call: from a layout and arrays to a plan (LoopNest, schedule, kernel), and running it."""
+
+import os
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import nest, schedule
+from .arrays import kind
+from .layout import Layout
+
+Array = NDArray[Any]
+States = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # count, mean, m2
+
+MERGE = ("f8", "f8", "f8", "none")  # the kinds of a merge: states of the parts in the place of x, out and weight
+
+
+class Plan(NamedTuple):
+    """How one call walks its arrays: for all calls with such a layout, shape, strides and dtypes."""
+
+    schedule: schedule.Schedule
+    table: NDArray[np.int64]
+    kinds: tuple[str, ...]  # of x, out, weight, bias
+
+
+@lru_cache(maxsize=4096)
+def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: bool) -> Plan:
+    strides = [None if operand is None else operand[1] for operand in operands]
+    loops = nest.build(layout.resolve(shape), strides)
+    chosen = schedule.choose(loops, 0 if operands[1] is None else operands[1][0].itemsize, in_place)
+    kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
+    return Plan(chosen, chosen.table, kinds)
+
+
+def plan(layout: Layout, x: Array, out: Array | None = None, weight: Array | None = None, bias: Array | None = None) -> Plan:
+    """Plan a call; cached. weight and bias have x's shape (broadcast)."""
+    operands = tuple(None if a is None else (a.dtype, a.strides) for a in (x, out, weight, bias))
+    return _plan(layout, x.shape, operands, out is x)
+
+
+def reduce(layout: Layout, x: Array, center: bool = True) -> States:
+    """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
+    states = _states(layout.group_shape(x.shape))
+    if x.size == 0:
+        for state, value in zip(states, (0.0, np.nan, 0.0), strict=True):
+            state.fill(value)
+        return states
+    _reduce(plan(layout, x), x, center, states)
+    return states
+
+
+def normalize(
+    layout: Layout,
+    x: Array,
+    out: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    *,
+    center: bool = True,
+    states: States | None = None,
+    keep: bool = False,
+) -> States | None:
+    """Write (x - mean) / sqrt(m2 / count + eps) * weight + bias to `out`.
+
+    Parameters
+    ----------
+    layout : Layout
+        The groups.
+    x, out : ndarray
+        Input and output; they may be one.
+    weight, bias : ndarray or None
+        Broadcast to x's shape.
+    eps : float
+        Added to the variance.
+    center : bool
+        False: about zero, as in RMS norm.
+    states : tuple, optional
+        Use these states of the groups in place of x's own.
+    keep : bool
+        Return the states.
+    """
+    if x.size == 0:
+        return reduce(layout, x, center) if keep else states
+    made = plan(layout, x, out, weight, bias)
+    arrays = (x, out, weight, bias, eps, int(center))
+    if states is not None:
+        _run(made, "apply", made.schedule.tasks * made.schedule.parts, *arrays, *states)
+    elif made.schedule.parts == 1:
+        states = _states(layout.group_shape(x.shape)) if keep else None
+        _run(made, "normalize", made.schedule.tasks, *arrays, *(states or (None, None, None)))
+    else:
+        states = _states(layout.group_shape(x.shape))
+        _reduce(made, x, center, states)
+        _run(made, "apply", made.schedule.tasks * made.schedule.parts, *arrays, *states)
+    return states
+
+
+def merge_last(states: States) -> States:
+    """Merge states along their last axis, in order."""
+    from .kernels.cpu.launcher import launch
+
+    *shape, parts = states[0].shape
+    merged = _states(tuple(shape))
+    table = schedule.merging(merged[0].size, parts).table
+    launch("rows", "merge", MERGE, merged[0].size, 1, table, *map(np.ascontiguousarray, states), None, 0.0, 1, *merged)
+    return merged
+
+
+def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
+    """Statistics of every group: in one pass, or of its parts, merged in order."""
+    chosen = made.schedule
+    only_x = Plan(chosen, made.table, (made.kinds[0], "none", "none", "none"))
+    rest = (None, None, None, 0.0, int(center))
+    if chosen.parts == 1:
+        _run(only_x, "moments", chosen.tasks, x, *rest, *states)
+        return
+    partial = _states((chosen.partial_states,))
+    _run(only_x, "moments", chosen.tasks * chosen.parts, x, *rest, *partial)
+    merging = Plan(chosen, made.table, MERGE)
+    _run(merging, "merge", chosen.tasks, *partial, *rest[2:], *states, serial=True)
+
+
+def _run(made: Plan, name: str, tasks: int, *arguments: Any, serial: bool = False) -> None:
+    from .kernels.cpu.launcher import launch
+
+    threads = 1 if serial or made.schedule.serial else get_num_threads()
+    launch(made.schedule.family, name, made.kinds, tasks, threads, made.table, *arguments)
+
+
+def _states(shape: tuple[int, ...]) -> States:
+    return np.empty(shape), np.empty(shape), np.empty(shape)
+
+
+_num_threads: int | None = None
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use: what `set_num_threads` said, else all processors of this process.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> nbn.get_num_threads() >= 1
+    True
+    """
+    global _num_threads
+    if _num_threads is None:
+        _num_threads = available_threads()
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let calls use up to `n` threads, in every Python thread from now on. Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> before = nbn.get_num_threads()
+    >>> nbn.set_num_threads(1)
+    >>> nbn.get_num_threads()
+    1
+    >>> nbn.set_num_threads(before)
+    """
+    global _num_threads
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"n must be an int, got {type(n).__name__}")
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    _num_threads = int(n)

@@ -1,0 +1,121 @@
+"""Compile once: kernels kept on disk, keyed by the sources of the whole package.
+
+Numba's own cache looks at one function's file only, so an edited callee would go on giving the old result, and a
+package folder that cannot be written stops the import. Here every entry carries a stamp over all sources, and
+whatever goes wrong on disk only means to compile again.
+"""
+
+import hashlib
+import os
+import sys
+from functools import cache, partial
+from pathlib import Path
+
+import numba
+from numba import njit
+from numba.core import caching
+
+# A part of a kernel: never called from Python, so it needs no wrappers.
+inline = partial(njit, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@cache
+def stamp() -> str:
+    """Digest of every source file of the package: the freshness of a cached kernel."""
+    package = Path(__file__).parents[2]
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def folder() -> Path | None:
+    """Where kernels are kept: $NUMBANORM_CACHE_DIR, else the user's cache folder; None if nowhere can be written.
+
+    Never a folder that others can write: what lies there is executed.
+    """
+    if chosen := os.environ.get("NUMBANORM_CACHE_DIR"):
+        base = Path(chosen)
+    elif sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        base = Path(local) / "numbanorm" / "cache"
+    else:
+        try:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numbanorm"
+        except RuntimeError:  # no home
+            return None
+    try:
+        path = base / stamp()[:16]
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path if os.access(path, os.W_OK) else None
+    except OSError:
+        return None
+
+
+class _Locator(caching._CacheLocator):
+    def get_cache_path(self):
+        return str(folder())
+
+    def get_source_stamp(self):
+        return stamp()
+
+    def get_disambiguator(self):
+        return "kernel"
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls()
+
+
+class _Impl(caching.CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _Impl
+
+    def _index_key(self, sig, codegen):
+        # The stamp covers the code, a twin's qualified name its closure.
+        return sig, codegen.magic_tuple()
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # noqa: BLE001 - a damaged entry, of whatever kind: compile again
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except Exception:  # noqa: BLE001 - no room, no permission, another process: carry on without
+            pass
+
+
+def _kept(dispatcher):
+    """Give a dispatcher this module's cache; if this Numba has no place for it, leave the dispatcher as it is."""
+    if folder() is not None:
+        try:
+            dispatcher._cache = _Cache(dispatcher.py_func)
+        except Exception:  # noqa: BLE001 - semi-private interface: a kernel without a cache is only slower to start
+            pass
+    return dispatcher
+
+
+def kernel(function):
+    """Decorator of a kernel: takes tasks [first, last) of its schedule, serially, without the GIL."""
+    return _kept(njit(nogil=True, error_model="numpy")(function))
+
+
+def parallel(serial):
+    """The parallel twin of a kernel: its tasks in `pieces` equal, contiguous shares, one for each thread."""
+
+    def launch(tasks, pieces, table, x, out, weight, bias, eps, center, count, mean, m2):
+        for piece in numba.prange(pieces):
+            begin = numba.int64(piece) * tasks // pieces
+            end = (numba.int64(piece) + 1) * tasks // pieces
+            serial(begin, end, table, x, out, weight, bias, eps, center, count, mean, m2)
+
+    # A name of its own: twins that share one would share a cache entry.
+    launch.__name__ = f"parallel_{serial.py_func.__name__}"
+    launch.__qualname__ = f"{serial.py_func.__module__.rpartition('.')[2]}_{launch.__name__}"
+    return _kept(njit(parallel=True, nogil=True, error_model="numpy")(launch))

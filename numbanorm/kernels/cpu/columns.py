@@ -1,0 +1,343 @@
+"""Kernels that keep the innermost run: channels last, tables by column, and groups too short to fill the lanes.
+
+Each takes tasks [first, last) of a schedule; see `walk` for its table. A task is a tile of columns side by side. Rows
+are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blocks are merged in order. A tile is
+high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
+"""
+
+from .. import welford
+from .cache import inline, kernel, parallel
+from .intrinsics import (
+    WIDTH,
+    absent,
+    convert,
+    exact_in_float64,
+    first,
+    itemsize,
+    load,
+    load_first,
+    load_int,
+    load_one,
+    made_in_float32,
+    splat,
+    stack,
+    store,
+    store_first,
+    store_one,
+    stream_fence,
+    total,
+)
+from .walk import (
+    BIAS,
+    FOLD,
+    GROUP,
+    HIGH,
+    LIKE32,
+    LIKE64,
+    LOW,
+    MAX_COLUMNS,
+    OUT,
+    PART_SIZE,
+    PARTS,
+    REPEATS,
+    ROW_BLOCK,
+    ROWS,
+    SIZE,
+    STREAM,
+    TILE,
+    WEIGHT,
+    X,
+    locate_inner,
+    locate_outer,
+    scale_run,
+    sum_run,
+)
+
+ROOM = MAX_COLUMNS  # numbers in each of a task's arrays
+
+
+@inline
+def _tile(table, task):
+    """Where a task is: outer index, part, first column, its tile's high and low sizes."""
+    tile, parts = load_int(table, TILE), load_int(table, PARTS)
+    high, low = load_int(table, HIGH + SIZE), load_int(table, LOW + SIZE)
+    tiles = (high * low + tile - 1) // tile
+    column = task % tiles * tile
+    width = min(tile, high * low - column)
+    part = task // tiles
+    if high == 1:
+        return part // parts, part % parts, column, 1, width
+    return part // parts, part % parts, column, width // low, low
+
+
+@inline
+def _corner(table, place, column):
+    """Offsets and group of a tile's first column."""
+    x, out, weight, bias, group = place
+    low = load_int(table, LOW + SIZE)
+    a, b = column // low, column % low
+    x += a * load_int(table, HIGH + X) + b * load_int(table, LOW + X)
+    out += a * load_int(table, HIGH + OUT) + b * load_int(table, LOW + OUT)
+    weight += a * load_int(table, HIGH + WEIGHT) + b * load_int(table, LOW + WEIGHT)
+    bias += a * load_int(table, HIGH + BIAS) + b * load_int(table, LOW + BIAS)
+    return x, out, weight, bias, group + a * load_int(table, HIGH + GROUP) + b * load_int(table, LOW + GROUP)
+
+
+@inline
+def _part_rows(table, part):
+    """First and last row, counted through the inner loops, of a part."""
+    size = load_int(table, PART_SIZE)
+    return part * size, min(part * size + size, load_int(table, REPEATS) * load_int(table, ROWS + SIZE))
+
+
+@inline
+def _sums(x, at, step, row_step, rows, width, pivot):
+    """Sums of x - pivot and of its square, down `rows` rows of `width` columns, at most WIDTH."""
+    s, q = splat(0.0), splat(0.0)
+    if width == WIDTH:
+        for row in range(rows):
+            d = load(x, at + row * row_step, step, LIKE64) - pivot
+            s = s + d
+            q = q + d * d
+    else:
+        for row in range(rows):
+            d = load_first(x, at + row * row_step, step, width, LIKE64) - pivot
+            s = s + d
+            q = q + d * d
+    return s, q
+
+
+@inline
+def _add_block(x, at, row_step, rows, step, columns, n, center, mean, m2):
+    """Merge a block of rows into the states of `columns` columns, which hold n values each so far."""
+    nb = float(rows)
+    for column in range(0, columns, WIDTH):
+        width = min(WIDTH, columns - column)
+        corner = at + column * step
+        pivot = splat(0.0)
+        if center != 0:
+            pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
+        s, q = _sums(x, corner, step, row_step, rows, width, pivot)
+        if center == 0:
+            s = splat(0.0)
+        elif not exact_in_float64(x):
+            pivot = pivot + welford.finite_or_zero(s / nb)
+            s, q = _sums(x, corner, step, row_step, rows, width, pivot)
+        mean_b, m2_b = welford.settle(nb, pivot, s, q)
+        if n > 0.0:
+            _, mean_b, m2_b = welford.merge(n, load(mean, 8 * column, 8, LIKE64), load(m2, 8 * column, 8, LIKE64),
+                                            nb, mean_b, m2_b)  # fmt: skip
+        store(mean, 8 * column, 8, mean_b)
+        store(m2, 8 * column, 8, m2_b)
+
+
+@inline
+def _part_moments(x, table, origin, part, columns, center, mean, m2):
+    """States of a tile's columns over one part of the rows; returns how many values each holds."""
+    start, stop = _part_rows(table, part)
+    rows, row_step, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), load_int(table, LOW + X)
+    n = 0.0
+    while start < stop:
+        repeat, row = start // rows, start % rows
+        count = min(min(ROW_BLOCK, rows - row), stop - start)
+        at = origin + locate_inner(table, repeat)[0] + row * row_step
+        _add_block(x, at, row_step, count, step, columns, n, center, mean, m2)
+        n += float(count)
+        start += count
+    return n
+
+
+@inline
+def _merge_columns(table, n, high, low, center, mean, m2):
+    """Merge the columns of each group of a tile, if it is one of several columns; returns the values of a group.
+
+    All columns count the same, so the merge is the moments of the means: Chan's formula for many equal sets.
+    """
+    if load_int(table, HIGH + SIZE) == 1:
+        return n
+    groups, members, group_step, step = high, low, 8 * low, 8
+    if load_int(table, LOW + GROUP) != 0:
+        groups, members, group_step, step = low, high, 8, 8 * low
+    size = float(members)
+    for group in range(groups):
+        at = group * group_step
+        pivot = 0.0
+        if center != 0:
+            pivot = welford.finite_or_zero(load_one(mean, at))
+        zero = splat(0.0)
+        s, _ = sum_run(mean, at, step, members, pivot, zero, zero)
+        pivot += welford.finite_or_zero(total(s) / size)
+        s, q = sum_run(mean, at, step, members, pivot, zero, zero)
+        mu, between = welford.settle(size, pivot, total(s), total(q))
+        within, _ = sum_run(m2, at, step, members, 0.0, zero, zero)
+        inside = total(within) + n * between
+        for member in range(members):
+            store_one(mean, (at + member * step) // 8, mu)
+            store_one(m2, (at + member * step) // 8, inside)
+    return n * size
+
+
+@inline
+def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
+    """Write the states of a tile's groups to the arrays of all groups. A reduced loop writes one state many times."""
+    high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
+    for a in range(high):
+        for b in range(low):
+            k = group + a * high_group + b * low_group
+            store_one(counts, k, n)
+            store_one(means, k, load_one(mean, 8 * (a * low + b)))
+            store_one(m2s, k, load_one(m2, 8 * (a * low + b)))
+
+
+@inline
+def _read_states(table, group, high, low, mean, m2, counts, means, m2s):
+    """Read the mean and the variance of every column of a tile."""
+    high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
+    for a in range(high):
+        for b in range(low):
+            k = 8 * (group + a * high_group + b * low_group)
+            store_one(mean, a * low + b, load_one(means, k))
+            store_one(m2, a * low + b, load_one(m2s, k) / load_one(counts, k))
+
+
+@inline
+def _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, like, high, scale, offset):
+    """Turn the states of a tile's columns into the coefficients of `walk.scale_run`, weight and bias folded in where
+    `fold` says so. Returns 0.0 if all are safe in float32."""
+    _, _, wo, bo, _ = corner
+    _, outer, inner = tile
+    unsafe = splat(0.0)
+    for a in range(outer):
+        for i in range(0, inner, WIDTH):
+            width = min(WIDTH, inner - i)
+            at = a * inner + i
+            mu = load_first(mean, 8 * at, 8, width, LIKE64)
+            inverse = welford.inverse_std(load_first(m2, 8 * at, 8, width, LIKE64), n, eps)
+            unsafe = unsafe + first(1.0 - welford.fits_float32(mu, inverse), width)
+            rounded = convert(mu, like)
+            behind = (convert(rounded, LIKE64) - mu) * inverse
+            if fold:
+                ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+                weight = load_first(w, wo + a * load_int(table, HIGH + WEIGHT) + i * ws, ws, width, 1.0)
+                bias = load_first(b, bo + a * load_int(table, HIGH + BIAS) + i * bs, bs, width, LIKE64)
+                inverse = inverse * weight
+                behind = behind * weight + bias
+            item = itemsize(high)
+            store_first(high, item * at, item, width, rounded)
+            store_first(scale, item * at, item, width, convert(inverse, like))
+            store_first(offset, item * at, item, width, convert(behind, like))
+    return total(unsafe)
+
+
+@inline
+def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, like):
+    """Write one part of the rows of a tile."""
+    xo, oo, wo, bo, _ = corner
+    rows, stream = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    start, stop = _part_rows(table, part)
+    while start < stop:
+        repeat, row = start // rows, start % rows
+        ix, io, iw, ib = locate_inner(table, repeat)
+        last = min(rows, row + stop - start)
+        start += last - row
+        while row < last:
+            rx, ro = xo + ix + row * load_int(table, ROWS + X), oo + io + row * load_int(table, ROWS + OUT)
+            if fold:
+                none = absent()
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream)
+            else:
+                rw, rb = wo + iw + row * load_int(table, ROWS + WEIGHT), bo + ib + row * load_int(table, ROWS + BIAS)
+                ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream)
+            row += 1
+
+
+@inline
+def _finish_tile(x, out, w, b, table, corner, part, tile, mean, m2, n, eps):
+    """Write one part of the rows of a tile, given the states of its columns."""
+    fold = load_int(table, FOLD) != 0
+    columns = tile[1] * tile[2]
+    if made_in_float32(x):
+        high, scale, offset = stack(ROOM, LIKE32), stack(ROOM, LIKE32), stack(ROOM, LIKE32)
+        if _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, LIKE32, high, scale, offset) == 0.0:
+            _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, LIKE32)
+            return
+    high64, scale64, offset64 = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, LIKE64, high64, scale64, offset64)
+    _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64)
+
+
+@kernel
+def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """States of each tile: into `count`, `mean` and `m2` by group, or by part and column where there are parts."""
+    columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
+    parts = load_int(table, PARTS)
+    mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    for task in range(first_task, last_task):
+        outer, part, column, high, low = _tile(table, task)
+        corner = _corner(table, locate_outer(table, outer), column)
+        n = _part_moments(x, table, corner[0], part, high * low, center, mu, q)
+        if parts == 1:
+            n = _merge_columns(table, n, high, low, center, mu, q)
+            _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+        else:
+            for i in range(high * low):
+                k = (outer * parts + part) * columns + column + i
+                store_one(count, k, n)
+                store_one(mean, k, load_one(mu, 8 * i))
+                store_one(m2, k, load_one(q, 8 * i))
+
+
+@kernel
+def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """Each tile in one go: statistics, then output while the tile is in the cache. Writes the states if asked."""
+    mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    for task in range(first_task, last_task):
+        outer, part, column, high, low = _tile(table, task)
+        corner = _corner(table, locate_outer(table, outer), column)
+        n = _part_moments(x, table, corner[0], part, high * low, center, mu, q)
+        n = _merge_columns(table, n, high, low, center, mu, q)
+        _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+        _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, q, n, eps)
+    stream_fence()
+
+
+@kernel
+def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """Output of each part of each tile from given states, which are read by group."""
+    mu, variance = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    for task in range(first_task, last_task):
+        outer, part, column, high, low = _tile(table, task)
+        corner = _corner(table, locate_outer(table, outer), column)
+        _read_states(table, corner[4], high, low, mu, variance, count, mean, m2)
+        _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, variance, 1.0, eps)
+    stream_fence()
+
+
+@kernel
+def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, count, mean, m2):
+    """Merge the parts' states that `moments` left, part after part, into the states by group; a task is a tile."""
+    columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
+    parts, tile = load_int(table, PARTS), load_int(table, TILE)
+    tiles = (columns + tile - 1) // tile
+    mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    for task in range(first_task, last_task):
+        outer, _, column, high, low = _tile(table, (task // tiles * parts) * tiles + task % tiles)
+        corner = _corner(table, locate_outer(table, outer), column)
+        n = 0.0
+        for part in range(parts):
+            at = 8 * ((outer * parts + part) * columns + column)
+            nb = load_one(counts, at)
+            for i in range(high * low):
+                _, mean_b, m2_b = welford.merge(
+                    n, load_one(mu, 8 * i), load_one(q, 8 * i), nb, load_one(means, at + 8 * i), load_one(m2s, at + 8 * i)
+                )
+                store_one(mu, i, mean_b)
+                store_one(q, i, m2_b)
+            n += nb
+        n = _merge_columns(table, n, high, low, center, mu, q)
+        _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+
+
+parallel_moments, parallel_normalize, parallel_apply = parallel(moments), parallel(normalize), parallel(apply)

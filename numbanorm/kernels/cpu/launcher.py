@@ -1,0 +1,130 @@
+"""Run a kernel's tasks: the one place that knows of threads, threading layers and forks.
+
+Small work runs in the caller's thread. Large work runs on Numba's threads where that is safe: on the OpenMP and TBB
+layers, in a process that was never forked. Elsewhere (Numba's own workqueue aborts when two threads launch at once,
+OpenMP when a forked child launches) a few Python threads take a share each; the kernels do not hold the GIL.
+"""
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+from numba.core import types
+from numba.np.ufunc import parallel as numba_threads
+
+from . import columns, rows
+from .intrinsics import Pointer
+
+_FAMILIES = {"rows": rows, "columns": columns}
+_TABLE, _STATE = Pointer("i8"), Pointer("?f8")
+
+
+def _was_forked() -> bool:
+    """Whether this process is a fork that never called exec, as far as the system tells (PF_FORKNOEXEC)."""
+    try:
+        with open("/proc/self/stat", "rb") as stat:
+            flags = int(stat.read().rpartition(b")")[2].split()[6])
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(flags & 0x40)
+
+
+class _Process:
+    """What holds for this process: whether it is a fork, and its pool of Python threads."""
+
+    def __init__(self, forked: bool) -> None:
+        self.forked = forked
+        self.lock = threading.Lock()
+        self.pool: ThreadPoolExecutor | None = None
+        self.pool_size = 0
+
+    def executor(self, size: int) -> ThreadPoolExecutor:
+        with self.lock:
+            if self.pool is None or self.pool_size < size:
+                self.pool = ThreadPoolExecutor(size, thread_name_prefix="numbanorm")
+                self.pool_size = size
+            return self.pool
+
+
+_process = _Process(_was_forked())
+
+
+def _after_fork() -> None:
+    global _process
+    _process = _Process(forked=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@cache
+def _layer_is_safe() -> bool:
+    """Start Numba's threads; whether several Python threads may launch on them."""
+    torch = sys.modules.get("torch")
+    threads_of_torch = torch.get_num_threads() if torch else 0
+    numba_threads._launch_threads()
+    if torch and torch.get_num_threads() != threads_of_torch:  # one OpenMP serves both, and starting it resets this
+        torch.set_num_threads(threads_of_torch)
+    return numba_threads.threading_layer() in ("omp", "tbb")
+
+
+def _signature(leading: int, kinds: tuple[str, ...]) -> Any:
+    arrays = [Pointer(kind) for kind in kinds]
+    integers = [types.int64] * leading
+    return types.void(*integers, _TABLE, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE)
+
+
+@cache
+def _serial(family: str, name: str, kinds: tuple[str, ...]) -> Any:
+    """Compiled kernel (first, last, table, ...) for arrays of these kinds, called without a type look-up."""
+    return getattr(_FAMILIES[family], name).compile(_signature(2, kinds))
+
+
+@cache
+def _parallel(family: str, name: str, kinds: tuple[str, ...]) -> Any:
+    """Its twin (tasks, pieces, table, ...) on Numba's threads."""
+    return getattr(_FAMILIES[family], f"parallel_{name}").compile(_signature(2, kinds))
+
+
+def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: int, *arguments: Any) -> None:
+    """Run all tasks of a kernel on up to `threads` threads.
+
+    Parameters
+    ----------
+    family, name : str
+        The kernel: a function of `rows` or `columns`.
+    kinds : tuple of str
+        Kinds of x, out, weight and bias, "none" for what is left out.
+    tasks, threads : int
+        How many tasks there are, and how many threads may share them.
+    *arguments
+        Table, x, out, weight, bias, eps, center, count, mean, m2: arrays (or None) and numbers.
+    """
+    pieces = min(tasks, threads)
+    if pieces <= 1:
+        _serial(family, name, kinds)(0, tasks, *arguments)
+    elif not _process.forked and _layer_is_safe():
+        _parallel(family, name, kinds)(tasks, pieces, *arguments)
+    else:
+        _pooled(_serial(family, name, kinds), tasks, pieces, arguments)
+
+
+def _pooled(kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:
+    """Give each of a few Python threads one share, and take the last one here."""
+    bounds = [piece * tasks // pieces for piece in range(pieces + 1)]
+    futures = []
+    try:
+        executor = _process.executor(pieces - 1)
+        for first, last in zip(bounds[:-2], bounds[1:-1], strict=True):
+            futures.append(executor.submit(kernel, first, last, *arguments))
+    except RuntimeError:  # no thread can be started (any more): do what is left here
+        pass
+    try:
+        kernel(bounds[len(futures)], tasks, *arguments)
+    finally:  # the arrays are ours until the last thread is done with them
+        for future in futures:
+            future.result()

@@ -1,0 +1,208 @@
+"""Kernels that reduce the innermost run: layer norm, instance norm, batch norm with channels first.
+
+Each takes tasks [first, last) of a schedule; see `walk` for its table. A group is walked as one sequence of elements,
+cut into blocks of BLOCK: the sums of a block share a pivot, its first element, and blocks are merged in order.
+"""
+
+from .. import welford
+from .cache import inline, kernel, parallel
+from .intrinsics import (
+    absent,
+    convert,
+    exact_in_float64,
+    load_int,
+    load_one,
+    made_in_float32,
+    neutral_one,
+    splat,
+    store_one,
+    stream_fence,
+    total,
+)
+from .walk import (
+    BIAS,
+    BLOCK,
+    LIKE32,
+    LIKE64,
+    LOW,
+    OUT,
+    PART_SIZE,
+    PARTS,
+    REPEATS,
+    ROWS,
+    SIZE,
+    STREAM,
+    WEIGHT,
+    X,
+    load_group,
+    locate_inner,
+    locate_outer,
+    scale_run,
+    sum_run,
+)
+
+
+@inline
+def _position(table, start):
+    """Inner repeat, row and place in the run of element `start` of a group."""
+    size, rows = load_int(table, LOW + SIZE), load_int(table, ROWS + SIZE)
+    run = start // size
+    return run // rows, run % rows, start % size
+
+
+@inline
+def _sums(x, table, origin, start, stop, pivot):
+    """Sums of x - pivot and of its square over elements [start, stop) of the group that begins at `origin`."""
+    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
+    rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
+    repeat, row, i = _position(table, start)
+    left = stop - start
+    s, q = splat(0.0), splat(0.0)
+    while left > 0:
+        offset = origin + locate_inner(table, repeat)[0]
+        while row < rows and left > 0:
+            count = min(size - i, left)
+            s, q = sum_run(x, offset + row * row_step + i * step, step, count, pivot, s, q)
+            left -= count
+            i = 0
+            row += 1
+        row = 0
+        repeat += 1
+    return total(s), total(q)
+
+
+@inline
+def _block_moments(x, table, origin, start, stop, center):
+    n = float(stop - start)
+    if center == 0:  # moments about zero
+        _, q = _sums(x, table, origin, start, stop, 0.0)
+        return n, 0.0, q
+    repeat, row, i = _position(table, start)
+    at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
+    pivot = welford.finite_or_zero(load_one(x, origin + at))
+    s, q = _sums(x, table, origin, start, stop, pivot)
+    if not exact_in_float64(x):  # once more about the mean: the block is still in the cache
+        pivot += welford.finite_or_zero(s / n)
+        s, q = _sums(x, table, origin, start, stop, pivot)
+    mean, m2 = welford.settle(n, pivot, s, q)
+    return n, mean, m2
+
+
+@inline
+def _part_moments(x, table, origin, part, center):
+    """State of one part of a group."""
+    size = load_int(table, PART_SIZE)
+    start = part * size
+    last = load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
+    last = min(start + size, last)
+    n, mean, m2 = 0.0, 0.0, 0.0
+    while start < last:
+        stop = min(start + BLOCK, last)
+        nb, mean_b, m2_b = _block_moments(x, table, origin, start, stop, center)
+        n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
+        start = stop
+    return n, mean, m2
+
+
+@inline
+def _scale_group(x, out, w, b, table, place, part, mean, scale, like):
+    """Write one part of a group, given its mean and the inverse of its standard deviation."""
+    xo, oo, wo, bo, _ = place
+    size, rows = load_int(table, LOW + SIZE), load_int(table, ROWS + SIZE)
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    start = part * load_int(table, PART_SIZE)
+    left = min(load_int(table, PART_SIZE), load_int(table, REPEATS) * rows * size - start)
+    stream = load_int(table, STREAM) != 0
+    high = convert(mean, like)
+    behind = (float(high) - mean) * scale
+    repeat, row, i = _position(table, start)
+    while left > 0:
+        ix, io, iw, ib = locate_inner(table, repeat)
+        while row < rows and left > 0:
+            count = min(size - i, left)
+            rx = xo + ix + row * load_int(table, ROWS + X) + i * xs
+            ro = oo + io + row * load_int(table, ROWS + OUT) + i * os
+            rw = wo + iw + row * load_int(table, ROWS + WEIGHT) + i * ws
+            rb = bo + ib + row * load_int(table, ROWS + BIAS) + i * bs
+            if ws == 0 and bs == 0:  # one weight and bias for the run: fold them into scale and offset
+                weight, bias = neutral_one(w, rw, 1.0), neutral_one(b, rb, -0.0)
+                a, c = convert(scale * weight, like), convert(behind * weight + bias, like)
+                none = absent()
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, count, high, a, c, like, stream)
+            else:
+                a, c = convert(scale, like), convert(behind, like)
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, a, c, like, stream)
+            left -= count
+            i = 0
+            row += 1
+        row = 0
+        repeat += 1
+
+
+@inline
+def _finish_group(x, out, w, b, table, place, part, mean, scale):
+    """Write one part of a group in the narrowest precision that serves it."""
+    if made_in_float32(x) and welford.fits_float32(mean, scale) == 1.0:
+        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE32)
+    else:
+        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64)
+
+
+@kernel
+def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """State of each (group, part): into `count`, `mean` and `m2` by group, or by task where there are several parts."""
+    parts = load_int(table, PARTS)
+    for task in range(first, last):
+        group = task // parts
+        xo, _, _, _, k = locate_outer(table, group)
+        n, mu, q = _part_moments(x, table, xo, task - group * parts, center)
+        if parts > 1:
+            k = task
+        store_one(count, k, n)
+        store_one(mean, k, mu)
+        store_one(m2, k, q)
+
+
+@kernel
+def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """Each group in one go: statistics, then output while the group is in the cache. Writes the state if asked."""
+    for group in range(first, last):
+        place = locate_outer(table, group)
+        n, mu, q = _part_moments(x, table, place[0], 0, center)
+        store_one(count, place[4], n)
+        store_one(mean, place[4], mu)
+        store_one(m2, place[4], q)
+        _finish_group(x, out, w, b, table, place, 0, mu, welford.inverse_std(q, n, eps))
+    stream_fence()
+
+
+@kernel
+def apply(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """Output of each (group, part) from given states, which are read by group."""
+    parts = load_int(table, PARTS)
+    for task in range(first, last):
+        group = task // parts
+        place = locate_outer(table, group)
+        n, mu, q = load_group(count, mean, m2, place[4])
+        scale = welford.inverse_std(q, n, eps)
+        _finish_group(x, out, w, b, table, place, task - group * parts, mu, scale)
+    stream_fence()
+
+
+@kernel
+def merge(first, last, table, counts, means, m2s, b, eps, center, count, mean, m2):
+    """Merge the parts' states that `moments` left, part after part, into the states by group; a task is a group."""
+    parts = load_int(table, PARTS)
+    for group in range(first, last):
+        n, mu, q = 0.0, 0.0, 0.0
+        for part in range(group * parts, group * parts + parts):
+            nb, mean_b, m2_b = load_group(counts, means, m2s, part)
+            n, mu, q = welford.merge(n, mu, q, nb, mean_b, m2_b)
+        k = locate_outer(table, group)[4]
+        store_one(count, k, n)
+        store_one(mean, k, mu)
+        store_one(m2, k, q)
+
+
+parallel_moments, parallel_normalize, parallel_apply = parallel(moments), parallel(normalize), parallel(apply)

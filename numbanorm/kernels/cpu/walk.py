@@ -1,0 +1,163 @@
+"""What both kernel families share: reading a schedule's table, and the loops over one run.
+
+A table is int64 numbers (`Schedule.table`): how many outer and inner loops, the product of the inner sizes, parts,
+part size, tile, streaming, folding, the five base offsets; then loops of six numbers each: size and the steps of x, out,
+weight, bias and group: rows, high, low, the outer ones, the inner ones.
+"""
+
+import numpy as np
+
+from ...schedule import BLOCK, MAX_COLUMNS, ROW_BLOCK  # noqa: F401 - for the kernels beside
+from .. import welford
+from .cache import inline
+from .intrinsics import (
+    WIDTH,
+    coefficient,
+    convert,
+    exact_in_float64,
+    first,
+    itemsize,
+    load,
+    load_first,
+    load_int,
+    load_one,
+    neutral_one,
+    splat,
+    store,
+    store_first,
+    store_stream,
+    stream_head,
+)
+
+OUTER, INNER, REPEATS, PARTS, PART_SIZE, TILE, STREAM, FOLD, BASE = range(9)
+BASE_GROUP = BASE + 4
+ROWS, HIGH, LOW, LOOPS = 13, 19, 25, 31
+SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
+
+LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
+
+
+@inline
+def locate(table, at, count, index):
+    """Byte offsets of x, out, weight and bias, and the group, at `index` of `count` nested loops from entry `at`."""
+    x, out, weight, bias, group = 0, 0, 0, 0, 0
+    for loop in range(count - 1, -1, -1):
+        entry = at + loop * LOOP
+        step = index
+        if loop > 0:
+            size = load_int(table, entry + SIZE)
+            index = step // size
+            step -= index * size
+        x += step * load_int(table, entry + X)
+        out += step * load_int(table, entry + OUT)
+        weight += step * load_int(table, entry + WEIGHT)
+        bias += step * load_int(table, entry + BIAS)
+        group += step * load_int(table, entry + GROUP)
+    return x, out, weight, bias, group
+
+
+@inline
+def locate_outer(table, index):
+    """The same for the outer loops, the base offsets included."""
+    x, out, weight, bias, group = locate(table, LOOPS, load_int(table, OUTER), index)
+    x += load_int(table, BASE)
+    out += load_int(table, BASE + 1)
+    weight += load_int(table, BASE + 2)
+    bias += load_int(table, BASE + 3)
+    return x, out, weight, bias, group + load_int(table, BASE_GROUP)
+
+
+@inline
+def locate_inner(table, index):
+    """The same for the inner loops."""
+    outer = load_int(table, OUTER)
+    x, out, weight, bias, _ = locate(table, LOOPS + outer * LOOP, load_int(table, INNER), index)
+    return x, out, weight, bias
+
+
+@inline
+def _sum_run(x, offset, step, count, pivot, s, q):
+    i = 0
+    while i + WIDTH <= count:
+        d = load(x, offset + i * step, step, LIKE64) - pivot
+        s = s + d
+        q = q + d * d
+        i += WIDTH
+    if i < count:
+        d = first(load_first(x, offset + i * step, step, count - i, LIKE64) - pivot, count - i)
+        s = s + d
+        q = q + d * d
+    return s, q
+
+
+@inline
+def sum_run(x, offset, step, count, pivot, s, q):
+    """Add x - pivot and its square, over a run of `count` elements, to the lanes s and q."""
+    if step == itemsize(x):
+        return _sum_run(x, offset, itemsize(x), count, pivot, s, q)
+    return _sum_run(x, offset, step, count, pivot, s, q)
+
+
+@inline
+def _finish(x, i, high, scale, offset, weight, bias, like):
+    """Scale and shift of lanes of x."""
+    high, scale, offset = coefficient(high, i, like), coefficient(scale, i, like), coefficient(offset, i, like)
+    return welford.scale_and_shift(welford.standardize(x, high, scale, offset), weight, bias)
+
+
+@inline
+def _scale_part(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, i, count, high, scale, offset, like):
+    """`count` elements, fewer than WIDTH, from element i on."""
+    value = load_first(x, xo + i * xs, xs, count, like)
+    weight = load_first(w, wo + i * ws, ws, count, convert(1.0, like))
+    bias = load_first(b, bo + i * bs, bs, count, like)
+    y = _finish(value, i, high, scale, offset, weight, bias, like)
+    store_first(out, oo + i * os, os, count, y)
+
+
+@inline
+def _scale_lanes(x, xo, xs, w, wo, ws, b, bo, bs, i, high, scale, offset, like):
+    value = load(x, xo + i * xs, xs, like)
+    weight, bias = load(w, wo + i * ws, ws, convert(1.0, like)), load(b, bo + i * bs, bs, like)
+    return _finish(value, i, high, scale, offset, weight, bias, like)
+
+
+@inline
+def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
+    i = 0
+    if stream:
+        head = min(stream_head(out, oo), count)
+        if head > 0:
+            _scale_part(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, 0, head, high, scale, offset, like)
+        if head >= 0:
+            i = head
+            while i + WIDTH <= count:
+                y = _scale_lanes(x, xo, xs, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
+                store_stream(out, oo + i * os, y)
+                i += WIDTH
+    while i + WIDTH <= count:
+        y = _scale_lanes(x, xo, xs, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
+        store(out, oo + i * os, os, y)
+        i += WIDTH
+    if i < count:
+        _scale_part(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, i, count - i, high, scale, offset, like)
+
+
+@inline
+def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
+    """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`.
+
+    xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, or pointers to one for
+    each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
+    """
+    if xs == itemsize(x) and os == itemsize(out):
+        near, by = itemsize(x), itemsize(out)
+        _scale_run(x, xo, near, out, oo, by, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
+    else:
+        _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False)
+
+
+@inline
+def load_group(count, mean, m2, group):
+    """State of one group."""
+    return load_one(count, 8 * group), load_one(mean, 8 * group), load_one(m2, 8 * group)

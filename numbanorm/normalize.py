@@ -1,0 +1,160 @@
+"""normalize(): x <- (x - mean) / sqrt(var + eps) * weight + bias, for any groups. The pipeline behind every norm."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import engine
+from .arrays import give, result_like, take, take_out
+from .engine import Array, States
+from .layout import Layout
+from .moments import Moments, as_layout
+
+
+def normalize(
+    x: ArrayLike,
+    layout: str | Layout | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    eps: float = 1e-5,
+    moments: Moments | None = None,
+    out: Any = None,
+    return_moments: bool = False,
+    **sizes: int,
+) -> Any:
+    """Give every group of an array mean 0 and variance 1, then scale and shift it.
+
+    Parameters
+    ----------
+    x : array_like
+        Floating point (float64, float32, float16, bfloat16), integer or boolean, of any shape and strides.
+    layout : str or Layout, optional
+        Which elements share statistics: a pattern such as ``"n (g c) h w -> n g"``, or a `Layout`.
+    weight, bias : array_like, optional
+        Scale and shift, broadcast against x by NumPy's rules.
+    axis : int or tuple of int, optional
+        In place of a layout: the axes to reduce, as in NumPy. With neither, all of x is one group.
+    eps : float
+        Added to the variance, in units of x squared; not negative.
+    moments : Moments, optional
+        Statistics to use in place of x's own, of the layout's group shape.
+    out : array, optional
+        Where to write the result: x itself to work in place, or an array apart from it, of the result's shape and dtype.
+    return_moments : bool
+        Return ``(result, moments)``.
+    **sizes : int
+        Sizes of the pattern's names.
+
+    Returns
+    -------
+    array
+        As x: its type, shape, memory order and dtype (float64 for integers and booleans).
+        A group without spread becomes exactly its bias.
+
+    Raises
+    ------
+    ValueError
+        If the layout does not fit x's shape, weight or bias does not broadcast, eps is negative, or `out` has
+        another shape, is read-only or overlaps an input. Nothing is touched then.
+    TypeError
+        If an array is masked or of a dtype without a mean, or `out` has another dtype than the result.
+
+    Notes
+    -----
+    Statistics are float64, from blocks of pivoted sums merged by Chan's formula; the output is made in x's own precision with
+    the mean in two parts, so that a large mean costs no digits. See docs/numerics.md.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> table = np.array([[1.0, 50.0], [2.0, 60.0], [3.0, 70.0]])
+    >>> nbn.normalize(table, axis=0, eps=0).round(3)
+    array([[-1.225, -1.225],
+           [ 0.   ,  0.   ],
+           [ 1.225,  1.225]])
+    >>> images = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
+    >>> y = nbn.normalize(images, "n (h p) (w q) c -> n h w c", p=2, q=2)  # by patch
+    >>> y[0, :2, :2, 0].round(2)
+    array([[-1.21, -0.73],
+           [ 0.73,  1.21]], dtype=float32)
+    """
+    chosen = as_layout(layout, axis, sizes)
+    states = None
+    if moments is not None:
+        if not isinstance(moments, Moments):
+            raise TypeError(f"moments must be Moments, got {type(moments).__name__}; see numbanorm.moments")
+        shape = chosen.group_shape(np.shape(x))
+        if moments.count.shape != shape:
+            raise ValueError(f"moments have group shape {moments.count.shape}, but {chosen!r} of x has {shape}")
+        states = tuple(np.ascontiguousarray(a) for a in moments._states)
+    result, states = transform(
+        x, chosen, weight, bias, eps=eps, states=states, out=out, keep=return_moments and moments is None
+    )
+    if not return_moments:
+        return result
+    return result, moments if moments is not None else Moments(*states)  # type: ignore[misc]
+
+
+def transform(
+    x: Any,
+    layout: Layout,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    eps: float,
+    center: bool = True,
+    states: States | None = None,
+    out: Any = None,
+    keep: bool = False,
+    apart: dict[str, Array] | None = None,
+) -> tuple[Any, States | None]:
+    """Check every argument, then run: (result, states of the groups if `keep`).
+
+    `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not overlap.
+    """
+    array, library = take(x)
+    layout.resolve(array.shape)
+    eps = check_eps(eps)
+    weight, bias = _broadcast(weight, "weight", array), _broadcast(bias, "bias", array)
+    if out is None:
+        target = result_like(array)
+    else:
+        others = {"weight": weight, "bias": bias, **(apart or {})}
+        if states is not None:
+            others |= dict(zip(("moments.count", "moments.mean", "moments.m2"), states, strict=True))
+        target = take_out(out, array, others)
+        if target.__array_interface__ == array.__array_interface__:
+            target = array
+    states = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
+    return (give(target, library) if out is None else out), states
+
+
+def check_eps(eps: float) -> float:
+    """Eps as a float; it must be a number, not negative and not NaN."""
+    try:
+        value = float(eps)
+    except (TypeError, ValueError):
+        raise TypeError(f"eps must be a number, got {type(eps).__name__}") from None
+    if not value >= 0:
+        raise ValueError(f"eps must not be negative or NaN, got {eps}; it is added to the variance, 1e-5 is usual")
+    return value
+
+
+def _broadcast(value: Any, name: str, x: Array) -> Array | None:
+    """Weight or bias, stretched to x's shape without a copy."""
+    if value is None:
+        return None
+    array = take(value, name).array
+    if array.shape == x.shape:
+        return array
+    try:
+        return np.broadcast_to(array, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} of shape {array.shape} does not broadcast to x's shape {x.shape}; "
+            f"for one value a channel give it a shape such as (C, 1, 1)"
+        ) from None

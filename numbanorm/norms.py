@@ -1,0 +1,685 @@
+"""The named norms: a Layout each, and for some of them running statistics."""
+
+import weakref
+from collections.abc import Sequence
+from operator import index
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import engine
+from .arrays import result_dtype, take
+from .engine import Array, States
+from .layout import Layout
+from .normalize import check_eps, transform
+
+
+def batch_norm(
+    x: ArrayLike,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Batch normalization: every channel by its statistics over the batch, or by stored ones.
+
+    Parameters
+    ----------
+    x : array_like
+        Of two axes or more, such as (N, C), (N, C, L), (N, C, H, W), or with channels on another axis.
+    running_mean, running_var : array of float, optional
+        Stored statistics of shape (C,). In training they are updated in place, both or neither;
+        otherwise they normalize x.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    training : bool
+        Normalize by the batch's own statistics, and update the running ones.
+    momentum : float or None
+        Share of the new batch in the running statistics, 0 to 1: ``(1 - momentum) * old + momentum * new``. None: the
+        mean over all batches so far; their number is kept with the running_mean array for as long as that lives.
+    eps : float
+        Added to the variance.
+    channel_axis : int
+        Axis of the channels: 1 as in torch, -1 for channels last.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x: its type, shape, memory order and dtype (float64 for integers and booleans).
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is one value a channel in training, momentum is outside 0 to 1, or eps is negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    S. Ioffe and C. Szegedy, arXiv:1502.03167. As in torch, x is normalized by the biased variance, and the running
+    variance takes the unbiased one.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> mean, var = np.zeros(2), np.ones(2)
+    >>> nbn.batch_norm(x, mean, var, training=True).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> mean, var
+    (array([0.2, 2. ]), array([ 1.1, 20.9]))
+    """
+    given = _Channels.of(x, channel_axis, weight, bias)
+    running = _Running.take(running_mean, running_var, given.count, update=training)
+    layout = Layout.batch(given.axis)
+    if not training:
+        return _evaluate(x, layout, given, running, eps, out)
+    factor = _momentum(momentum)
+    if given.values == 1:
+        raise ValueError(f"training needs more than one value a channel; x has shape {given.shape}, pass a larger batch")
+    result, states = transform(
+        x, layout, given.weight, given.bias, eps=eps, out=out, keep=running is not None, apart=running and running.arrays
+    )
+    if running is not None and given.values > 0:
+        running.update(states, factor)
+    return result
+
+
+def instance_norm(
+    x: ArrayLike,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    use_input_stats: bool = True,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Instance normalization: every channel of every sample by its own statistics.
+
+    Parameters
+    ----------
+    x : array_like
+        Of three axes or more: samples, channels and at least one more.
+    running_mean, running_var : array of float, optional
+        Stored statistics of shape (C,): updated in place by the mean over the samples, or used where
+        `use_input_stats` is False.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    use_input_stats : bool
+        False: normalize by the stored statistics instead.
+    momentum : float or None
+        As in `batch_norm`.
+    eps : float
+        Added to the variance.
+    channel_axis : int
+        Axis of the channels; axis 0 is the samples.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is one value a channel and sample, momentum is outside 0 to 1, or eps is negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    D. Ulyanov, A. Vedaldi and V. Lempitsky, arXiv:1607.08022.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 2.0, 3.0], [40.0, 50.0, 60.0]]])
+    >>> nbn.instance_norm(x).round(3)
+    array([[[-1.225,  0.   ,  1.225],
+            [-1.225,  0.   ,  1.225]]])
+    """
+    given = _Channels.of(x, channel_axis, weight, bias)
+    running = _Running.take(running_mean, running_var, given.count, update=use_input_stats)
+    if not use_input_stats:
+        return _evaluate(x, Layout.batch(given.axis), given, running, eps, out)
+    factor = _momentum(momentum)
+    layout = Layout.instance(given.axis)
+    samples = given.shape[0]
+    layout.resolve(given.shape)
+    if given.spatial == 1:
+        raise ValueError(
+            f"x of shape {given.shape} has one value for each channel of each sample, which leaves nothing to normalize"
+        )
+    result, states = transform(
+        x, layout, given.weight, given.bias, eps=eps, out=out, keep=running is not None, apart=running and running.arrays
+    )
+    if running is not None and states is not None and given.values > 0:
+        count, mean, m2 = states
+        spread = m2 / (count - 1)
+        new_mean, new_var = mean.sum(axis=0) / samples, spread.sum(axis=0) / samples
+        running.update((np.ones_like(new_mean), new_mean, new_var), factor, ddof=0)
+    return result
+
+
+def layer_norm(
+    x: ArrayLike,
+    normalized_shape: int | Sequence[int],
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    *,
+    out: Any = None,
+) -> Any:
+    """Layer normalization: the last axes by their statistics, every sample and position by itself.
+
+    Parameters
+    ----------
+    x : array_like
+        Its last axes have the shape `normalized_shape`.
+    normalized_shape : int or sequence of int
+        Shape of what is normalized together.
+    weight, bias : array_like, optional
+        Scale and shift of shape `normalized_shape`.
+    eps : float
+        Added to the variance.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If x does not end in `normalized_shape`, weight or bias has another shape, or eps is negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    J. L. Ba, J. R. Kiros and G. E. Hinton, arXiv:1607.06450.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> nbn.layer_norm(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 60.0]]), 3).round(3)
+    array([[-1.225,  0.   ,  1.225],
+           [-0.926, -0.463,  1.389]])
+    """
+    layout, weight, bias = _last_axes(x, normalized_shape, weight, bias)
+    return transform(x, layout, weight, bias, eps=eps, out=out)[0]
+
+
+def rms_norm(
+    x: ArrayLike,
+    normalized_shape: int | Sequence[int],
+    weight: ArrayLike | None = None,
+    eps: float | None = None,
+    *,
+    out: Any = None,
+) -> Any:
+    """Root mean square normalization: x / sqrt(mean(x**2) + eps) * weight over the last axes.
+
+    Parameters
+    ----------
+    x : array_like
+        Its last axes have the shape `normalized_shape`.
+    normalized_shape : int or sequence of int
+        Shape of what is normalized together.
+    weight : array_like, optional
+        Scale of shape `normalized_shape`.
+    eps : float, optional
+        Added to the mean square; by default the machine epsilon of x's dtype, as in torch.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If x does not end in `normalized_shape`, weight has another shape, or eps is negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    B. Zhang and R. Sennrich, arXiv:1910.07467.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> nbn.rms_norm(np.array([[3.0, 4.0, 0.0, 0.0]]), 4).round(3)
+    array([[1.2, 1.6, 0. , 0. ]])
+    """
+    layout, weight, _ = _last_axes(x, normalized_shape, weight, None)
+    if eps is None:
+        dtype = result_dtype(take(x).array.dtype)
+        eps = 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+    return transform(x, layout, weight, eps=eps, center=False, out=out)[0]
+
+
+def group_norm(
+    x: ArrayLike,
+    num_groups: int,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    *,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Group normalization: every sample's channels in `num_groups` sets of neighbours, each by its own statistics.
+
+    Parameters
+    ----------
+    x : array_like
+        Of two axes or more: samples, channels, and any others.
+    num_groups : int
+        How many groups; it divides the number of channels.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    eps : float
+        Added to the variance.
+    channel_axis : int
+        Axis of the channels; axis 0 is the samples.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If num_groups does not divide the channels, a shape does not fit, all of x is one value a group, or eps is
+        negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    Y. Wu and K. He, arXiv:1803.08494. One group is layer norm over all but the samples; as many groups as channels
+    is instance norm.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[2.0, 3, 5, 7, 11, 13, 17, 19]]).reshape(1, 4, 1, 2)
+    >>> nbn.group_norm(x, 2).round(3).ravel()
+    array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
+    """
+    given = _Channels.of(x, channel_axis, weight, bias)
+    layout = Layout.group(num_groups, given.axis)
+    layout.resolve(given.shape)
+    if given.shape[0] * given.count // index(num_groups) * given.spatial == 1:
+        raise ValueError(f"x of shape {given.shape} in {num_groups} groups has one value a group; use fewer groups")
+    return transform(x, layout, given.weight, given.bias, eps=eps, out=out)[0]
+
+
+def batch_renorm(
+    x: ArrayLike,
+    running_mean: Any,
+    running_var: Any,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Batch renormalization: batch norm whose training output follows the running statistics, within bounds.
+
+    Parameters
+    ----------
+    x : array_like
+        Of two axes or more.
+    running_mean, running_var : array of float
+        Stored statistics of shape (C,), updated in place in training.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    training : bool
+        Use the batch's statistics, corrected towards the running ones; otherwise the running ones, as batch norm.
+    momentum : float or None
+        As in `batch_norm`.
+    eps : float
+        Added to both variances.
+    r_max : float
+        Bound of the ratio of standard deviations, at least 1. 1 with d_max=0 is batch norm.
+    d_max : float
+        Bound of the distance of the means, in running standard deviations; not negative.
+    channel_axis : int
+        Axis of the channels.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is one value a channel in training, or a bound is out of range.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    S. Ioffe, arXiv:1702.03275: ``(x - mean) / std * r + d`` with ``r = clip(std / running_std, 1 / r_max, r_max)`` and
+    ``d = clip((mean - running_mean) / running_std, -d_max, d_max)``. The paper starts with r_max=1, d_max=0 and
+    raises them to 3 and 5. The running variance is updated as in `batch_norm`, after its use.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [3.0]])
+    >>> nbn.batch_renorm(x, np.array([1.0]), np.array([1.0]), training=True, eps=0)
+    array([[0.],
+           [2.]])
+    """
+    if not r_max >= 1:
+        raise ValueError(f"r_max must be at least 1, got {r_max}")
+    if not d_max >= 0:
+        raise ValueError(f"d_max must not be negative, got {d_max}")
+    given = _Channels.of(x, channel_axis, weight, bias)
+    running = _Running.take(running_mean, running_var, given.count, update=training)
+    layout = Layout.batch(given.axis)
+    if running is None or not training:
+        return _evaluate(x, layout, given, running, eps, out)
+    factor, eps = _momentum(momentum), check_eps(eps)
+    if given.values == 1:
+        raise ValueError(f"training needs more than one value a channel; x has shape {given.shape}, pass a larger batch")
+    states = engine.reduce(layout, take(x).array)
+    std = _std(states, eps)
+    old_std = _std(running.states, eps)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.clip(std / old_std, 1 / r_max, r_max)
+        d = np.clip((states[1] - running.states[1]) / old_std, -d_max, d_max)
+    scale = r if weight is None else r * given.flat(weight)
+    shift = d if weight is None else d * given.flat(weight)
+    shift = shift if bias is None else shift + given.flat(bias)
+    result, _ = transform(
+        x, layout, given.along(scale), given.along(shift), eps=eps, states=states, out=out, apart=running.arrays
+    )
+    if given.values > 0:
+        running.update(states, factor)
+    return result
+
+
+def batch_instance_norm(
+    x: ArrayLike,
+    rho: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    *,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Batch-instance normalization: a blend of batch norm and instance norm, by channel.
+
+    Parameters
+    ----------
+    x : array_like
+        Of three axes or more: samples, channels and at least one more.
+    rho : array_like
+        Share of batch norm for each channel, of shape (C,), within 0 to 1.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    eps : float
+        Added to both variances.
+    channel_axis : int
+        Axis of the channels; axis 0 is the samples.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, or a rho is outside 0 to 1.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    H. Nam and H.-E. Kim, arXiv:1805.07925: ``(rho * x_batch + (1 - rho) * x_instance) * weight + bias``. The batch's
+    statistics are merged from those of the instances, so x is read once for both.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 3.0]], [[5.0, 7.0]]])
+    >>> nbn.batch_instance_norm(x, [1.0]).round(3).ravel()
+    array([-1.342, -0.447,  0.447,  1.342])
+    >>> nbn.batch_instance_norm(x, [0.0]).round(3).ravel()
+    array([-1.,  1., -1.,  1.])
+    """
+    given = _Channels.of(x, channel_axis, weight, bias)
+    layout = Layout.instance(given.axis)
+    layout.resolve(given.shape)
+    eps = check_eps(eps)
+    share = given.vector(rho, "rho")
+    share = given.flat(share)
+    if not np.all((share >= 0) & (share <= 1)):
+        raise ValueError(f"rho must be within 0 to 1, got values from {share.min()} to {share.max()}; clip it")
+    count, mean, m2 = engine.reduce(layout, take(x).array)
+    whole = engine.merge_last((count.T, mean.T, m2.T))
+    with np.errstate(divide="ignore"):
+        by_batch = _inverse(_std(whole, eps))
+        by_instance = _inverse(_std((count, mean, m2), eps))
+    slope = share * by_batch + (1 - share) * by_instance
+    shift = share * by_batch * (mean - whole[1])
+    if weight is not None:
+        slope, shift = slope * given.flat(weight), shift * given.flat(weight)
+    if bias is not None:
+        shift = shift + given.flat(bias)
+    one = np.ones_like(mean)
+    spread = [given.shape[0], *given.along(slope[0]).shape]
+    return transform(
+        x, layout, slope.reshape(spread), shift.reshape(spread), eps=0.0, states=(one, mean, one), out=out
+    )[0]
+
+
+class _Channels(NamedTuple):
+    """What a norm by channel needs to know of its arguments."""
+
+    shape: tuple[int, ...]
+    axis: int
+    weight: Array | None  # shaped to broadcast along the channel axis
+    bias: Array | None
+
+    @classmethod
+    def of(cls, x: Any, channel_axis: int, weight: Any, bias: Any) -> "_Channels":
+        shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
+        axis = index(channel_axis)
+        if len(shape) < 2:
+            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"channel_axis={axis} is out of range for x of shape {shape}")
+        given = cls(shape, axis % len(shape), None, None)
+        weight, bias = (None if v is None else given.vector(v, n) for v, n in ((weight, "weight"), (bias, "bias")))
+        return given._replace(weight=weight, bias=bias)
+
+    @property
+    def count(self) -> int:
+        return self.shape[self.axis]
+
+    @property
+    def values(self) -> int:
+        """Values of one channel."""
+        return int(np.prod([n for i, n in enumerate(self.shape) if i != self.axis]))
+
+    @property
+    def spatial(self) -> int:
+        """Values of one channel of one sample."""
+        return int(np.prod([n for i, n in enumerate(self.shape) if i not in (0, self.axis)]))
+
+    def along(self, vector: Array) -> Array:
+        """A vector of one value a channel, shaped to broadcast along the channel axis."""
+        return vector.reshape((-1,) + (1,) * (len(self.shape) - 1 - self.axis))
+
+    def vector(self, value: Any, name: str) -> Array:
+        """Check an argument of one value a channel, and shape it to broadcast."""
+        array = take(value, name).array
+        if array.shape != (self.count,):
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x of shape {self.shape} has {self.count} channels on axis "
+                f"{self.axis}; pass shape ({self.count},)"
+            )
+        return self.along(array)
+
+    def flat(self, value: Any) -> Array:
+        """One value a channel, as a float64 vector."""
+        return take(value).array.astype(np.float64).reshape(-1)
+
+
+class _Running:
+    """Running statistics: the caller's arrays, updated in place."""
+
+    def __init__(self, mean: Array, var: Array, owner: Any) -> None:
+        self.mean, self.var, self.owner = mean, var, owner
+
+    @classmethod
+    def take(cls, mean: Any, var: Any, channels: int, update: bool) -> "_Running | None":
+        """Check both arrays before anything is touched; None if there are none."""
+        if mean is None and var is None:
+            return None
+        if mean is None or var is None:
+            raise ValueError("running_mean and running_var belong together; pass both or neither")
+        arrays = []
+        for value, name in ((mean, "running_mean"), (var, "running_var")):
+            if update and not hasattr(value, "dtype"):
+                raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
+            array = take(value, name).array
+            if array.shape != (channels,):
+                raise ValueError(f"{name} has shape {array.shape}, but x has {channels} channels; pass shape ({channels},)")
+            if update and array.dtype.kind in "iub":
+                raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
+            if update and not array.flags.writeable:
+                raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
+            arrays.append(array)
+        if update and np.shares_memory(*arrays):
+            raise ValueError("running_mean and running_var share memory; pass two arrays")
+        return cls(*arrays, owner=mean)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        return {"running_mean": self.mean, "running_var": self.var}
+
+    @property
+    def states(self) -> States:
+        """As the states of one value a channel, whose m2 is the variance."""
+        mean = self.mean.astype(np.float64)
+        return np.ones_like(mean), mean, self.var.astype(np.float64)
+
+    def update(self, states: States | None, momentum: float | None, ddof: int = 1) -> None:
+        """Move towards the statistics of a new batch."""
+        if states is None:
+            return
+        if momentum is None:
+            momentum = 1 / _batches_seen(self.owner)
+        count, mean, m2 = states
+        for old, new in ((self.mean, mean), (self.var, m2 / (count - ddof))):
+            old[...] = ((1 - momentum) * old.astype(np.float64) + momentum * new).astype(old.dtype)
+
+
+# How many batches went into a cumulative mean, beside the array that holds it: {id: (reference, batches)}.
+_cumulative: dict[int, tuple[Any, int]] = {}
+
+
+def _batches_seen(owner: Any) -> int:
+    """Count one more batch for an array of running means; the count dies with the array."""
+    key = id(owner)
+    _, seen = _cumulative.get(key, (None, 0))
+    _cumulative[key] = weakref.ref(owner, lambda _: _cumulative.pop(key, None)), seen + 1
+    return seen + 1
+
+
+def _momentum(momentum: float | None) -> float | None:
+    if momentum is None:
+        return None
+    try:
+        value = float(momentum)
+    except (TypeError, ValueError):
+        raise TypeError(f"momentum must be a number or None, got {type(momentum).__name__}") from None
+    if not 0 <= value <= 1:
+        raise ValueError(f"momentum must be within 0 to 1, got {momentum}; it is the share of the new batch")
+    return value
+
+
+def _evaluate(x: Any, layout: Layout, given: _Channels, running: _Running | None, eps: float, out: Any) -> Any:
+    """Normalize by stored statistics."""
+    if running is None:
+        raise ValueError("running_mean and running_var are needed where the batch's own statistics are not used")
+    states = running.states
+    return transform(x, layout, given.weight, given.bias, eps=eps, states=states, out=out, apart=running.arrays)[0]
+
+
+def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[Layout, Array | None, Array | None]:
+    """Layout of the last axes, and weight and bias checked against their shape."""
+    sizes = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
+    sizes = tuple(index(n) for n in sizes)
+    shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
+    if not sizes:
+        raise ValueError(f"normalized_shape is empty; x has shape {shape}, give at least its last axis")
+    if len(shape) < len(sizes) or shape[len(shape) - len(sizes) :] != sizes:
+        raise ValueError(f"normalized_shape={sizes} is not the end of x's shape {shape}; pass its last axes")
+    checked: list[Array | None] = []
+    for value, name in ((weight, "weight"), (bias, "bias")):
+        array = None if value is None else take(value, name).array
+        if array is not None and array.shape != sizes:
+            raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
+        checked.append(array)
+    return Layout.layer(len(sizes)), checked[0], checked[1]
+
+
+def _std(states: States, eps: float) -> Array:
+    count, _, m2 = states
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(m2 / count + eps)
+
+
+def _inverse(std: Array) -> Array:
+    """1 / std, and 0 for 0: a constant becomes its bias."""
+    return np.divide(1.0, std, out=np.zeros_like(std), where=std != 0)

@@ -1,0 +1,151 @@
+"""Schedule: LoopNest -> which kernel family walks it, in how many parts, and how its output is written.
+
+Everything here follows from shapes, strides and item sizes alone, never from the number of threads: the order of
+every sum is fixed by it, and with it every bit of the result.
+"""
+
+import os
+from math import prod
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .nest import UNIT, Loop, LoopNest, joined
+
+LANES = 16  # width of a kernel's vectors
+LONG_RUN = 256  # reduced runs from here on are walked one by one, shorter ones beside their neighbours if they can be
+TINY_RUN = 8  # reduced runs up to here leave most lanes empty: many groups are walked side by side instead
+MANY_ROWS = 8  # rows over which walking side by side earns back the merge of the columns
+TILE = 512  # columns that one task walks at most, where nothing asks for more
+MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 32 bytes each
+BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
+ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
+MIN_TASKS = 16  # fewer groups than this are split into parts, to give every thread work
+MAX_PARTS = 64  # parts of a group: the partial moments stay small
+SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
+
+
+def _cache_bytes() -> int:
+    """Size of the last-level cache, 32 MB where the system does not tell."""
+    try:
+        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or 32 << 20
+    except (AttributeError, ValueError, OSError):
+        return 32 << 20
+
+
+# Larger outputs are written past the cache: they would leave it before anyone reads them.
+STREAM_BYTES = _cache_bytes()
+
+
+class Schedule(NamedTuple):
+    """How one LoopNest is walked.
+
+    ``rows`` reduces the run (`high` is unused, `low` is the run). ``columns`` keeps it: high x low columns side by side;
+    where one of the two loops is reduced, its columns are merged at the end.
+    """
+
+    family: Literal["rows", "columns"]
+    outer: tuple[Loop, ...]  # kept
+    inner: tuple[Loop, ...]  # reduced
+    rows: Loop  # reduced
+    high: Loop
+    low: Loop
+    parts: int  # in which a group is reduced; above 1 the call takes a pass for statistics and one for the output
+    part_size: int  # elements (rows family) or rows (columns family) of a part
+    tile: int  # columns of a task
+    stream: bool
+    fold: bool  # weight and bias are one number for each group or column
+    serial: bool
+    tasks: int  # of a pass over whole groups
+    base: tuple[int, ...]
+
+    @property
+    def partial_states(self) -> int:
+        """How many states the parts of all groups have: one for each part and group, or part and column."""
+        if self.family == "rows":
+            return self.tasks * self.parts
+        return prod(loop.size for loop in self.outer) * self.parts * self.high.size * self.low.size
+
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """The schedule as the kernels read it: see `kernels.cpu.walk`."""
+        head = [len(self.outer), len(self.inner), prod(loop.size for loop in self.inner)]
+        head += [self.parts, self.part_size, self.tile, self.stream, self.fold, *self.base]
+        loops = (self.rows, self.high, self.low, *self.outer, *self.inner)
+        return np.array(head + [number for loop in loops for number in loop], np.int64)
+
+
+def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
+    """Choose how to walk a nest whose output has elements of `itemsize` bytes (0: statistics only)."""
+    family, high, low, rest = _family(list(nest.loops))
+    outer = tuple(loop for loop in rest if loop.kept)
+    reduced = [loop for loop in rest if not loop.kept]
+    rows = reduced.pop() if reduced else UNIT
+    repeats = prod(loop.size for loop in reduced)
+    columns = high.size * low.size
+    elements = prod(loop.size for loop in nest.loops)
+    serial = elements <= SERIAL_ELEMENTS
+
+    if family == "rows":
+        tile, tasks, unit = low.size, nest.groups, BLOCK
+        size = repeats * rows.size * low.size
+    else:
+        tile = _tile(high, low)
+        tasks = prod(loop.size for loop in outer) * -(-columns // tile)
+        unit, size = ROW_BLOCK, repeats * rows.size
+    parts, part_size = 1, size
+    if not serial and tasks < MIN_TASKS:
+        part_size = -(-size // min(MAX_PARTS, -(-MAX_PARTS // tasks)))
+        part_size = -(-part_size // unit) * unit
+        parts = -(-size // part_size)
+    stream = elements * itemsize > STREAM_BYTES and not in_place
+    inner = tuple(reduced)
+    fold = _foldable(list(rest))
+    return Schedule(
+        family, outer, inner, rows, high, low, parts, part_size, tile, stream, fold, serial, tasks, nest.base
+    )
+
+
+def merging(groups: int, parts: int) -> Schedule:
+    """Schedule for merging `parts` states of each of so many groups, which lie side by side."""
+    outer = (Loop(groups, 0, 0, 0, 0, 1),)
+    return Schedule("rows", outer, (), UNIT, UNIT, UNIT, parts, 1, 1, False, False, True, groups, (0,) * 5)
+
+
+def _family(loops: list[Loop]) -> tuple[Literal["rows", "columns"], Loop, Loop, list[Loop]]:
+    """Pick the loops that become lanes: (family, high, low, the rest)."""
+    if not loops:
+        return "columns", UNIT, UNIT, []
+    *rest, low = loops
+    others = prod(loop.size for loop in rest if not loop.kept)
+    above = rest[-1] if rest else UNIT
+    beside = bool(rest) and above.kept != low.kept and joined(above, low, operands=2) and _foldable(rest[:-1])
+    if low.kept:
+        # Few channels last, split into interleaved groups: take the reduced factor along, for full lanes.
+        if beside and low.size < LANES and above.size * low.size <= MAX_COLUMNS and others // above.size >= MANY_ROWS:
+            return "columns", above, low, rest[:-1]
+        return "columns", UNIT, low, rest
+    if beside and low.size < LONG_RUN and others >= max(MANY_ROWS, low.size) and low.size <= MAX_COLUMNS:
+        return "columns", above, low, rest[:-1]
+    if low.size <= TINY_RUN:
+        kept = [loop for loop in rest if loop.kept and loop.size >= LANES]
+        if kept:
+            rest.remove(kept[-1])
+            return "columns", UNIT, kept[-1], [*rest, low]
+    return "rows", UNIT, low, rest
+
+
+def _foldable(loops: list[Loop]) -> bool:
+    """Whether weight and bias stay the same along the reduced loops, so that each column has one of them."""
+    return all(loop.kept or loop.weight == loop.bias == 0 for loop in loops)
+
+
+def _tile(high: Loop, low: Loop) -> int:
+    """Columns of a task: all of them where groups reach across, else some whole multiple of the inner loop."""
+    columns = high.size * low.size
+    if high.kept and not low.kept:
+        return min(columns, max(1, TILE // low.size) * low.size)
+    if low.kept and high.size > 1:
+        return columns
+    return min(columns, TILE)

@@ -1,0 +1,167 @@
+"""normalize() against the oracle: any grouping, dtype, memory order, weight and bias; out; other array types."""
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import assert_within
+from strategies import BFLOAT16, FLOATS, ORDERS, arrange, arrays, groupings, parameters
+
+import numbanorm as nbn
+
+
+def check(got, x, ids, num_groups, weight=None, bias=None, eps=1e-5, stats=None):
+    """Values within the rounding; dtype, shape and memory order of the input."""
+    with np.errstate(all="ignore"):
+        expected = oracle.normalize(x, ids, num_groups, weight, bias, eps, stats)
+        allowed = oracle.output_tolerance(x, ids, num_groups, expected, weight, bias, eps, stats)
+    dtype = oracle.result_dtype(x.dtype)
+    assert type(got) is np.ndarray
+    assert (got.dtype, got.shape) == (dtype, x.shape)
+    assert got.strides == np.empty_like(x, dtype).strides
+    assert_within(got, expected, allowed)
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_any_grouping_of_any_array(data):
+    grouping = data.draw(groupings())
+    x = data.draw(arrays(grouping.shape))
+    weight, bias = data.draw(parameters(x)), data.draw(parameters(x))
+    bias = bias if weight is None or bias is None else bias.astype(weight.dtype)
+    eps = data.draw(st.sampled_from([1e-5, 0.0, 1e-3, 1.0]))
+    before = x.copy()
+    got = nbn.normalize(x, grouping.layout, weight, bias, eps=eps, **grouping.keywords)
+    ids = grouping.as_layout().group_ids(grouping.shape)
+    check(got, x, ids, grouping.num_groups, weight, bias, eps)
+    assert x.tobytes() == before.tobytes()
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_moments_beside_the_output_are_moments(data):
+    grouping = data.draw(groupings())
+    x = data.draw(arrays(grouping.shape))
+    plain = nbn.normalize(x, grouping.layout, **grouping.keywords)
+    got, m = nbn.normalize(x, grouping.layout, return_moments=True, **grouping.keywords)
+    np.testing.assert_array_equal(got, plain)
+    ids = grouping.as_layout().group_ids(grouping.shape)
+    count, mean, m2 = (a.reshape(grouping.group_shape) for a in oracle.moments(x, ids, grouping.num_groups))
+    np.testing.assert_array_equal(m.count, count)
+    of_mean = oracle.mean_tolerance(x, ids, grouping.num_groups, mean.ravel()).reshape(grouping.group_shape)
+    assert_within(m.mean, mean, of_mean)
+    with np.errstate(invalid="ignore"):
+        assert_within(m.m2, m2, oracle.variance_tolerance(x.dtype, count, mean, m2 / count) * m2)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_given_moments_are_used(data):
+    grouping = data.draw(groupings())
+    x, other = data.draw(arrays(grouping.shape, FLOATS)), data.draw(arrays(grouping.shape, FLOATS[:2], special=False))
+    weight = data.draw(parameters(x))
+    given_moments = nbn.moments(other, grouping.layout, **grouping.keywords)
+    got = nbn.normalize(x, grouping.layout, weight, moments=given_moments, **grouping.keywords)
+    ids = grouping.as_layout().group_ids(grouping.shape)
+    stats = tuple(np.ravel(a) for a in (given_moments.count, given_moments.mean, given_moments.m2))
+    check(got, x, ids, grouping.num_groups, weight, stats=stats)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_out_in_any_memory_order(data):
+    """Bit by bit the same as without `out`, whatever the memory order of either; also in place."""
+    grouping = data.draw(groupings())
+    x = data.draw(arrays(grouping.shape, FLOATS))
+    expected = nbn.normalize(x, grouping.layout, **grouping.keywords)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    order = data.draw(st.sampled_from([order for order in ORDERS if order not in ("broadcast", "read-only")]))
+    out = arrange(rng, np.full(grouping.shape, 7, x.dtype), order)
+    assert nbn.normalize(x, grouping.layout, out=out, **grouping.keywords) is out
+    np.testing.assert_array_equal(out, expected)
+    in_place = arrange(rng, x, order)
+    assert nbn.normalize(in_place, grouping.layout, out=in_place, **grouping.keywords) is in_place
+    np.testing.assert_array_equal(in_place, expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "bool"])
+def test_out_of_integers_is_float64(dtype, rng):
+    x = rng.integers(0, 2, (5, 8)).astype(dtype)
+    out = np.empty((5, 8))
+    nbn.normalize(x, axis=1, out=out)
+    check(out, x, *oracle.groups(nbn.Layout.axes(1), x.shape))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2), (3, 2), (2,), (1, 3, 1), (), (1, 1, 1, 1)])
+@pytest.mark.parametrize("what", ["weight", "bias"])
+def test_broadcasting_is_numpys(what, shape, rng):
+    if len(shape) > 3:
+        with pytest.raises(ValueError, match=what):
+            nbn.normalize(np.ones((4, 3, 2)), axis=0, **{what: np.ones(shape)})
+        return
+    x, parameter = rng.standard_normal((4, 3, 2)), rng.standard_normal(shape)
+    got = nbn.normalize(x, axis=0, **{what: parameter})
+    check(got, x, *oracle.groups(nbn.Layout.axes(0), x.shape), **{what: parameter})
+
+
+def test_weight_as_list_and_scalar(rng):
+    x = rng.standard_normal((4, 3))
+    expected = nbn.normalize(x, axis=0, weight=np.array([1.0, 2.0, 3.0]), bias=np.array(5.0))
+    np.testing.assert_array_equal(nbn.normalize(x, axis=0, weight=[1.0, 2.0, 3.0], bias=5.0), expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("order", ["F", "stepped", "reversed", "unaligned", "read-only"])
+def test_weight_in_any_memory_order(dtype, order, rng):
+    x = rng.standard_normal((6, 50)).astype(dtype)
+    weight = rng.standard_normal((6, 50)).astype(dtype)
+    expected = nbn.normalize(x, "r c -> r", weight, weight)
+    strange = arrange(rng, weight, order)
+    np.testing.assert_array_equal(nbn.normalize(x, "r c -> r", strange, strange), expected)
+
+
+def test_byte_swapped_parameters(rng):
+    x, weight = rng.standard_normal((2, 6, 50))
+    expected = nbn.normalize(x, "r c -> r", weight, weight)
+    swapped = weight.astype(weight.dtype.newbyteorder())
+    np.testing.assert_array_equal(nbn.normalize(x, "r c -> r", swapped, swapped), expected)
+
+
+def test_memory_mapped_files(tmp_path, rng):
+    values = rng.standard_normal((30, 40)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    got = nbn.normalize(x, axis=0)
+    np.testing.assert_array_equal(got, nbn.normalize(values, axis=0))
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), values)
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, x.shape)
+    nbn.normalize(x, axis=0, out=out)
+    out.flush()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), got)
+
+
+# torch tensors on the CPU -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int64", "bool"])
+def test_torch_tensors_give_torch_tensors(dtype):
+    torch = pytest.importorskip("torch")
+    x = (100 * torch.rand(2, 6, 5, 4)).to(getattr(torch, dtype)).to(memory_format=torch.channels_last)
+    array = x.to(torch.float32).numpy().astype(BFLOAT16) if dtype == "bfloat16" else x.numpy()
+    got = nbn.normalize(x, "n (g c) h w -> n g", g=2)
+    expected = nbn.normalize(array, "n (g c) h w -> n g", g=2)
+    assert got.dtype == (x.dtype if x.is_floating_point() else torch.float64)
+    assert got.stride() == x.stride()
+    np.testing.assert_array_equal(got.double().numpy(), expected.astype(np.float64))
+    m = nbn.moments(x, axis=(0, 2, 3))
+    np.testing.assert_array_equal(m.mean, nbn.moments(array, axis=(0, 2, 3)).mean)
+
+
+def test_torch_out_weight_and_bias():
+    torch = pytest.importorskip("torch")
+    x, weight, bias = torch.randn(2, 6, 5), torch.randn(5), torch.randn(5)
+    out = torch.empty_like(x)
+    assert nbn.normalize(x, "... c -> ...", weight, bias, out=out) is out
+    expected = nbn.normalize(x.numpy(), "... c -> ...", weight.numpy(), bias.numpy())
+    np.testing.assert_array_equal(out.numpy(), expected)

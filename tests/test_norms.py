@@ -1,0 +1,306 @@
+"""The named norms against torch's functions of the same name, and against the oracle where torch has none."""
+
+import copy
+import gc
+import weakref
+
+import numpy as np
+import oracle
+import pytest
+from oracle import assert_within
+
+import numbanorm as nbn
+
+torch = pytest.importorskip("torch")
+functional = torch.nn.functional
+
+SHAPES = [(5, 6), (3, 6, 7), (2, 6, 5, 4), (4, 12, 17, 9), (2, 6, 3, 4, 5), (1, 6, 2), (0, 6, 4, 4), (3, 6, 0), (0, 6)]
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+DTYPES = [torch.float32, torch.float64]
+
+
+def tensors(shape, dtype, affine, channels_last=False, offset=0.5):
+    """x, and a weight and a bias for its channels (or None)."""
+    generator = torch.Generator().manual_seed(1)
+    x = offset + torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    if channels_last:
+        x = x.to(memory_format=LAST[x.ndim])
+    c = torch.randn((2, shape[1]), generator=generator, dtype=torch.float64).to(dtype)
+    return x, *(c if affine else (None, None))
+
+
+def arrays(*items):
+    return [item if item is None else item.numpy() for item in items]
+
+
+def wider(*items):
+    return [item if item is None else item.double() for item in items]
+
+
+def check(got, expected, exact):
+    """`expected`: torch's answer in the same dtype. `exact`: torch's answer in float64, which has to be nearer."""
+    assert got.dtype == expected.numpy().dtype
+    assert got.strides == tuple(expected.element_size() * step for step in expected.stride()) or got.size == 0
+    unit = np.finfo(got.dtype).eps
+    size = np.abs(exact.numpy()).max(initial=1.0)
+    assert_within(got, expected.numpy(), 32 * unit * size)
+    assert_within(got, exact.numpy(), 8 * unit * size)
+
+
+def cases(*extra):
+    """Every shape, contiguous and channels last, in both dtypes, affine or not."""
+    for shape in [*SHAPES, *extra]:
+        for channels_last in [False, True] if len(shape) in LAST else [False]:
+            for dtype in DTYPES:
+                for affine in [False, True]:
+                    name = f"{'x'.join(map(str, shape))}{'-last' * channels_last}-{str(dtype)[6:]}{'-affine' * affine}"
+                    yield pytest.param(shape, dtype, affine, channels_last, id=name)
+
+
+every_case = pytest.mark.parametrize(("shape", "dtype", "affine", "channels_last"), cases())
+
+
+def running(shape, dtype):
+    return torch.linspace(-1, 1, shape[1], dtype=dtype), torch.linspace(0.5, 3, shape[1], dtype=dtype)
+
+
+def check_running(ours, theirs, unit):
+    for got, expected in zip(ours, theirs, strict=True):
+        assert_within(got, expected.numpy(), 16 * unit * np.maximum(np.abs(expected.numpy()), 1))
+
+
+@every_case
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("momentum", [0.1, 0.7])
+def test_batch_norm(shape, dtype, affine, channels_last, training, momentum):
+    x, weight, bias = tensors(shape, dtype, affine, channels_last)
+    theirs = running(shape, dtype)
+    ours = [a.copy() for a in arrays(*theirs)]
+    exact = functional.batch_norm(*wider(x, *running(shape, dtype), weight, bias), training, momentum, 1e-3)
+    expected = functional.batch_norm(x, *theirs, weight, bias, training, momentum, 1e-3)
+    got = nbn.batch_norm(x.numpy(), *ours, *arrays(weight, bias), training, momentum, 1e-3)
+    check(got, expected, exact)
+    check_running(ours, theirs, torch.finfo(dtype).eps)
+
+
+@every_case
+def test_batch_norm_without_running_statistics(shape, dtype, affine, channels_last):
+    x, weight, bias = tensors(shape, dtype, affine, channels_last)
+    expected = functional.batch_norm(x, None, None, weight, bias, True)
+    got = nbn.batch_norm(x.numpy(), weight=arrays(weight)[0], bias=arrays(bias)[0], training=True)
+    check(got, expected, functional.batch_norm(x.double(), None, None, *wider(weight, bias), True))
+
+
+@every_case
+@pytest.mark.parametrize("num_groups", [1, 2, 6])
+def test_group_norm(shape, dtype, affine, channels_last, num_groups):
+    x, weight, bias = tensors(shape, dtype, affine, channels_last)
+    expected = functional.group_norm(x, num_groups, weight, bias)
+    got = nbn.group_norm(x.numpy(), num_groups, *arrays(weight, bias))
+    if channels_last and expected.numel():
+        expected = expected.to(memory_format=LAST[x.ndim])  # torch does not always keep the order
+    check(got, expected, functional.group_norm(x.double(), num_groups, *wider(weight, bias)))
+
+
+@every_case
+@pytest.mark.parametrize("use_input_stats", [True, False])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_instance_norm(shape, dtype, affine, channels_last, use_input_stats, tracked):
+    if not tracked and not use_input_stats:
+        pytest.skip("nothing to normalize with")
+    x, weight, bias = tensors(shape, dtype, affine, channels_last)
+    theirs = running(shape, dtype) if tracked else (None, None)
+    ours = [a if a is None else a.copy() for a in arrays(*theirs)]
+    arguments = arrays(weight, bias), use_input_stats, 0.3, 1e-4
+    if use_input_stats and len(shape) == 2:  # one value an instance: torch raises
+        with pytest.raises(ValueError, match="more than 1"):
+            nbn.instance_norm(x.numpy(), *ours, *arguments[0], *arguments[1:])
+        return
+    exact = functional.instance_norm(x.double(), *wider(*theirs), *wider(weight, bias), *arguments[1:])
+    expected = functional.instance_norm(x, *theirs, weight, bias, *arguments[1:])
+    got = nbn.instance_norm(x.numpy(), *ours, *arguments[0], *arguments[1:])
+    if channels_last:
+        expected = expected.to(memory_format=LAST[x.ndim])
+    check(got, expected, exact)
+    if tracked and x.numel():  # torch fills the running statistics of an empty batch with NaN
+        check_running(ours, theirs, torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("shape", [(7,), (5, 33), (2, 3, 768), (0, 8), (3, 4, 5, 6), (2, 3, 2, 2, 5), (4, 0), (2, 1)])
+@pytest.mark.parametrize("num_axes", [1, 2, 3])
+def test_layer_and_rms_norm(shape, dtype, affine, num_axes):
+    if num_axes > len(shape):
+        pytest.skip("fewer axes")
+    normalized_shape = shape[-num_axes:]
+    x = tensors((*shape, 1), dtype, False)[0][..., 0]
+    weight, bias = (torch.randn(normalized_shape, dtype=dtype) if affine else None for _ in range(2))
+    expected = functional.layer_norm(x, normalized_shape, weight, bias, 1e-4)
+    got = nbn.layer_norm(x.numpy(), normalized_shape, *arrays(weight, bias), 1e-4)
+    check(got, expected, functional.layer_norm(x.double(), normalized_shape, *wider(weight, bias), 1e-4))
+    for eps in [None, 1e-3]:
+        expected = functional.rms_norm(x, normalized_shape, weight, eps)
+        got = nbn.rms_norm(x.numpy(), normalized_shape, *arrays(weight), eps)
+        exact = functional.rms_norm(x.double(), normalized_shape, *wider(weight), eps or torch.finfo(dtype).eps)
+        check(got, expected, exact)
+
+
+def test_an_integer_normalized_shape(rng):
+    x = rng.standard_normal((3, 8))
+    np.testing.assert_array_equal(nbn.layer_norm(x, 8), nbn.layer_norm(x, (8,)))
+    np.testing.assert_array_equal(nbn.rms_norm(x, 8), nbn.rms_norm(x, [8]))
+
+
+# running statistics ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("momentum", [None, 0.1, 0.0, 1.0])
+@pytest.mark.parametrize(
+    ("module", "function", "training"),
+    [
+        (torch.nn.BatchNorm2d, nbn.batch_norm, {"training": True}),
+        (torch.nn.InstanceNorm2d, nbn.instance_norm, {"use_input_stats": True}),
+    ],
+)
+def test_running_statistics_over_batches(module, function, training, momentum):
+    """As torch's module keeps them: `momentum=None` is the mean over all batches so far."""
+    if module is torch.nn.InstanceNorm2d and momentum is None:
+        pytest.skip("torch's InstanceNorm takes momentum None as 0")
+    layer = module(6, momentum=momentum, track_running_stats=True).double()
+    mean, var = np.zeros(6), np.ones(6)
+    for seed in range(4):
+        x = torch.randn(3, 6, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + seed
+        expected = layer(x)
+        got = function(x.numpy(), mean, var, momentum=momentum, **training)
+        np.testing.assert_allclose(got, expected.detach().numpy(), rtol=0, atol=1e-13)
+        np.testing.assert_allclose(mean, layer.running_mean.numpy(), rtol=1e-13)
+        np.testing.assert_allclose(var, layer.running_var.numpy(), rtol=1e-13)
+
+
+def test_cumulative_means_do_not_mix(rng):
+    """The count of batches belongs to one running array, and goes with it."""
+    x = [rng.standard_normal((4, 3, 5)) for _ in range(5)]
+    first, second = (np.zeros(3), np.ones(3)), (np.zeros(3), np.ones(3))
+    for i, batch in enumerate(x):
+        nbn.batch_norm(batch, *first, training=True, momentum=None)
+        if i > 2:
+            nbn.batch_norm(batch, *second, training=True, momentum=None)
+    for (mean, var), batches in [(first, x), (second, x[3:])]:
+        np.testing.assert_allclose(mean, np.mean([b.mean((0, 2)) for b in batches], 0), rtol=1e-13)
+        np.testing.assert_allclose(var, np.mean([b.var((0, 2), ddof=1) for b in batches], 0), rtol=1e-13)
+    still_there = weakref.ref(first[0])
+    del first, mean, var
+    gc.collect()
+    assert still_there() is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("training", [True, False])
+def test_running_arrays_of_another_dtype(dtype, training, rng):
+    x = rng.standard_normal((8, 3, 5)).astype(np.float32)
+    mean, var = np.full(3, 0.25, dtype), np.full(3, 2.0, dtype)
+    got = nbn.batch_norm(x, mean, var, training=training, momentum=0.5)
+    unit = np.finfo(dtype).eps
+    if training:
+        batch_mean, batch_var = oracle.batch_statistics(x)
+        assert_within(mean, 0.125 + 0.5 * batch_mean, unit)
+        assert_within(var, 1 + 0.5 * batch_var, 2 * unit)
+        expected = oracle.batch_norm(x)
+    else:
+        expected = oracle.batch_norm_stored(x, np.full(3, 0.25), np.full(3, 2.0))
+    assert (mean.dtype, var.dtype, got.dtype) == (dtype, dtype, np.float32)
+    assert_within(got, expected, 8 * np.finfo(np.float32).eps * 4)
+
+
+def test_evaluation_leaves_the_running_statistics(rng):
+    mean, var = np.zeros(6), np.ones(6)
+    nbn.batch_norm(rng.standard_normal((2, 6, 3)) + 5, mean, var, training=False)
+    nbn.instance_norm(rng.standard_normal((2, 6, 3)) + 5, mean, var, use_input_stats=False)
+    nbn.batch_renorm(rng.standard_normal((2, 6, 3)) + 5, mean, var, training=False)
+    np.testing.assert_array_equal(mean, 0)
+    np.testing.assert_array_equal(var, 1)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("shape", [(0, 6, 4), (3, 6, 0)])
+def test_empty_batches_leave_the_running_statistics(shape, momentum):
+    mean, var = np.full(6, 2.0), np.full(6, 3.0)
+    x = np.ones(shape)
+    for got in [
+        nbn.batch_norm(x, mean, var, training=True, momentum=momentum),
+        nbn.instance_norm(x, mean, var, use_input_stats=True),
+        nbn.batch_renorm(x, mean, var, training=True),
+    ]:
+        assert got.shape == shape
+    np.testing.assert_array_equal(mean, 2)
+    np.testing.assert_array_equal(var, 3)
+
+
+# norms that torch does not have ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("r_max", "d_max"), [(1.0, 0.0), (3.0, 5.0), (1.5, 0.2), (1e9, 1e9)])
+@pytest.mark.parametrize("channel_axis", [1, -1])
+def test_batch_renorm(r_max, d_max, channel_axis, rng):
+    x = 3 + 2 * rng.standard_normal((4, 6, 5, 6))
+    mean, var = rng.standard_normal(6), rng.random(6) * 4 + 0.5
+    weight, bias = rng.standard_normal((2, 6))
+    ours = mean.copy(), var.copy()
+    limits = {"r_max": r_max, "d_max": d_max, "channel_axis": channel_axis}
+    got = nbn.batch_renorm(x, *ours, weight, bias, True, 0.2, **limits)
+    expected = oracle.batch_renorm(x, mean, var, weight, bias, **limits)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+    batch_mean, batch_var = oracle.batch_statistics(x, channel_axis)
+    np.testing.assert_allclose(ours[0], 0.8 * mean + 0.2 * batch_mean, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(ours[1], 0.8 * var + 0.2 * batch_var, rtol=1e-13)
+    stored = nbn.batch_renorm(x, *ours, weight, bias, False, **limits)
+    plain = nbn.batch_norm(x, *ours, weight, bias, False, channel_axis=channel_axis)
+    np.testing.assert_array_equal(stored, plain)
+
+
+def test_batch_renorm_is_batch_norm_at_first(rng):
+    """The paper's start, r_max 1 and d_max 0."""
+    x = rng.standard_normal((4, 6, 5))
+    got = nbn.batch_renorm(x, np.zeros(6), np.ones(6), training=True, r_max=1.0, d_max=0.0)
+    np.testing.assert_allclose(got, nbn.batch_norm(x, training=True), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channel_axis", [1, -1])
+def test_batch_instance_norm(dtype, channel_axis, rng):
+    x = (1 + rng.standard_normal((4, 6, 5, 6))).astype(dtype)
+    rho, weight, bias = np.linspace(0, 1, 6), *rng.standard_normal((2, 6))
+    got = nbn.batch_instance_norm(x, rho, weight, bias, channel_axis=channel_axis)
+    expected = oracle.batch_instance_norm(x, rho, weight, bias, channel_axis=channel_axis)
+    assert got.dtype == dtype
+    assert_within(got, expected, 8 * np.finfo(dtype).eps * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("rho", [0.0, 1.0])
+def test_ends_of_rho(rho, rng):
+    x = rng.standard_normal((4, 6, 5))
+    got = nbn.batch_instance_norm(x, np.full(6, rho))
+    end = nbn.batch_norm(x, training=True) if rho else nbn.instance_norm(x)
+    np.testing.assert_allclose(got, end, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "group_norm", "instance_norm", "batch_renorm", "batch_instance_norm"])
+def test_out_and_channels_last(name, rng):
+    """`channel_axis=-1` means the transposed thing, and `out` is what comes back."""
+    x = rng.standard_normal((4, 5, 6, 8)).astype(np.float32)
+    weight, bias = rng.standard_normal((2, 8))
+    arguments = {
+        "batch_norm": lambda: [None, None, weight, bias, True],
+        "group_norm": lambda: [4, weight, bias],
+        "instance_norm": lambda: [None, None, weight, bias],
+        "batch_renorm": lambda: [np.zeros(8), np.ones(8), weight, bias, True],
+        "batch_instance_norm": lambda: [np.full(8, 0.25), weight, bias],
+    }[name]
+    function, out = getattr(nbn, name), np.empty_like(x)
+    assert function(x, *arguments(), channel_axis=-1, out=out) is out
+    first = function(np.ascontiguousarray(np.moveaxis(x, -1, 1)), *arguments())
+    np.testing.assert_allclose(out, np.moveaxis(first, 1, -1), rtol=0, atol=4e-6)
+    in_place = copy.copy(x)
+    assert function(in_place, *arguments(), channel_axis=-1, out=in_place) is in_place
+    np.testing.assert_array_equal(in_place, out)
