@@ -97,7 +97,7 @@ def layer_norm(network: str, shape: Shape, eps: float) -> Layer:
         f"{network} layer norm",
         shape,
         view=shape,
-        axes=(-1,),
+        axes=(len(shape) - 1,),
         affine=shape[-1:],
         numbanorm=lambda a: nbn.layer_norm(a.x, shape[-1:], a.weight, a.bias, eps),
         torch=lambda torch, a: torch.nn.functional.layer_norm(a.x, shape[-1:], a.weight, a.bias, eps),
@@ -171,7 +171,7 @@ def rms_norm(network: str, shape: Shape) -> Layer:
         f"{network} RMS norm",
         shape,
         view=shape,
-        axes=(-1,),
+        axes=(len(shape) - 1,),
         affine=shape[-1:],
         numbanorm=lambda a: nbn.rms_norm(a.x, shape[-1:], a.weight, 1e-5),
         torch=lambda torch, a: torch.nn.functional.rms_norm(a.x, shape[-1:], a.weight, 1e-5),
@@ -263,21 +263,31 @@ class Truth:
     mean: np.ndarray | None = None  # running statistics after a training step
     var: np.ndarray | None = None
 
-    def difference(self, y: np.ndarray, a: Arrays) -> tuple[float, float]:
-        """Return the largest difference of y from the truth; and in units of rounding, that of a.mean and a.var too."""
+    def units(self, y: np.ndarray) -> float:
+        """Return the largest difference of y from the truth in units of rounding."""
         off = np.abs(y - self.y)
-        units = np.divide(off, self.unit, out=np.zeros_like(off), where=off != 0).max()
-        for got, want in ((a.mean, self.mean), (a.var, self.var)):
-            if want is not None:
-                units = max(units, np.max(np.abs(got - want) / (np.abs(want) * np.finfo(got.dtype).eps)))
-        return float(off.max()), float(units)
+        return float(np.divide(off, self.unit, out=np.zeros_like(off), where=off != 0).max())
+
+    def running_units(self, a: Arrays) -> float:
+        """Return the same of the running mean and variance."""
+        pairs = [(got, want) for got, want in ((a.mean, self.mean), (a.var, self.var)) if want is not None]
+        return max(
+            (float(np.max(np.abs(got / want - 1))) / np.finfo(got.dtype).eps for got, want in pairs), default=0.0
+        )
+
+
+def mean_of(x: np.ndarray, axes: Shape) -> np.ndarray:
+    """Return the mean, with the axes kept. They are brought to the end, where NumPy adds in pairs, not one by one."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    groups = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
+    return np.ascontiguousarray(groups).mean(-1).reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
 
 def oracle(layer: Layer, a: Arrays) -> Truth:
     """Compute the layer plainly in float64.
 
-    Some elements are differences of larger numbers, (x - mean) / std * weight + bias, and each of these is rounded: the
-    unit is the spacing of floats of the size |x - mean| / std * |weight| + |mean| / std * |weight| + |bias|.
+    Every number in (x - mean) / std * weight + bias is rounded, and a mean is known no better than what it is the mean
+    of. So the unit is the spacing of floats of the size (|x - mean| + root mean square of x) / std * |weight| + |bias|.
     """
     wide = Arrays(**{name: None if v is None else v.astype(np.float64) for name, v in vars(a).items()})
     x = wide.x.reshape(layer.view)
@@ -286,15 +296,17 @@ def oracle(layer: Layer, a: Arrays) -> Truth:
     if layer.kind == "stored":
         mean, var = wide.mean.reshape(layer.affine), wide.var.reshape(layer.affine)
     elif layer.kind == "rms":
-        mean, var, bias = np.zeros(()), np.mean(x**2, axis=layer.axes, keepdims=True), 0.0
+        mean, var, bias = np.zeros(()), mean_of(x**2, layer.axes), 0.0
     else:
-        mean, var = x.mean(layer.axes, keepdims=True), x.var(layer.axes, keepdims=True)
+        mean = mean_of(x, layer.axes)
+        var = mean_of((x - mean) ** 2, layer.axes)
     if layer.kind == "own+running":
+        count = x.size // mean.size
         running_mean = 0.9 * wide.mean + 0.1 * mean.ravel()
-        running_var = 0.9 * wide.var + 0.1 * x.var(layer.axes, ddof=1).ravel()
+        running_var = 0.9 * wide.var + 0.1 * var.ravel() * count / (count - 1)
     std = np.sqrt(var + layer.eps)
     scale = weight / np.where(std == 0, 1, std)
     scaled = (x - mean) * scale
-    size = np.abs(scaled) + np.abs(mean * scale) + np.abs(bias)
+    size = np.abs(scaled) + np.abs(np.hypot(mean, std) * scale) + np.abs(bias)
     unit = size * np.finfo(a.x.dtype).eps
     return Truth((scaled + bias).reshape(layer.shape), unit.reshape(layer.shape), running_mean, running_var)

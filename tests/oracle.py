@@ -208,6 +208,17 @@ def output_tolerance(x, ids, num_groups, expected, weight=None, bias=None, eps=1
     return bound + float(info.eps) / 2 * np.abs(expected) + float(info.smallest_subnormal)
 
 
+def rounded(expected, dtype):
+    """`expected` as far as `dtype` can hold it: infinite where it is too large."""
+    return np.where(np.abs(expected) > float(ml_dtypes.finfo(dtype).max), np.copysign(np.inf, expected), expected)
+
+
+def assert_same(actual, expected):
+    """The same numbers (NaN too), dtype and shape."""
+    assert actual.dtype == expected.dtype
+    np.testing.assert_array_equal(wide(actual), wide(expected))
+
+
 def assert_within(actual, expected, tolerance):
     """Every element within its tolerance, NaN where NaN is expected, infinities and zero tolerances exact."""
     actual, expected = wide(actual), wide(expected)

@@ -174,15 +174,13 @@ def pattern_grouping(rng, shape):
 RANDOM = st.integers(0, 2**24 - 1).map(np.random.default_rng)
 
 
-def groupings(kinds=(pattern_grouping, axis_grouping, named_grouping), max_size=MAX_SIZE):
+@st.composite
+def groupings(draw, kinds=(pattern_grouping, axis_grouping, named_grouping), max_size=MAX_SIZE):
     """One seed is all that Hypothesis draws here: with a draw for each choice it repeats small cases."""
-
-    def make(rng):
-        kind = kinds[rng.integers(len(kinds))]
-        ndim = rng.choice(6, p=[0.02, 0.08, 0.3, 0.3, 0.18, 0.12])
-        return kind(rng, random_shape(rng, max(ndim, 2) if kind is named_grouping else ndim, max_size))
-
-    return RANDOM.map(make)
+    rng = draw(RANDOM)
+    kind = kinds[rng.integers(len(kinds))]
+    ndim = rng.choice(6, p=[0.02, 0.08, 0.3, 0.3, 0.18, 0.12])
+    return kind(rng, random_shape(rng, max(ndim, 2) if kind is named_grouping else ndim, max_size))
 
 
 # arrays -----------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_equal_means_far_from_zero_merge_without_loss():
 
 def test_merging_different_shapes_is_refused():
     a, b = nbn.moments(np.ones((2, 3)), axis=0), nbn.moments(np.ones((2, 4)), axis=0)
-    with pytest.raises(ValueError, match=r"\(3,\).*\(4,\)"):
+    with pytest.raises(ValueError, match=r"(?=.*\(3,\)).*\(4,\)"):
         a.merge(b)
     with pytest.raises(TypeError):
         a + 1

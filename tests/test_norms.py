@@ -57,7 +57,7 @@ def cases(*extra):
                     yield pytest.param(shape, dtype, affine, channels_last, id=name)
 
 
-every_case = pytest.mark.parametrize(("shape", "dtype", "affine", "channels_last"), cases())
+every_case = pytest.mark.parametrize(("shape", "dtype", "affine", "channels_last"), list(cases()))
 
 
 def running(shape, dtype):
@@ -97,6 +97,9 @@ def test_group_norm(shape, dtype, affine, channels_last, num_groups):
     x, weight, bias = tensors(shape, dtype, affine, channels_last)
     expected = functional.group_norm(x, num_groups, weight, bias)
     got = nbn.group_norm(x.numpy(), num_groups, *arrays(weight, bias))
+    if x.numel() == shape[0] * num_groups > 0:  # one value a group: what torch gives is its rounding times 1 / sqrt(eps)
+        np.testing.assert_array_equal(got, np.broadcast_to(bias.numpy() if affine else 0, shape))
+        return
     if channels_last and expected.numel():
         expected = expected.to(memory_format=LAST[x.ndim])  # torch does not always keep the order
     check(got, expected, functional.group_norm(x.double(), num_groups, *wider(weight, bias)))
@@ -116,7 +119,11 @@ def test_instance_norm(shape, dtype, affine, channels_last, use_input_stats, tra
         with pytest.raises(ValueError, match="more than 1"):
             nbn.instance_norm(x.numpy(), *ours, *arguments[0], *arguments[1:])
         return
-    exact = functional.instance_norm(x.double(), *wider(*theirs), *wider(weight, bias), *arguments[1:])
+    if affine and shape[0] == 0:  # torch fails
+        assert nbn.instance_norm(x.numpy(), *ours, *arguments[0], *arguments[1:]).shape == shape
+        return
+    fresh = running(shape, torch.float64) if tracked else (None, None)
+    exact = functional.instance_norm(x.double(), *fresh, *wider(weight, bias), *arguments[1:])
     expected = functional.instance_norm(x, *theirs, weight, bias, *arguments[1:])
     got = nbn.instance_norm(x.numpy(), *ours, *arguments[0], *arguments[1:])
     if channels_last:

@@ -12,8 +12,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import numba
-from numba import njit
+from numba import int64, njit, prange
 from numba.core import caching
+
+from .intrinsics import call
 
 # A part of a kernel: never called from Python, so it needs no wrappers.
 inline = partial(njit, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -75,7 +77,7 @@ class _Cache(caching.FunctionCache):
     _impl_class = _Impl
 
     def _index_key(self, sig, codegen):
-        # The stamp covers the code, a twin's qualified name its closure.
+        # The stamp covers the code; kernels have no closures.
         return sig, codegen.magic_tuple()
 
     def load_overload(self, sig, target_context):
@@ -106,16 +108,14 @@ def kernel(function):
     return _kept(njit(nogil=True, error_model="numpy")(function))
 
 
-def parallel(serial):
-    """The parallel twin of a kernel: its tasks in `pieces` equal, contiguous shares, one for each thread."""
+@_kept
+@njit(parallel=True, nogil=True, error_model="numpy")
+def parallel(tasks, pieces, address, table, x, out, weight, bias, eps, center, count, mean, m2):
+    """Run the kernel at `address` over its tasks in `pieces` equal, contiguous shares, one for each thread.
 
-    def launch(tasks, pieces, table, x, out, weight, bias, eps, center, count, mean, m2):
-        for piece in numba.prange(pieces):
-            begin = numba.int64(piece) * tasks // pieces
-            end = (numba.int64(piece) + 1) * tasks // pieces
-            serial(begin, end, table, x, out, weight, bias, eps, center, count, mean, m2)
-
-    # A name of its own: twins that share one would share a cache entry.
-    launch.__name__ = f"parallel_{serial.py_func.__name__}"
-    launch.__qualname__ = f"{serial.py_func.__module__.rpartition('.')[2]}_{launch.__name__}"
-    return _kept(njit(parallel=True, nogil=True, error_model="numpy")(launch))
+    One compilation serves all kernels: to this one, arrays of every kind are addresses.
+    """
+    for piece in prange(pieces):
+        first = int64(piece) * tasks // pieces
+        last = (int64(piece) + 1) * tasks // pieces
+        call(address, first, last, table, x, out, weight, bias, eps, center, count, mean, m2)

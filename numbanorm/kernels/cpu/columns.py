@@ -6,7 +6,7 @@ high x low columns, and where one of the two loops is reduced, its columns are m
 """
 
 from .. import welford
-from .cache import inline, kernel, parallel
+from .cache import inline, kernel
 from .intrinsics import (
     WIDTH,
     absent,
@@ -117,12 +117,15 @@ def _add_block(x, at, row_step, rows, step, columns, n, center, mean, m2):
         pivot = splat(0.0)
         if center != 0:
             pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
-        s, q = _sums(x, corner, step, row_step, rows, width, pivot)
+        again = center != 0 and not exact_in_float64(x)
+        while True:
+            s, q = _sums(x, corner, step, row_step, rows, width, pivot)
+            if not again:
+                break
+            again = False  # once more about the mean: the block is still in the cache
+            pivot = pivot + welford.finite_or_zero(s / nb)
         if center == 0:
             s = splat(0.0)
-        elif not exact_in_float64(x):
-            pivot = pivot + welford.finite_or_zero(s / nb)
-            s, q = _sums(x, corner, step, row_step, rows, width, pivot)
         mean_b, m2_b = welford.settle(nb, pivot, s, q)
         if n > 0.0:
             _, mean_b, m2_b = welford.merge(n, load(mean, 8 * column, 8, LIKE64), load(m2, 8 * column, 8, LIKE64),
@@ -230,7 +233,7 @@ def _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, like, high,
 
 
 @inline
-def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, like):
+def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, like, rare):
     """Write one part of the rows of a tile."""
     xo, oo, wo, bo, _ = corner
     rows, stream = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0
@@ -245,11 +248,11 @@ def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, o
             rx, ro = xo + ix + row * load_int(table, ROWS + X), oo + io + row * load_int(table, ROWS + OUT)
             if fold:
                 none = absent()
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream)
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream, rare)
             else:
                 rw, rb = wo + iw + row * load_int(table, ROWS + WEIGHT), bo + ib + row * load_int(table, ROWS + BIAS)
                 ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream)
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream, rare)
             row += 1
 
 
@@ -261,11 +264,11 @@ def _finish_tile(x, out, w, b, table, corner, part, tile, mean, m2, n, eps):
     if made_in_float32(x):
         high, scale, offset = stack(ROOM, LIKE32), stack(ROOM, LIKE32), stack(ROOM, LIKE32)
         if _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, LIKE32, high, scale, offset) == 0.0:
-            _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, LIKE32)
+            _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, LIKE32, False)
             return
     high64, scale64, offset64 = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, LIKE64, high64, scale64, offset64)
-    _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64)
+    _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64, made_in_float32(x))
 
 
 @kernel
@@ -338,6 +341,3 @@ def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, coun
             n += nb
         n = _merge_columns(table, n, high, low, center, mu, q)
         _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
-
-
-parallel_moments, parallel_normalize, parallel_apply = parallel(moments), parallel(normalize), parallel(apply)

@@ -10,12 +10,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba.core import types
 from numba.np.ufunc import parallel as numba_threads
 
 from . import columns, rows
+from .cache import parallel
 from .intrinsics import Pointer
 
 _FAMILIES = {"rows": rows, "columns": columns}
@@ -72,22 +73,30 @@ def _layer_is_safe() -> bool:
     return numba_threads.threading_layer() in ("omp", "tbb")
 
 
-def _signature(leading: int, kinds: tuple[str, ...]) -> Any:
-    arrays = [Pointer(kind) for kind in kinds]
-    integers = [types.int64] * leading
-    return types.void(*integers, _TABLE, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE)
+class Kernel(NamedTuple):
+    """A compiled kernel: callable from Python, and its address for Numba's threads."""
+
+    run: Any  # (first, last, table, x, out, weight, bias, eps, center, count, mean, m2), without a type look-up
+    address: int
 
 
 @cache
-def _serial(family: str, name: str, kinds: tuple[str, ...]) -> Any:
-    """Compiled kernel (first, last, table, ...) for arrays of these kinds, called without a type look-up."""
-    return getattr(_FAMILIES[family], name).compile(_signature(2, kinds))
+def _kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
+    dispatcher = getattr(_FAMILIES[family], name)
+    arrays = [_TABLE, *map(Pointer, kinds)]
+    signature = types.void(types.int64, types.int64, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE)
+    run = dispatcher.compile(signature)
+    compiled = dispatcher.overloads[signature.args]
+    return Kernel(run, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
 @cache
-def _parallel(family: str, name: str, kinds: tuple[str, ...]) -> Any:
-    """Its twin (tasks, pieces, table, ...) on Numba's threads."""
-    return getattr(_FAMILIES[family], f"parallel_{name}").compile(_signature(2, kinds))
+def _parallel() -> Any:
+    """`cache.parallel`, compiled: (tasks, pieces, address, table, ...)."""
+    any_array = Pointer("?u1")
+    arrays = [_TABLE, *[any_array] * 4]
+    integers = [types.int64] * 3
+    return parallel.compile(types.void(*integers, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE))
 
 
 def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: int, *arguments: Any) -> None:
@@ -105,12 +114,13 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
         Table, x, out, weight, bias, eps, center, count, mean, m2: arrays (or None) and numbers.
     """
     pieces = min(tasks, threads)
+    kernel = _kernel(family, name, kinds)
     if pieces <= 1:
-        _serial(family, name, kinds)(0, tasks, *arguments)
+        kernel.run(0, tasks, *arguments)
     elif not _process.forked and _layer_is_safe():
-        _parallel(family, name, kinds)(tasks, pieces, *arguments)
+        _parallel()(tasks, pieces, kernel.address, *arguments)
     else:
-        _pooled(_serial(family, name, kinds), tasks, pieces, arguments)
+        _pooled(kernel.run, tasks, pieces, arguments)
 
 
 def _pooled(kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:

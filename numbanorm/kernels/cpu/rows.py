@@ -5,7 +5,7 @@ cut into blocks of BLOCK: the sums of a block share a pivot, its first element, 
 """
 
 from .. import welford
-from .cache import inline, kernel, parallel
+from .cache import inline, kernel
 from .intrinsics import (
     absent,
     convert,
@@ -74,16 +74,20 @@ def _sums(x, table, origin, start, stop, pivot):
 @inline
 def _block_moments(x, table, origin, start, stop, center):
     n = float(stop - start)
-    if center == 0:  # moments about zero
-        _, q = _sums(x, table, origin, start, stop, 0.0)
-        return n, 0.0, q
-    repeat, row, i = _position(table, start)
-    at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
-    pivot = welford.finite_or_zero(load_one(x, origin + at))
-    s, q = _sums(x, table, origin, start, stop, pivot)
-    if not exact_in_float64(x):  # once more about the mean: the block is still in the cache
-        pivot += welford.finite_or_zero(s / n)
+    pivot = 0.0
+    if center != 0:  # else moments about zero
+        repeat, row, i = _position(table, start)
+        at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
+        pivot = welford.finite_or_zero(load_one(x, origin + at))
+    again = center != 0 and not exact_in_float64(x)
+    while True:
         s, q = _sums(x, table, origin, start, stop, pivot)
+        if not again:
+            break
+        again = False  # once more about the mean: the block is still in the cache
+        pivot += welford.finite_or_zero(s / n)
+    if center == 0:
+        s = 0.0
     mean, m2 = welford.settle(n, pivot, s, q)
     return n, mean, m2
 
@@ -105,7 +109,7 @@ def _part_moments(x, table, origin, part, center):
 
 
 @inline
-def _scale_group(x, out, w, b, table, place, part, mean, scale, like):
+def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
     """Write one part of a group, given its mean and the inverse of its standard deviation."""
     xo, oo, wo, bo, _ = place
     size, rows = load_int(table, LOW + SIZE), load_int(table, ROWS + SIZE)
@@ -129,10 +133,10 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like):
                 weight, bias = neutral_one(w, rw, 1.0), neutral_one(b, rb, -0.0)
                 a, c = convert(scale * weight, like), convert(behind * weight + bias, like)
                 none = absent()
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, count, high, a, c, like, stream)
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, count, high, a, c, like, stream, rare)
             else:
                 a, c = convert(scale, like), convert(behind, like)
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, a, c, like, stream)
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, a, c, like, stream, rare)
             left -= count
             i = 0
             row += 1
@@ -144,9 +148,9 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like):
 def _finish_group(x, out, w, b, table, place, part, mean, scale):
     """Write one part of a group in the narrowest precision that serves it."""
     if made_in_float32(x) and welford.fits_float32(mean, scale) == 1.0:
-        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE32)
+        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE32, False)
     else:
-        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64)
+        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64, made_in_float32(x))
 
 
 @kernel
@@ -203,6 +207,3 @@ def merge(first, last, table, counts, means, m2s, b, eps, center, count, mean, m
         store_one(count, k, n)
         store_one(mean, k, mu)
         store_one(m2, k, q)
-
-
-parallel_moments, parallel_normalize, parallel_apply = parallel(moments), parallel(normalize), parallel(apply)

@@ -106,51 +106,42 @@ def _finish(x, i, high, scale, offset, weight, bias, like):
 
 
 @inline
-def _scale_part(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, i, count, high, scale, offset, like):
-    """`count` elements, fewer than WIDTH, from element i on."""
-    value = load_first(x, xo + i * xs, xs, count, like)
-    weight = load_first(w, wo + i * ws, ws, count, convert(1.0, like))
-    bias = load_first(b, bo + i * bs, bs, count, like)
-    y = _finish(value, i, high, scale, offset, weight, bias, like)
-    store_first(out, oo + i * os, os, count, y)
-
-
-@inline
-def _scale_lanes(x, xo, xs, w, wo, ws, b, bo, bs, i, high, scale, offset, like):
-    value = load(x, xo + i * xs, xs, like)
-    weight, bias = load(w, wo + i * ws, ws, convert(1.0, like)), load(b, bo + i * bs, bs, like)
-    return _finish(value, i, high, scale, offset, weight, bias, like)
-
-
-@inline
 def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
-    i = 0
+    i, one = 0, convert(1.0, like)
+    part = 0
     if stream:
-        head = min(stream_head(out, oo), count)
-        if head > 0:
-            _scale_part(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, 0, head, high, scale, offset, like)
-        if head >= 0:
-            i = head
-            while i + WIDTH <= count:
-                y = _scale_lanes(x, xo, xs, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
+        part = min(stream_head(out, oo), count)
+        stream = part >= 0
+    while True:
+        if part > 0:  # fewer than WIDTH: before the first aligned address, and at the end
+            value = load_first(x, xo + i * xs, xs, part, like)
+            weight, bias = load_first(w, wo + i * ws, ws, part, one), load_first(b, bo + i * bs, bs, part, like)
+            y = _finish(value, i, high, scale, offset, weight, bias, like)
+            store_first(out, oo + i * os, os, part, y)
+            i += part
+        while i + WIDTH <= count:
+            value = load(x, xo + i * xs, xs, like)
+            weight, bias = load(w, wo + i * ws, ws, one), load(b, bo + i * bs, bs, like)
+            y = _finish(value, i, high, scale, offset, weight, bias, like)
+            if stream:
                 store_stream(out, oo + i * os, y)
-                i += WIDTH
-    while i + WIDTH <= count:
-        y = _scale_lanes(x, xo, xs, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
-        store(out, oo + i * os, os, y)
-        i += WIDTH
-    if i < count:
-        _scale_part(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, i, count - i, high, scale, offset, like)
+            else:
+                store(out, oo + i * os, os, y)
+            i += WIDTH
+        if i >= count:
+            break
+        part = count - i
 
 
 @inline
-def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
+def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, rare):
     """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`.
 
     xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, or pointers to one for
-    each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
+    each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0. `rare`, a constant, leaves
+    out the fast path for contiguous runs, to save its compilation.
     """
-    if xs == itemsize(x) and os == itemsize(out):
+    if not rare and xs == itemsize(x) and os == itemsize(out):
         near, by = itemsize(x), itemsize(out)
         _scale_run(x, xo, near, out, oo, by, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
     else:
