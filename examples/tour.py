@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from layers import LAYERS, Arrays, Layer, numpy_norm, of_data, oracle
+from layers import LAYERS, Arrays, Layer, of_data
 from pictures import draw, photographs
+from plain import numpy_norm, oracle
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -39,7 +40,7 @@ LIMIT = 4.0  # units of rounding: a result is rounded at most eight times, by ha
 QUICK = 4_000_000  # elements: --quick leaves larger layers out
 NOTE = (
     "Times in ms. × NumPy, × torch: their time by numbanorm's. copies: numbanorm's time by that of a plain copy.\n"
-    "off by: the largest difference from float64. NumPy works in place (numpy_norm in layers.py)."
+    "off by: the largest difference from float64. NumPy works in place (plain.py)."
 )
 
 
@@ -49,7 +50,7 @@ class Row:
 
     layer: Layer
     off: float  # numbanorm's largest difference from float64 ...
-    units: dict[str, float]  # ... and each contender's in units of rounding (see layers.oracle)
+    units: dict[str, float]  # ... and each contender's in units of rounding (see plain.oracle)
     seconds: dict[str, float]  # a call of each contender
     first_call: float  # seconds of numbanorm's first call, compilation included
 

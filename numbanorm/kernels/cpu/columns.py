@@ -8,6 +8,7 @@ high x low columns, and where one of the two loops is reduced, its columns are m
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
+    UNROLL,
     WIDTH,
     absent,
     convert,
@@ -47,6 +48,7 @@ from .walk import (
     TILE,
     WEIGHT,
     X,
+    add_sums,
     locate_inner,
     locate_outer,
     scale_run,
@@ -94,16 +96,21 @@ def _part_rows(table, part):
 def _sums(x, at, step, row_step, rows, width, pivot):
     """Sums of x - pivot and of its square, down `rows` rows of `width` columns, at most WIDTH."""
     s, q = splat(0.0), splat(0.0)
-    if width == WIDTH:
-        for row in range(rows):
-            d = load(x, at + row * row_step, step, LIKE64) - pivot
-            s = s + d
-            q = q + d * d
-    else:
-        for row in range(rows):
-            d = load_first(x, at + row * row_step, step, width, LIKE64) - pivot
-            s = s + d
-            q = q + d * d
+    row = 0
+    if width == WIDTH and step == itemsize(x):
+        if UNROLL:
+            s2, q2 = splat(0.0), splat(0.0)
+            while row + 2 <= rows:
+                s, q = add_sums(s, q, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+                s2, q2 = add_sums(s2, q2, load(x, at + (row + 1) * row_step, itemsize(x), LIKE64) - pivot)
+                row += 2
+            s, q = s + s2, q + q2
+        while row < rows:
+            s, q = add_sums(s, q, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+            row += 1
+    while row < rows:
+        s, q = add_sums(s, q, load_first(x, at + row * row_step, step, width, LIKE64) - pivot)
+        row += 1
     return s, q
 
 

@@ -11,6 +11,7 @@ import operator
 from contextlib import nullcontext
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
 from numba.core.datamodel import models, register_default
 from numba.core.extending import intrinsic, type_callable
@@ -21,6 +22,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from .. import welford
 
 WIDTH = 16  # lanes: one 64-byte line of float32; two AVX-512 or four AVX registers of float64
+UNROLL = bool(get_host_cpu_features().get("avx512f"))  # 32 registers hold a second pair of sums
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 _F = {"f2": ir.HalfType(), "f4": ir.FloatType(), "f8": ir.DoubleType()}
@@ -487,6 +489,16 @@ def convert(typingctx, value, like):
         return (builder.fptrunc if narrower else builder.fpext)(args[0], target)
 
     return result(value, like), codegen
+
+
+@intrinsic
+def multiply_add(typingctx, a, b, c):
+    """a * b + c of lanes, in one instruction where the processor has it."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, f"llvm.fmuladd.{_suffix(args[0].type)}", args[0].type, args)
+
+    return a(a, b, c), codegen
 
 
 @intrinsic

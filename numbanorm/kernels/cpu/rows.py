@@ -45,6 +45,8 @@ from .walk import (
 @inline
 def _position(table, start):
     """Inner repeat, row and place in the run of element `start` of a group."""
+    if start == 0:
+        return 0, 0, 0
     size, rows = load_int(table, LOW + SIZE), load_int(table, ROWS + SIZE)
     run = start // size
     return run // rows, run % rows, start % size

@@ -11,6 +11,7 @@ from ...schedule import BLOCK, MAX_COLUMNS, ROW_BLOCK  # noqa: F401 - for the ke
 from .. import welford
 from .cache import inline
 from .intrinsics import (
+    UNROLL,
     WIDTH,
     coefficient,
     convert,
@@ -21,6 +22,7 @@ from .intrinsics import (
     load_first,
     load_int,
     load_one,
+    multiply_add,
     neutral_one,
     splat,
     store,
@@ -76,17 +78,27 @@ def locate_inner(table, index):
 
 
 @inline
+def add_sums(s, q, d):
+    """Sums of d and of its square, d added."""
+    return s + d, multiply_add(d, d, q)
+
+
+@inline
 def _sum_run(x, offset, step, count, pivot, s, q):
     i = 0
+    if UNROLL:  # a second pair of sums, to hide the latency of the additions
+        s2, q2 = splat(0.0), splat(0.0)
+        while i + 2 * WIDTH <= count:
+            s, q = add_sums(s, q, load(x, offset + i * step, step, LIKE64) - pivot)
+            s2, q2 = add_sums(s2, q2, load(x, offset + (i + WIDTH) * step, step, LIKE64) - pivot)
+            i += 2 * WIDTH
+        s, q = s + s2, q + q2
     while i + WIDTH <= count:
-        d = load(x, offset + i * step, step, LIKE64) - pivot
-        s = s + d
-        q = q + d * d
+        s, q = add_sums(s, q, load(x, offset + i * step, step, LIKE64) - pivot)
         i += WIDTH
     if i < count:
-        d = first(load_first(x, offset + i * step, step, count - i, LIKE64) - pivot, count - i)
-        s = s + d
-        q = q + d * d
+        d = load_first(x, offset + i * step, step, count - i, LIKE64) - pivot
+        s, q = add_sums(s, q, first(d, count - i))
     return s, q
 
 
@@ -141,9 +153,9 @@ def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
     each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0. `rare`, a constant, leaves
     out the fast path for contiguous runs, to save its compilation.
     """
-    if not rare and xs == itemsize(x) and os == itemsize(out):
-        near, by = itemsize(x), itemsize(out)
-        _scale_run(x, xo, near, out, oo, by, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
+    if not rare and xs == itemsize(x) and os == itemsize(out) and ws == itemsize(w) and bs == itemsize(b):
+        xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)  # constants from here on
+        _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
     else:
         _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False)
 
