@@ -110,7 +110,7 @@ def measure_all(layers: Sequence[Layer], seconds: float, console: Console) -> li
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=len(layers))
         for layer in layers:
-            progress.update(task, description=f"{layer.name:36}")
+            progress.update(task, description=f"compile and measure: {layer.name:36}")
             rows.append(measure(layer, seconds))
             progress.advance(task)
     return rows
@@ -223,7 +223,7 @@ def accuracy(rows: Sequence[Row]) -> str:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small layers only, about 20 seconds")
+    parser.add_argument("--quick", action="store_true", help="small layers only")
     most = nbn.get_num_threads()
     number = {"type": int, "default": most, "choices": range(1, most + 1), "metavar": "N"}
     parser.add_argument("--threads", **number, help=f"of each contender (default: {most})")
@@ -258,7 +258,7 @@ def main() -> int:
     if args.quick:
         layers = [layer for layer in layers if np.prod(layer.shape) <= QUICK]
     console.print(f"\n[bold]Speed[/bold]: {len(layers)} layers, the median of calls made in turn")
-    rows = measure_all(layers, 0.3 if args.quick else 1.0, console)
+    rows = measure_all(layers, 0.1 if args.quick else 1.0, console)
     cells = [speed_cells(row) for row in rows]
     show(cells, console)
     console.print(f"{NOTE}\n{summary(rows)}")

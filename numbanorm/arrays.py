@@ -1,12 +1,11 @@
 """Array types: which library an array comes from, and how to make a result like it. Nothing else asks."""
 
 import sys
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-NATIVE = {"<": "little", ">": "big"}
 
 
 class Taken(NamedTuple):
@@ -88,6 +87,7 @@ def result_like(x: NDArray[Any]) -> NDArray[Any]:
     return np.empty_like(x, dtype=result_dtype(x.dtype), subok=False)
 
 
+@cache
 def result_dtype(dtype: np.dtype) -> np.dtype:
     """Dtype of the result of normalizing: the input's own, or float64 for integers and booleans."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype.newbyteorder("=")
@@ -101,14 +101,21 @@ def kind(dtype: np.dtype, name: str = "x") -> str:
     TypeError
         If no kernel reads such elements.
     """
-    if dtype.kind in "fiub" and dtype.itemsize <= 8:
-        return ("" if dtype.isnative else ">") + dtype.kind + str(dtype.itemsize)
-    if dtype.name == "bfloat16":
-        return "bf"
+    known = _kind(dtype)
+    if known:
+        return known
     raise TypeError(
         f"{name} has dtype {dtype}; supported are float64, float32, float16, bfloat16, integers and booleans: "
         f"convert with {name}.astype(...)"
     )
+
+
+@cache
+def _kind(dtype: np.dtype) -> str:
+    """The kind of a dtype, empty if there is none."""
+    if dtype.kind in "fiub" and dtype.itemsize <= 8:
+        return ("" if dtype.isnative else ">") + dtype.kind + str(dtype.itemsize)
+    return "bf" if dtype.name == "bfloat16" else ""
 
 
 def _is_torch(x: Any) -> bool:

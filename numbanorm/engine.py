@@ -1,7 +1,7 @@
 """One call: from a layout and arrays to a plan (LoopNest, schedule, kernel), and running it."""
 
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from . import nest, schedule
 from .arrays import kind
 from .layout import Layout
+from .nest import OPERANDS
 
 Array = NDArray[Any]
 States = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # count, mean, m2
@@ -27,17 +28,38 @@ class Plan(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: bool) -> Plan:
-    strides = [None if operand is None else operand[1] for operand in operands]
-    loops = nest.build(layout.resolve(shape), strides)
-    chosen = schedule.choose(loops, 0 if operands[1] is None else operands[1][0].itemsize, in_place)
+    grouping = layout.resolve(shape)
+    strides = [operand and _stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)]
+    itemsize = operands[1][0].itemsize if operands[1] else 0
+    chosen = schedule.choose(nest.build(grouping, strides), itemsize, in_place)
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
     return Plan(chosen, chosen.table, kinds)
 
 
+def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of an operand of shape `own`, broadcast to x's shape."""
+    missing = len(shape) - len(own)
+    if missing < 0 or any(n not in (1, size) for n, size in zip(own, shape[missing:], strict=True)):
+        raise ValueError(
+            f"{name} of shape {own} does not broadcast to x's shape {shape}; "
+            "for one value a channel give it a shape such as (C, 1, 1)"
+        )
+    return (0,) * missing + tuple(0 if n == 1 else step for n, step in zip(own, strides, strict=True))
+
+
 def plan(layout: Layout, x: Array, out: Array | None = None, weight: Array | None = None, bias: Array | None = None) -> Plan:
-    """Plan a call; cached. weight and bias have x's shape (broadcast)."""
-    operands = tuple(None if a is None else (a.dtype, a.strides) for a in (x, out, weight, bias))
-    return _plan(layout, x.shape, operands, out is x)
+    """Plan a call; cached. weight and bias broadcast to x's shape, or are refused."""
+    return _plan(
+        layout,
+        x.shape,
+        (
+            (x.dtype, x.shape, x.strides),
+            None if out is None else (out.dtype, out.shape, out.strides),
+            None if weight is None else (weight.dtype, weight.shape, weight.strides),
+            None if bias is None else (bias.dtype, bias.shape, bias.strides),
+        ),
+        out is x,
+    )
 
 
 def reduce(layout: Layout, x: Array, center: bool = True) -> States:
@@ -72,7 +94,7 @@ def normalize(
     x, out : ndarray
         Input and output; they may be one.
     weight, bias : ndarray or None
-        Broadcast to x's shape.
+        They broadcast to x's shape.
     eps : float
         Added to the variance.
     center : bool
@@ -82,9 +104,9 @@ def normalize(
     keep : bool
         Return the states.
     """
+    made = plan(layout, x, out, weight, bias)
     if x.size == 0:
         return reduce(layout, x, center) if keep else states
-    made = plan(layout, x, out, weight, bias)
     arrays = (x, out, weight, bias, eps, int(center))
     if states is not None:
         _run(made, "apply", made.schedule.tasks * made.schedule.parts, *arrays, *states)
@@ -100,12 +122,11 @@ def normalize(
 
 def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
-    from .kernels.cpu.launcher import launch
-
     *shape, parts = states[0].shape
     merged = _states(tuple(shape))
     table = schedule.merging(merged[0].size, parts).table
-    launch("rows", "merge", MERGE, merged[0].size, 1, table, *map(np.ascontiguousarray, states), None, 0.0, 1, *merged)
+    parts_ = map(np.ascontiguousarray, states)
+    _launcher().launch("rows", "merge", MERGE, merged[0].size, 1, table, *parts_, None, 0.0, 1, *merged)
     return merged
 
 
@@ -124,10 +145,16 @@ def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
 
 
 def _run(made: Plan, name: str, tasks: int, *arguments: Any, serial: bool = False) -> None:
-    from .kernels.cpu.launcher import launch
-
     threads = 1 if serial or made.schedule.serial else get_num_threads()
-    launch(made.schedule.family, name, made.kinds, tasks, threads, made.table, *arguments)
+    _launcher().launch(made.schedule.family, name, made.kinds, tasks, threads, made.table, *arguments)
+
+
+@cache
+def _launcher() -> Any:
+    """The launcher's module: with it comes Numba, so it is imported at the first call."""
+    from .kernels.cpu import launcher
+
+    return launcher
 
 
 def _states(shape: tuple[int, ...]) -> States:

@@ -67,7 +67,7 @@ class Layout:
     array([0, 1, 2, 0, 1, 2])
     """
 
-    __slots__ = ("_axes_of", "_key", "_sizes", "_text")
+    __slots__ = ("_axes_of", "_hash", "_key", "_sizes", "_text")
 
     def __init__(self, pattern: str, **sizes: int) -> None:
         if not isinstance(pattern, str):
@@ -82,6 +82,7 @@ class Layout:
         shown = "".join(f", {name}={size}" for name, size in sizes.items())
         self._text = f"Layout({pattern!r}{shown})"
         self._key = (pattern, tuple(sorted((n, index(s)) for n, s in sizes.items())))
+        self._hash = hash(self._key)
         self._sizes = {name: index(size) for name, size in sizes.items()}
         self._axes_of = lambda ndim: _expand(left, right, ndim, self._text)
 
@@ -89,6 +90,7 @@ class Layout:
     def _named(cls, text: str, axes_of: Callable[[int], tuple[list[Axis], list[Axis]]], **sizes: int) -> "Layout":
         self = object.__new__(cls)
         self._text, self._key, self._sizes, self._axes_of = text, (text, ()), sizes, axes_of
+        self._hash = hash(self._key)
         return self
 
     @classmethod
@@ -102,12 +104,15 @@ class Layout:
         (64,)
         """
         if axes is None:
-            return cls._named("Layout.axes(None)", lambda ndim: (_names(ndim), []))
-        if hasattr(axes, "__index__"):
-            axes = (axes,)
-        if isinstance(axes, str) or not all(hasattr(a, "__index__") for a in axes):
+            return _all_axes()
+        several = (axes,) if hasattr(axes, "__index__") else axes
+        if isinstance(several, str) or not all(hasattr(a, "__index__") for a in several):
             raise TypeError(f"axis must be an int or a sequence of ints, got {axes!r}")
-        wanted = tuple(index(a) for a in axes)
+        return cls._axes(tuple(index(a) for a in several))
+
+    @classmethod
+    @lru_cache(maxsize=256)
+    def _axes(cls, wanted: tuple[int, ...]) -> "Layout":
         text = f"Layout.axes({wanted})"
 
         def axes_of(ndim: int) -> tuple[list[Axis], list[Axis]]:
@@ -120,6 +125,7 @@ class Layout:
         return cls._named(text, axes_of)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def batch(cls, channel_axis: int = 1) -> "Layout":
         """One group a channel, as in batch norm.
 
@@ -138,6 +144,7 @@ class Layout:
         return cls._named(text, axes_of)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def instance(cls, channel_axis: int = 1) -> "Layout":
         """One group for each sample (axis 0) and channel, as in instance norm.
 
@@ -150,6 +157,7 @@ class Layout:
         return cls._group(f"Layout.instance(channel_axis={index(channel_axis)})", channel_axis)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def layer(cls, num_axes: int = 1) -> "Layout":
         """Reduce over the last `num_axes` axes, as in layer norm.
 
@@ -173,6 +181,7 @@ class Layout:
         return cls._named(text, axes_of)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def group(cls, num_groups: int, channel_axis: int = 1) -> "Layout":
         """One group for each sample (axis 0) and each of `num_groups` equal sets of neighbouring channels.
 
@@ -225,13 +234,18 @@ class Layout:
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self._key == other._key
+        return self is other or (isinstance(other, Layout) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
 
     def __reduce__(self) -> tuple:
         return _rebuild, (self._text,) if not self._key[1] and "->" not in self._text else (self._key,)
+
+
+@lru_cache
+def _all_axes() -> Layout:
+    return Layout._named("Layout.axes(None)", lambda ndim: (_names(ndim), []))
 
 
 def _rebuild(key: str | tuple) -> Layout:

@@ -117,9 +117,9 @@ def transform(
     `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not overlap.
     """
     array, library = take(x)
-    layout.resolve(array.shape)
     eps = check_eps(eps)
-    weight, bias = _broadcast(weight, "weight", array), _broadcast(bias, "bias", array)
+    weight = None if weight is None else take(weight, "weight").array
+    bias = None if bias is None else take(bias, "bias").array
     if out is None:
         target = result_like(array)
     else:
@@ -142,19 +142,3 @@ def check_eps(eps: float) -> float:
     if not value >= 0:
         raise ValueError(f"eps must not be negative or NaN, got {eps}; it is added to the variance, 1e-5 is usual")
     return value
-
-
-def _broadcast(value: Any, name: str, x: Array) -> Array | None:
-    """Weight or bias, stretched to x's shape without a copy."""
-    if value is None:
-        return None
-    array = take(value, name).array
-    if array.shape == x.shape:
-        return array
-    try:
-        return np.broadcast_to(array, x.shape)
-    except ValueError:
-        raise ValueError(
-            f"{name} of shape {array.shape} does not broadcast to x's shape {x.shape}; "
-            f"for one value a channel give it a shape such as (C, 1, 1)"
-        ) from None

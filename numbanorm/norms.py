@@ -2,6 +2,8 @@
 
 import weakref
 from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
 from operator import index
 from typing import Any, NamedTuple
 
@@ -81,17 +83,17 @@ def batch_norm(
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
     given = _Channels.of(x, channel_axis, weight, bias)
-    running = _Running.take(running_mean, running_var, given.count, update=training)
-    layout = Layout.batch(given.axis)
+    running = _Running.take(running_mean, running_var, given.x.count, update=training)
+    layout = Layout.batch(given.x.axis)
     if not training:
         return _evaluate(x, layout, given, running, eps, out)
     factor = _momentum(momentum)
-    if given.values == 1:
-        raise ValueError(f"training needs more than one value a channel; x has shape {given.shape}, pass a larger batch")
+    if given.x.values == 1:
+        raise ValueError(f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch")
     result, states = transform(
         x, layout, given.weight, given.bias, eps=eps, out=out, keep=running is not None, apart=running and running.arrays
     )
-    if running is not None and given.values > 0:
+    if running is not None and given.x.values > 0:
         running.update(states, factor)
     return result
 
@@ -157,21 +159,21 @@ def instance_norm(
             [-1.225,  0.   ,  1.225]]])
     """
     given = _Channels.of(x, channel_axis, weight, bias)
-    running = _Running.take(running_mean, running_var, given.count, update=use_input_stats)
+    running = _Running.take(running_mean, running_var, given.x.count, update=use_input_stats)
     if not use_input_stats:
-        return _evaluate(x, Layout.batch(given.axis), given, running, eps, out)
+        return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out)
     factor = _momentum(momentum)
-    layout = Layout.instance(given.axis)
-    samples = given.shape[0]
-    layout.resolve(given.shape)
-    if given.spatial == 1:
+    layout = Layout.instance(given.x.axis)
+    samples = given.x.shape[0]
+    layout.resolve(given.x.shape)
+    if given.x.spatial == 1:
         raise ValueError(
-            f"x of shape {given.shape} has one value for each channel of each sample, which leaves nothing to normalize"
+            f"x of shape {given.x.shape} has one value for each channel of each sample, which leaves nothing to normalize"
         )
     result, states = transform(
         x, layout, given.weight, given.bias, eps=eps, out=out, keep=running is not None, apart=running and running.arrays
     )
-    if running is not None and states is not None and given.values > 0:
+    if running is not None and states is not None and given.x.values > 0:
         count, mean, m2 = states
         spread = m2 / (count - 1)
         new_mean, new_var = mean.sum(axis=0) / samples, spread.sum(axis=0) / samples
@@ -338,10 +340,10 @@ def group_norm(
     array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
     """
     given = _Channels.of(x, channel_axis, weight, bias)
-    layout = Layout.group(num_groups, given.axis)
-    layout.resolve(given.shape)
-    if given.shape[0] * given.count // index(num_groups) * given.spatial == 1:
-        raise ValueError(f"x of shape {given.shape} in {num_groups} groups has one value a group; use fewer groups")
+    layout = Layout.group(num_groups, given.x.axis)
+    layout.resolve(given.x.shape)
+    if given.x.shape[0] * given.x.count // index(num_groups) * given.x.spatial == 1:
+        raise ValueError(f"x of shape {given.x.shape} in {num_groups} groups has one value a group; use fewer groups")
     return transform(x, layout, given.weight, given.bias, eps=eps, out=out)[0]
 
 
@@ -417,13 +419,13 @@ def batch_renorm(
     if not d_max >= 0:
         raise ValueError(f"d_max must not be negative, got {d_max}")
     given = _Channels.of(x, channel_axis, weight, bias)
-    running = _Running.take(running_mean, running_var, given.count, update=training)
-    layout = Layout.batch(given.axis)
+    running = _Running.take(running_mean, running_var, given.x.count, update=training)
+    layout = Layout.batch(given.x.axis)
     if running is None or not training:
         return _evaluate(x, layout, given, running, eps, out)
     factor, eps = _momentum(momentum), check_eps(eps)
-    if given.values == 1:
-        raise ValueError(f"training needs more than one value a channel; x has shape {given.shape}, pass a larger batch")
+    if given.x.values == 1:
+        raise ValueError(f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch")
     states = engine.reduce(layout, take(x).array)
     std = _std(states, eps)
     old_std = _std(running.states, eps)
@@ -436,7 +438,7 @@ def batch_renorm(
     result, _ = transform(
         x, layout, given.along(scale), given.along(shift), eps=eps, states=states, out=out, apart=running.arrays
     )
-    if given.values > 0:
+    if given.x.values > 0:
         running.update(states, factor)
     return result
 
@@ -496,8 +498,8 @@ def batch_instance_norm(
     array([-1.,  1., -1.,  1.])
     """
     given = _Channels.of(x, channel_axis, weight, bias)
-    layout = Layout.instance(given.axis)
-    layout.resolve(given.shape)
+    layout = Layout.instance(given.x.axis)
+    layout.resolve(given.x.shape)
     eps = check_eps(eps)
     share = given.vector(rho, "rho")
     share = given.flat(share)
@@ -515,57 +517,63 @@ def batch_instance_norm(
     if bias is not None:
         shift = shift + given.flat(bias)
     one = np.ones_like(mean)
-    spread = [given.shape[0], *given.along(slope[0]).shape]
+    spread = [given.x.shape[0], *given.along(slope[0]).shape]
     return transform(
         x, layout, slope.reshape(spread), shift.reshape(spread), eps=0.0, states=(one, mean, one), out=out
     )[0]
 
 
-class _Channels(NamedTuple):
-    """What a norm by channel needs to know of its arguments."""
+class _Shape(NamedTuple):
+    """What a norm by channel needs to know of x's shape."""
 
     shape: tuple[int, ...]
     axis: int
-    weight: Array | None  # shaped to broadcast along the channel axis
+    count: int  # channels
+    values: int  # of one channel
+    spatial: int  # values of one channel of one sample
+
+    @classmethod
+    @lru_cache(maxsize=1024)
+    def of(cls, shape: tuple[int, ...], channel_axis: int) -> "_Shape":
+        if len(shape) < 2:
+            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
+        if not -len(shape) <= channel_axis < len(shape):
+            raise ValueError(f"channel_axis={channel_axis} is out of range for x of shape {shape}")
+        axis = channel_axis % len(shape)
+        values = prod(n for i, n in enumerate(shape) if i != axis)
+        spatial = prod(n for i, n in enumerate(shape) if i not in (0, axis))
+        return cls(shape, axis, shape[axis], values, spatial)
+
+
+class _Channels(NamedTuple):
+    """x's shape, and weight and bias shaped to broadcast along the channel axis."""
+
+    x: _Shape
+    weight: Array | None
     bias: Array | None
 
     @classmethod
     def of(cls, x: Any, channel_axis: int, weight: Any, bias: Any) -> "_Channels":
-        shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
-        axis = index(channel_axis)
-        if len(shape) < 2:
-            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
-        if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"channel_axis={axis} is out of range for x of shape {shape}")
-        given = cls(shape, axis % len(shape), None, None)
-        weight, bias = (None if v is None else given.vector(v, n) for v, n in ((weight, "weight"), (bias, "bias")))
-        return given._replace(weight=weight, bias=bias)
-
-    @property
-    def count(self) -> int:
-        return self.shape[self.axis]
-
-    @property
-    def values(self) -> int:
-        """Values of one channel."""
-        return int(np.prod([n for i, n in enumerate(self.shape) if i != self.axis]))
-
-    @property
-    def spatial(self) -> int:
-        """Values of one channel of one sample."""
-        return int(np.prod([n for i, n in enumerate(self.shape) if i not in (0, self.axis)]))
+        bare = cls(_Shape.of(_shape(x), index(channel_axis)), None, None)
+        if weight is None and bias is None:
+            return bare
+        return cls(
+            bare.x,
+            None if weight is None else bare.vector(weight, "weight"),
+            None if bias is None else bare.vector(bias, "bias"),
+        )
 
     def along(self, vector: Array) -> Array:
         """A vector of one value a channel, shaped to broadcast along the channel axis."""
-        return vector.reshape((-1,) + (1,) * (len(self.shape) - 1 - self.axis))
+        return vector.reshape((-1, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
 
     def vector(self, value: Any, name: str) -> Array:
         """Check an argument of one value a channel, and shape it to broadcast."""
         array = take(value, name).array
-        if array.shape != (self.count,):
+        if array.shape != (self.x.count,):
             raise ValueError(
-                f"{name} has shape {array.shape}, but x of shape {self.shape} has {self.count} channels on axis "
-                f"{self.axis}; pass shape ({self.count},)"
+                f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.count} channels on axis "
+                f"{self.x.axis}; pass shape ({self.x.count},)"
             )
         return self.along(array)
 
@@ -660,7 +668,7 @@ def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[L
     """Layout of the last axes, and weight and bias checked against their shape."""
     sizes = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
     sizes = tuple(index(n) for n in sizes)
-    shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
+    shape = _shape(x)
     if not sizes:
         raise ValueError(f"normalized_shape is empty; x has shape {shape}, give at least its last axis")
     if len(shape) < len(sizes) or shape[len(shape) - len(sizes) :] != sizes:
@@ -672,6 +680,11 @@ def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[L
             raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
         checked.append(array)
     return Layout.layer(len(sizes)), checked[0], checked[1]
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    """Shape of anything that is an array, or becomes one."""
+    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
 def _std(states: States, eps: float) -> Array:

@@ -247,10 +247,14 @@ def arrays(draw, shape, dtypes=DTYPES, special=True):
     return arrange(rng, x, order)
 
 
+def native_float(dtype):
+    return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype("float64")
+
+
 def pairs_of(dtype):
     """The dtypes of weight and bias that the tests use with `dtype` (None: none): each pair is compiled, for 10 s."""
     if not is_float(dtype) or not dtype.isnative:
-        return [(None, None)] if dtype in ALONE else [("float64", "float64")]
+        return [(None, None)] if dtype in ALONE else [(native_float(dtype),) * 2]
     if dtype.itemsize == 2:
         return [(None, None), (dtype, dtype), ("float32", "float32")]
     pairs = [(None, None), (dtype, dtype), (dtype, None), (None, dtype)]

@@ -239,7 +239,7 @@ def test_no_memory_beyond_the_output(kind):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("order", ["C", "channels last"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+@pytest.mark.parametrize("layout", list(LAYOUTS.values())[:-1], ids=list(LAYOUTS)[:-1])
 def test_nan_and_inf_stay_in_their_group(layout, dtype, order, bad, rng):
     clean = rng.standard_normal(SHAPE).astype(dtype)
     clean = channels_last(clean) if order != "C" else clean

@@ -105,14 +105,13 @@ def home(parts):
 
 
 def rank(name):
-    found = [i for i, names in enumerate(RANKS) if name in names]
+    found = [i for i, names in enumerate(RANKS) if name in names.split()]
     assert found, f"{name} has no rank: add it to RANKS where the design puts it"
     return found[0]
 
 
 @pytest.mark.parametrize("path", sources(), ids=str)
 def test_imports_run_one_way(path):
-    """layout -> nest -> schedule -> kernels -> arrays -> engine -> moments -> normalize -> norms, reparam -> __init__."""
     own = home(path.parts)
     for name in imported(path):
         first, *rest = name.split(".")
