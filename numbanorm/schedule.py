@@ -22,7 +22,8 @@ MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 32 byt
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
 MIN_TASKS = 16  # fewer groups than this are split into parts, to give every thread work
-MAX_PARTS = 64  # parts of a group: the partial moments stay small
+WANTED_TASKS = 64  # into how many tasks those few groups are split; more would cost more to merge
+SHORT_GROUP = 512  # groups of one part up to here are taken WIDTH at a time, to share divisions and roots
 SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
 
 
@@ -96,7 +97,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
         unit, size = ROW_BLOCK, repeats * rows.size
     parts, part_size = 1, size
     if not serial and tasks < MIN_TASKS:
-        part_size = -(-size // min(MAX_PARTS, -(-MAX_PARTS // tasks)))
+        part_size = -(-size // -(-WANTED_TASKS // tasks))
         part_size = -(-part_size // unit) * unit
         parts = -(-size // part_size)
     stream = elements * itemsize > STREAM_BYTES and not in_place

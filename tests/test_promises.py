@@ -309,3 +309,19 @@ def test_every_norm_takes_integers(name, dtype, rng):
 def test_every_norm_takes_empty_arrays(name, shape):
     got = FUNCTIONS[name](np.ones(shape, np.float32))
     assert (got.shape, got.dtype) == (shape, np.float32)
+
+
+# 7. Indices are 64 bits wide -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_more_than_2_to_the_31_elements(rng):
+    """65536 windows over one small array, each a byte further: 2^31 elements and more, in 100 kB."""
+    base = rng.integers(-128, 128, 65536 + 32770).astype(np.int8)
+    x = np.lib.stride_tricks.as_strided(base, (65536, 32771), (1, 1))
+    m = nbn.moments(x, "a b ->")
+    times = np.minimum(np.arange(1, base.size + 1), np.arange(base.size, 0, -1)).clip(max=32771)
+    mean = math.fsum(times * base.astype(float)) / x.size
+    assert m.count == x.size > 2**31
+    assert abs(m.mean - mean) <= 100 * EPS64
+    np.testing.assert_allclose(m.m2, math.fsum(times * (base - mean) ** 2), rtol=1e-13)

@@ -339,12 +339,18 @@ def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, coun
         for part in range(parts):
             at = 8 * ((outer * parts + part) * columns + column)
             nb = load_one(counts, at)
-            for i in range(high * low):
+            for i in range(0, high * low, WIDTH):
+                width = min(WIDTH, high * low - i)
                 _, mean_b, m2_b = welford.merge(
-                    n, load_one(mu, 8 * i), load_one(q, 8 * i), nb, load_one(means, at + 8 * i), load_one(m2s, at + 8 * i)
+                    n,
+                    load(mu, 8 * i, 8, LIKE64),
+                    load(q, 8 * i, 8, LIKE64),
+                    nb,
+                    load_first(means, at + 8 * i, 8, width, LIKE64),
+                    load_first(m2s, at + 8 * i, 8, width, LIKE64),
                 )
-                store_one(mu, i, mean_b)
-                store_one(q, i, m2_b)
+                store(mu, 8 * i, 8, mean_b)
+                store(q, 8 * i, 8, m2_b)
             n += nb
         n = _merge_columns(table, n, high, low, center, mu, q)
         _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)

@@ -7,14 +7,18 @@ cut into blocks of BLOCK: the sums of a block share a pivot, its first element, 
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
+    WIDTH,
     absent,
     convert,
     exact_in_float64,
+    load,
     load_int,
     load_one,
     made_in_float32,
     neutral_one,
     splat,
+    stack,
+    store,
     store_one,
     stream_fence,
     total,
@@ -30,6 +34,7 @@ from .walk import (
     PARTS,
     REPEATS,
     ROWS,
+    SHORT_GROUP,
     SIZE,
     STREAM,
     WEIGHT,
@@ -155,31 +160,90 @@ def _finish_group(x, out, w, b, table, place, part, mean, scale):
         _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64, made_in_float32(x))
 
 
+@inline
+def _group_size(table):
+    return load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
+
+
+@inline
+def _batch_moments(x, table, group, batch, center, mean, m2):
+    """Mean and m2 of `batch` neighbouring groups; the divisions of short ones are done side by side, in lanes."""
+    size = _group_size(table)
+    if size > SHORT_GROUP:
+        for i in range(batch):
+            _, mu, q = _part_moments(x, table, locate_outer(table, group + i)[0], 0, center)
+            store_one(mean, i, mu)
+            store_one(m2, i, q)
+        return
+    n = float(size)
+    pivots = stack(WIDTH, LIKE64)
+    for i in range(batch):
+        origin = locate_outer(table, group + i)[0]
+        pivot = 0.0
+        if center != 0:
+            pivot = welford.finite_or_zero(load_one(x, origin))
+        again = center != 0 and not exact_in_float64(x)
+        while True:
+            s, q = _sums(x, table, origin, 0, size, pivot)
+            if not again:
+                break
+            again = False
+            pivot += welford.finite_or_zero(s / n)
+        store_one(pivots, i, pivot)
+        store_one(mean, i, s)
+        store_one(m2, i, q)
+    s = load(mean, 0, 8, LIKE64)
+    if center == 0:
+        s = splat(0.0)
+    mu, q = welford.settle(n, load(pivots, 0, 8, LIKE64), s, load(m2, 0, 8, LIKE64))
+    store(mean, 0, 8, mu)
+    store(m2, 0, 8, q)
+
+
 @kernel
 def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
     """State of each (group, part): into `count`, `mean` and `m2` by group, or by task where there are several parts."""
     parts = load_int(table, PARTS)
-    for task in range(first, last):
-        group = task // parts
-        xo, _, _, _, k = locate_outer(table, group)
-        n, mu, q = _part_moments(x, table, xo, task - group * parts, center)
-        if parts > 1:
-            k = task
-        store_one(count, k, n)
-        store_one(mean, k, mu)
-        store_one(m2, k, q)
+    mu, q = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    if parts > 1:
+        for task in range(first, last):
+            origin = locate_outer(table, task // parts)[0]
+            n, mean_b, m2_b = _part_moments(x, table, origin, task % parts, center)
+            store_one(count, task, n)
+            store_one(mean, task, mean_b)
+            store_one(m2, task, m2_b)
+        return
+    n = float(_group_size(table))
+    for group in range(first, last, WIDTH):
+        batch = min(WIDTH, last - group)
+        _batch_moments(x, table, group, batch, center, mu, q)
+        for i in range(batch):
+            k = locate_outer(table, group + i)[4]
+            store_one(count, k, n)
+            store_one(mean, k, load_one(mu, 8 * i))
+            store_one(m2, k, load_one(q, 8 * i))
 
 
 @kernel
 def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
     """Each group in one go: statistics, then output while the group is in the cache. Writes the state if asked."""
-    for group in range(first, last):
-        place = locate_outer(table, group)
-        n, mu, q = _part_moments(x, table, place[0], 0, center)
-        store_one(count, place[4], n)
-        store_one(mean, place[4], mu)
-        store_one(m2, place[4], q)
-        _finish_group(x, out, w, b, table, place, 0, mu, welford.inverse_std(q, n, eps))
+    size = _group_size(table)
+    n = float(size)
+    step = WIDTH if size <= SHORT_GROUP else 1
+    mu, q, scale = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    for group in range(first, last, step):
+        batch = min(step, last - group)
+        _batch_moments(x, table, group, batch, center, mu, q)
+        if step == 1:
+            store_one(scale, 0, welford.inverse_std(load_one(q, 0), n, eps))
+        else:
+            store(scale, 0, 8, welford.inverse_std(load(q, 0, 8, LIKE64), n, eps))
+        for i in range(batch):
+            place = locate_outer(table, group + i)
+            store_one(count, place[4], n)
+            store_one(mean, place[4], load_one(mu, 8 * i))
+            store_one(m2, place[4], load_one(q, 8 * i))
+            _finish_group(x, out, w, b, table, place, 0, load_one(mu, 8 * i), load_one(scale, 8 * i))
     stream_fence()
 
 

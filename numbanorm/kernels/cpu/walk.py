@@ -7,7 +7,7 @@ weight, bias and group: rows, high, low, the outer ones, the inner ones.
 
 import numpy as np
 
-from ...schedule import BLOCK, MAX_COLUMNS, ROW_BLOCK  # noqa: F401 - for the kernels beside
+from ...schedule import BLOCK, MAX_COLUMNS, ROW_BLOCK, SHORT_GROUP  # noqa: F401 - for the kernels beside
 from .. import welford
 from .cache import inline
 from .intrinsics import (
