@@ -27,7 +27,9 @@ def take(x: Any, name: str = "x") -> Taken:
     if type(x) is np.ndarray:
         array, library = x, "numpy"
     elif isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {name}.filled(value) or {name}.data")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be ignored; pass {name}.filled(value) or {name}.data"
+        )
     elif isinstance(x, np.ndarray | np.generic):
         array, library = np.asarray(x).view(np.ndarray), "numpy"
     elif _is_torch(x):
@@ -69,7 +71,9 @@ def take_out(out: Any, x: NDArray[Any], others: dict[str, NDArray[Any] | None]) 
     if array.shape != x.shape:
         raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass np.empty_like(x)")
     if array.dtype.newbyteorder("=") != result_dtype(x.dtype):
-        raise TypeError(f"out has dtype {array.dtype}, the result has {result_dtype(x.dtype)}; pass an out of that dtype")
+        raise TypeError(
+            f"out has dtype {array.dtype}, the result has {result_dtype(x.dtype)}; pass an out of that dtype"
+        )
     if not array.flags.writeable:
         raise ValueError("out is read-only; pass an array that can be written")
     if _overlaps_itself(array):
@@ -136,7 +140,9 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
         try:
             import ml_dtypes
         except ImportError:
-            raise TypeError(f"{name} is bfloat16, which needs the package ml_dtypes; install numbanorm[bfloat16]") from None
+            raise TypeError(
+                f"{name} is bfloat16, which needs the package ml_dtypes; install numbanorm[bfloat16]"
+            ) from None
         return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     try:
         return x.resolve_neg().numpy()
@@ -153,7 +159,7 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 

@@ -29,7 +29,9 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=4096)
 def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: bool) -> Plan:
     grouping = layout.resolve(shape)
-    strides = [operand and _stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)]
+    strides = [
+        operand and _stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)
+    ]
     itemsize = operands[1][0].itemsize if operands[1] else 0
     chosen = schedule.choose(nest.build(grouping, strides), itemsize, in_place)
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
@@ -47,7 +49,9 @@ def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides:
     return (0,) * missing + tuple(0 if n == 1 else step for n, step in zip(own, strides, strict=True))
 
 
-def plan(layout: Layout, x: Array, out: Array | None = None, weight: Array | None = None, bias: Array | None = None) -> Plan:
+def plan(
+    layout: Layout, x: Array, out: Array | None = None, weight: Array | None = None, bias: Array | None = None
+) -> Plan:
     """Plan a call; cached. weight and bias broadcast to x's shape, or are refused."""
     return _plan(
         layout,

@@ -17,8 +17,10 @@ _TOKEN = re.compile(r"\s*(\.\.\.|->|\(|\)|[A-Za-z_]\w*|1(?!\w)|\S)")
 
 
 class Factor(NamedTuple):
-    """One factor of an array axis: `size` steps, each of `stride` elements along `axis`; `kept` is its place among
-    the strides of the flattened statistics (0 where it is reduced)."""
+    """One factor of an array axis: `size` steps, each of `stride` elements along `axis`.
+
+    `kept` is its stride in the flattened statistics, 0 where it is reduced.
+    """
 
     axis: int
     size: int
@@ -76,7 +78,9 @@ class Layout:
         names = {name for item in left for name in item}
         for name, size in sizes.items():
             if name not in names:
-                raise ValueError(f"size {name}={size!r} names nothing on the left of {pattern!r}; it has {sorted(names)}")
+                raise ValueError(
+                    f"size {name}={size!r} names nothing on the left of {pattern!r}; it has {sorted(names)}"
+                )
             if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
                 raise ValueError(f"size {name}={size!r} for {pattern!r} must be a positive integer")
         shown = "".join(f", {name}={size}" for name, size in sizes.items())
@@ -336,7 +340,9 @@ def _parse(pattern: str) -> tuple[list[Axis], list[Axis]]:
             else:
                 open_item.append(token)
         else:
-            raise ValueError(f"{pattern!r} does not parse at {token!r}: write names, 1, '...', parentheses and one '->'")
+            raise ValueError(
+                f"{pattern!r} does not parse at {token!r}: write names, 1, '...', parentheses and one '->'"
+            )
     if open_item is not None:
         raise ValueError(f"{pattern!r} does not parse: '(' without ')'")
     if len(sides) != 2:

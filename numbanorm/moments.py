@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from os import PathLike
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,8 +110,8 @@ class Moments:
                 f"other has group shape {other.count.shape}, these Moments have {self.count.shape}; "
                 "merge Moments of one layout and of arrays with the same groups"
             )
-        pairs = zip(self._states, other._states, strict=True)
-        return Moments(*engine.merge_last(tuple(np.stack(pair, axis=-1) for pair in pairs)))
+        count, mean, m2 = (np.stack(pair, axis=-1) for pair in zip(self._states, other._states, strict=True))
+        return Moments(*engine.merge_last((count, mean, m2)))
 
     def __add__(self, other: "Moments") -> "Moments":
         return self.merge(other) if isinstance(other, Moments) else NotImplemented

@@ -25,10 +25,12 @@ class Loop(NamedTuple):
 
     @property
     def kept(self) -> bool:
+        """Whether its steps lead to other groups."""
         return self.group != 0
 
     @property
     def strides(self) -> tuple[int, ...]:
+        """Its steps, without the size."""
         return self[1:]
 
 
@@ -36,8 +38,11 @@ UNIT = Loop(1, 0, 0, 0, 0, 0)
 
 
 class LoopNest(NamedTuple):
-    """Loops in the order of memory, the innermost last, and the offset at which each operand (and the group's index)
-    begins: not 0 where a reversed axis is walked from its other end."""
+    """Loops in the order of memory, the innermost last.
+
+    `base` is the offset at which each operand, and the group's index, begins: not 0 where a reversed axis is walked
+    from its other end.
+    """
 
     loops: tuple[Loop, ...]
     base: tuple[int, ...]

@@ -42,7 +42,8 @@ def normalize(
     moments : Moments, optional
         Statistics to use in place of x's own, of the layout's group shape.
     out : array, optional
-        Where to write the result: x itself to work in place, or an array apart from it, of the result's shape and dtype.
+        Where to write the result: x itself to work in place, or an array apart from it; of the result's shape and
+        dtype.
     return_moments : bool
         Return ``(result, moments)``.
     **sizes : int
@@ -64,8 +65,8 @@ def normalize(
 
     Notes
     -----
-    Statistics are float64, from blocks of pivoted sums merged by Chan's formula; the output is made in x's own precision with
-    the mean in two parts, so that a large mean costs no digits. See docs/numerics.md.
+    Statistics are float64, from blocks of pivoted sums merged by Chan's formula. The output is made in x's own
+    precision with the mean in two parts, so that a large mean costs no digits. See docs/numerics.md.
 
     Examples
     --------
@@ -83,14 +84,15 @@ def normalize(
            [ 0.73,  1.21]], dtype=float32)
     """
     chosen = as_layout(layout, axis, sizes)
-    states = None
+    states: States | None = None
     if moments is not None:
         if not isinstance(moments, Moments):
             raise TypeError(f"moments must be Moments, got {type(moments).__name__}; see numbanorm.moments")
         shape = chosen.group_shape(np.shape(x))
         if moments.count.shape != shape:
             raise ValueError(f"moments have group shape {moments.count.shape}, but {chosen!r} of x has {shape}")
-        states = tuple(np.ascontiguousarray(a) for a in moments._states)
+        count, mean, m2 = (np.ascontiguousarray(a).reshape(shape) for a in moments._states)
+        states = count, mean, m2
     result, states = transform(
         x, chosen, weight, bias, eps=eps, states=states, out=out, keep=return_moments and moments is None
     )
@@ -114,7 +116,8 @@ def transform(
 ) -> tuple[Any, States | None]:
     """Check every argument, then run: (result, states of the groups if `keep`).
 
-    `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not overlap.
+    `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not
+    overlap.
     """
     array, library = take(x)
     eps = check_eps(eps)

@@ -1,20 +1,19 @@
 """The named norms: a Layout each, and for some of them running statistics."""
 
-import weakref
 from collections.abc import Sequence
-from functools import lru_cache
-from math import prod
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
 from .arrays import result_dtype, take
+from .channels import Channels, shape_of
 from .engine import Array, States
 from .layout import Layout
 from .normalize import check_eps, transform
+from .running import Running, check_momentum
 
 
 def batch_norm(
@@ -61,7 +60,8 @@ def batch_norm(
     Raises
     ------
     ValueError
-        If a shape does not fit, there is one value a channel in training, momentum is outside 0 to 1, or eps is negative.
+        If a shape does not fit, there is one value a channel in training, momentum is outside 0 to 1, or eps is
+        negative.
     TypeError
         If an array is of a kind or dtype that is not supported.
 
@@ -82,16 +82,25 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
-    given = _Channels.of(x, channel_axis, weight, bias)
-    running = _Running.take(running_mean, running_var, given.x.count, update=training)
+    given = Channels.of(x, channel_axis, weight, bias)
+    running = Running.take(running_mean, running_var, given.x.channels, update=training)
     layout = Layout.batch(given.x.axis)
     if not training:
         return _evaluate(x, layout, given, running, eps, out)
-    factor = _momentum(momentum)
+    factor = check_momentum(momentum)
     if given.x.values == 1:
-        raise ValueError(f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch")
+        raise ValueError(
+            f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
+        )
     result, states = transform(
-        x, layout, given.weight, given.bias, eps=eps, out=out, keep=running is not None, apart=running and running.arrays
+        x,
+        layout,
+        given.weight,
+        given.bias,
+        eps=eps,
+        out=out,
+        keep=running is not None,
+        apart=running.arrays if running else None,
     )
     if running is not None and given.x.values > 0:
         running.update(states, factor)
@@ -141,7 +150,8 @@ def instance_norm(
     Raises
     ------
     ValueError
-        If a shape does not fit, there is one value a channel and sample, momentum is outside 0 to 1, or eps is negative.
+        If a shape does not fit, there is one value a channel and sample, momentum is outside 0 to 1, or eps is
+        negative.
     TypeError
         If an array is of a kind or dtype that is not supported.
 
@@ -158,20 +168,28 @@ def instance_norm(
     array([[[-1.225,  0.   ,  1.225],
             [-1.225,  0.   ,  1.225]]])
     """
-    given = _Channels.of(x, channel_axis, weight, bias)
-    running = _Running.take(running_mean, running_var, given.x.count, update=use_input_stats)
+    given = Channels.of(x, channel_axis, weight, bias)
+    running = Running.take(running_mean, running_var, given.x.channels, update=use_input_stats)
     if not use_input_stats:
         return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out)
-    factor = _momentum(momentum)
+    factor = check_momentum(momentum)
     layout = Layout.instance(given.x.axis)
     samples = given.x.shape[0]
     layout.resolve(given.x.shape)
     if given.x.spatial == 1:
         raise ValueError(
-            f"x of shape {given.x.shape} has one value for each channel of each sample, which leaves nothing to normalize"
+            f"x of shape {given.x.shape} has one value for each channel of each sample: nothing is left to normalize; "
+            "give it a further axis"
         )
     result, states = transform(
-        x, layout, given.weight, given.bias, eps=eps, out=out, keep=running is not None, apart=running and running.arrays
+        x,
+        layout,
+        given.weight,
+        given.bias,
+        eps=eps,
+        out=out,
+        keep=running is not None,
+        apart=running.arrays if running else None,
     )
     if running is not None and states is not None and given.x.values > 0:
         count, mean, m2 = states
@@ -339,10 +357,10 @@ def group_norm(
     >>> nbn.group_norm(x, 2).round(3).ravel()
     array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
     """
-    given = _Channels.of(x, channel_axis, weight, bias)
+    given = Channels.of(x, channel_axis, weight, bias)
     layout = Layout.group(num_groups, given.x.axis)
     layout.resolve(given.x.shape)
-    if given.x.shape[0] * given.x.count // index(num_groups) * given.x.spatial == 1:
+    if given.x.shape[0] * given.x.channels // index(num_groups) * given.x.spatial == 1:
         raise ValueError(f"x of shape {given.x.shape} in {num_groups} groups has one value a group; use fewer groups")
     return transform(x, layout, given.weight, given.bias, eps=eps, out=out)[0]
 
@@ -418,14 +436,16 @@ def batch_renorm(
         raise ValueError(f"r_max must be at least 1, got {r_max}")
     if not d_max >= 0:
         raise ValueError(f"d_max must not be negative, got {d_max}")
-    given = _Channels.of(x, channel_axis, weight, bias)
-    running = _Running.take(running_mean, running_var, given.x.count, update=training)
+    given = Channels.of(x, channel_axis, weight, bias)
+    running = Running.take(running_mean, running_var, given.x.channels, update=training)
     layout = Layout.batch(given.x.axis)
     if running is None or not training:
         return _evaluate(x, layout, given, running, eps, out)
-    factor, eps = _momentum(momentum), check_eps(eps)
+    factor, eps = check_momentum(momentum), check_eps(eps)
     if given.x.values == 1:
-        raise ValueError(f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch")
+        raise ValueError(
+            f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
+        )
     states = engine.reduce(layout, take(x).array)
     std = _std(states, eps)
     old_std = _std(running.states, eps)
@@ -497,7 +517,7 @@ def batch_instance_norm(
     >>> nbn.batch_instance_norm(x, [0.0]).round(3).ravel()
     array([-1.,  1., -1.,  1.])
     """
-    given = _Channels.of(x, channel_axis, weight, bias)
+    given = Channels.of(x, channel_axis, weight, bias)
     layout = Layout.instance(given.x.axis)
     layout.resolve(given.x.shape)
     eps = check_eps(eps)
@@ -523,140 +543,7 @@ def batch_instance_norm(
     )[0]
 
 
-class _Shape(NamedTuple):
-    """What a norm by channel needs to know of x's shape."""
-
-    shape: tuple[int, ...]
-    axis: int
-    count: int  # channels
-    values: int  # of one channel
-    spatial: int  # values of one channel of one sample
-
-    @classmethod
-    @lru_cache(maxsize=1024)
-    def of(cls, shape: tuple[int, ...], channel_axis: int) -> "_Shape":
-        if len(shape) < 2:
-            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
-        if not -len(shape) <= channel_axis < len(shape):
-            raise ValueError(f"channel_axis={channel_axis} is out of range for x of shape {shape}")
-        axis = channel_axis % len(shape)
-        values = prod(n for i, n in enumerate(shape) if i != axis)
-        spatial = prod(n for i, n in enumerate(shape) if i not in (0, axis))
-        return cls(shape, axis, shape[axis], values, spatial)
-
-
-class _Channels(NamedTuple):
-    """x's shape, and weight and bias shaped to broadcast along the channel axis."""
-
-    x: _Shape
-    weight: Array | None
-    bias: Array | None
-
-    @classmethod
-    def of(cls, x: Any, channel_axis: int, weight: Any, bias: Any) -> "_Channels":
-        bare = cls(_Shape.of(_shape(x), index(channel_axis)), None, None)
-        if weight is None and bias is None:
-            return bare
-        return cls(
-            bare.x,
-            None if weight is None else bare.vector(weight, "weight"),
-            None if bias is None else bare.vector(bias, "bias"),
-        )
-
-    def along(self, vector: Array) -> Array:
-        """A vector of one value a channel, shaped to broadcast along the channel axis."""
-        return vector.reshape((-1, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
-
-    def vector(self, value: Any, name: str) -> Array:
-        """Check an argument of one value a channel, and shape it to broadcast."""
-        array = take(value, name).array
-        if array.shape != (self.x.count,):
-            raise ValueError(
-                f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.count} channels on axis "
-                f"{self.x.axis}; pass shape ({self.x.count},)"
-            )
-        return self.along(array)
-
-    def flat(self, value: Any) -> Array:
-        """One value a channel, as a float64 vector."""
-        return take(value).array.astype(np.float64).reshape(-1)
-
-
-class _Running:
-    """Running statistics: the caller's arrays, updated in place."""
-
-    def __init__(self, mean: Array, var: Array, owner: Any) -> None:
-        self.mean, self.var, self.owner = mean, var, owner
-
-    @classmethod
-    def take(cls, mean: Any, var: Any, channels: int, update: bool) -> "_Running | None":
-        """Check both arrays before anything is touched; None if there are none."""
-        if mean is None and var is None:
-            return None
-        if mean is None or var is None:
-            raise ValueError("running_mean and running_var belong together; pass both or neither")
-        arrays = []
-        for value, name in ((mean, "running_mean"), (var, "running_var")):
-            if update and not hasattr(value, "dtype"):
-                raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
-            array = take(value, name).array
-            if array.shape != (channels,):
-                raise ValueError(f"{name} has shape {array.shape}, but x has {channels} channels; pass shape ({channels},)")
-            if update and array.dtype.kind in "iub":
-                raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
-            if update and not array.flags.writeable:
-                raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
-            arrays.append(array)
-        if update and np.shares_memory(*arrays):
-            raise ValueError("running_mean and running_var share memory; pass two arrays")
-        return cls(*arrays, owner=mean)
-
-    @property
-    def arrays(self) -> dict[str, Array]:
-        return {"running_mean": self.mean, "running_var": self.var}
-
-    @property
-    def states(self) -> States:
-        """As the states of one value a channel, whose m2 is the variance."""
-        mean = self.mean.astype(np.float64)
-        return np.ones_like(mean), mean, self.var.astype(np.float64)
-
-    def update(self, states: States | None, momentum: float | None, ddof: int = 1) -> None:
-        """Move towards the statistics of a new batch."""
-        if states is None:
-            return
-        if momentum is None:
-            momentum = 1 / _batches_seen(self.owner)
-        count, mean, m2 = states
-        for old, new in ((self.mean, mean), (self.var, m2 / (count - ddof))):
-            old[...] = ((1 - momentum) * old.astype(np.float64) + momentum * new).astype(old.dtype)
-
-
-# How many batches went into a cumulative mean, beside the array that holds it: {id: (reference, batches)}.
-_cumulative: dict[int, tuple[Any, int]] = {}
-
-
-def _batches_seen(owner: Any) -> int:
-    """Count one more batch for an array of running means; the count dies with the array."""
-    key = id(owner)
-    _, seen = _cumulative.get(key, (None, 0))
-    _cumulative[key] = weakref.ref(owner, lambda _: _cumulative.pop(key, None)), seen + 1
-    return seen + 1
-
-
-def _momentum(momentum: float | None) -> float | None:
-    if momentum is None:
-        return None
-    try:
-        value = float(momentum)
-    except (TypeError, ValueError):
-        raise TypeError(f"momentum must be a number or None, got {type(momentum).__name__}") from None
-    if not 0 <= value <= 1:
-        raise ValueError(f"momentum must be within 0 to 1, got {momentum}; it is the share of the new batch")
-    return value
-
-
-def _evaluate(x: Any, layout: Layout, given: _Channels, running: _Running | None, eps: float, out: Any) -> Any:
+def _evaluate(x: Any, layout: Layout, given: Channels, running: Running | None, eps: float, out: Any) -> Any:
     """Normalize by stored statistics."""
     if running is None:
         raise ValueError("running_mean and running_var are needed where the batch's own statistics are not used")
@@ -668,7 +555,7 @@ def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[L
     """Layout of the last axes, and weight and bias checked against their shape."""
     sizes = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
     sizes = tuple(index(n) for n in sizes)
-    shape = _shape(x)
+    shape = shape_of(x)
     if not sizes:
         raise ValueError(f"normalized_shape is empty; x has shape {shape}, give at least its last axis")
     if len(shape) < len(sizes) or shape[len(shape) - len(sizes) :] != sizes:
@@ -680,11 +567,6 @@ def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[L
             raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
         checked.append(array)
     return Layout.layer(len(sizes)), checked[0], checked[1]
-
-
-def _shape(x: Any) -> tuple[int, ...]:
-    """Shape of anything that is an array, or becomes one."""
-    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
 def _std(states: States, eps: float) -> Array:

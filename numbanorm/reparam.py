@@ -21,7 +21,8 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
     v : array_like
         Direction of the weight.
     g : array_like
-        Length of each slice: of shape (v.shape[axis],), or of v's shape with 1 on every other axis. A scalar if axis is None.
+        Length of each slice: of shape (v.shape[axis],), or of v's shape with 1 on every other axis; a scalar
+        if axis is None.
     axis : int or None
         Axis that is kept, usually the outputs. None: one norm over all of v.
 
@@ -56,7 +57,9 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
     if axis is None:
         fits.add(())
     if length.shape not in fits:
-        raise ValueError(f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}")
+        raise ValueError(
+            f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}"
+        )
     square = engine.reduce(layout, array, center=False)[2]
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = length.astype(np.float64).reshape(square.shape) / np.sqrt(square)
@@ -109,7 +112,9 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
         raise ValueError(f"ddof must not be negative, got {ddof}")
     count, mean, m2 = engine.reduce(layout, array)
     if array.size and array.size // array.shape[axis] <= ddof:
-        raise ValueError(f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape}, axis is {axis}")
+        raise ValueError(
+            f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape} and axis is {axis}"
+        )
     return transform(w, layout, eps=eps, states=(count - ddof, mean, m2))[0]
 
 
@@ -172,11 +177,13 @@ def spectral_norm(
     matrix = np.moveaxis(array, axis, 0).reshape(rows, -1 if array.size else 0)
     matrix = matrix.astype(np.float64 if wide else np.float32, copy=False)
     if u is None:
-        left = np.random.default_rng(0).standard_normal(rows).astype(matrix.dtype)
+        left = np.random.default_rng(0).standard_normal((rows,)).astype(matrix.dtype)
     else:
         left = take(u, "u").array.astype(matrix.dtype)
         if left.shape != (rows,):
-            raise ValueError(f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}")
+            raise ValueError(
+                f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}"
+            )
     right = _unit(matrix.T @ left, eps)
     for step in range(steps):
         left = _unit(matrix @ right, eps)
@@ -200,4 +207,5 @@ def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
 
 
 def _unit(vector: Array, eps: float) -> Array:
-    return vector / max(float(np.linalg.norm(vector)), eps)
+    unit: Array = vector / max(float(np.linalg.norm(vector)), eps)
+    return unit

@@ -42,8 +42,8 @@ STREAM_BYTES = _cache_bytes()
 class Schedule(NamedTuple):
     """How one LoopNest is walked.
 
-    ``rows`` reduces the run (`high` is unused, `low` is the run). ``columns`` keeps it: high x low columns side by side;
-    where one of the two loops is reduced, its columns are merged at the end.
+    ``rows`` reduces the run (`high` is unused, `low` is the run). ``columns`` keeps it: high x low columns side by
+    side; where one of the two loops is reduced, its columns are merged at the end.
     """
 
     family: Literal["rows", "columns"]

@@ -1,0 +1,1 @@
+"""Kernels: arrays and integers in, numbers out. They know no layouts."""

@@ -65,7 +65,8 @@ def inverse_std(m2, n, eps):
 @register_jitable
 def standardize(x, high, scale, offset):
     """(x - mean) * scale in x's own precision, with the mean in two parts: high, the rounded mean, and offset =
-    (high - mean) * scale, what rounding left behind. x - high is exact or rounded once, however large the mean."""
+    (high - mean) * scale, what rounding left behind. x - high is exact or rounded once, however large the mean.
+    """
     return (x - high) * scale + offset
 
 

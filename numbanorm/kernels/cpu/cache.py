@@ -83,13 +83,13 @@ class _Cache(caching.FunctionCache):
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # noqa: BLE001 - a damaged entry, of whatever kind: compile again
+        except Exception:
             return None
 
     def save_overload(self, sig, data):
         try:
             super().save_overload(sig, data)
-        except Exception:  # noqa: BLE001 - no room, no permission, another process: carry on without
+        except Exception:
             pass
 
 
@@ -98,7 +98,7 @@ def _kept(dispatcher):
     if folder() is not None:
         try:
             dispatcher._cache = _Cache(dispatcher.py_func)
-        except Exception:  # noqa: BLE001 - semi-private interface: a kernel without a cache is only slower to start
+        except Exception:
             pass
     return dispatcher
 

@@ -5,29 +5,25 @@ are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blo
 high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
 """
 
+from ...schedule import MAX_COLUMNS, ROW_BLOCK
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
-    UNROLL,
-    WIDTH,
     absent,
-    convert,
     exact_in_float64,
-    first,
     itemsize,
     load,
     load_first,
     load_int,
     load_one,
     made_in_float32,
-    splat,
     stack,
     store,
     store_first,
     store_one,
     stream_fence,
-    total,
 )
+from .lanes import UNROLL, WIDTH, convert, first, splat, total
 from .walk import (
     BIAS,
     FOLD,
@@ -36,12 +32,10 @@ from .walk import (
     LIKE32,
     LIKE64,
     LOW,
-    MAX_COLUMNS,
     OUT,
     PART_SIZE,
     PARTS,
     REPEATS,
-    ROW_BLOCK,
     ROWS,
     SIZE,
     STREAM,
@@ -213,7 +207,8 @@ def _read_states(table, group, high, low, mean, m2, counts, means, m2s):
 @inline
 def _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, like, high, scale, offset):
     """Turn the states of a tile's columns into the coefficients of `walk.scale_run`, weight and bias folded in where
-    `fold` says so. Returns 0.0 if all are safe in float32."""
+    `fold` says so. Returns 0.0 if all are safe in float32.
+    """
     _, _, wo, bo, _ = corner
     _, outer, inner = tile
     unsafe = splat(0.0)
@@ -255,11 +250,15 @@ def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, o
             rx, ro = xo + ix + row * load_int(table, ROWS + X), oo + io + row * load_int(table, ROWS + OUT)
             if fold:
                 none = absent()
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream, rare)
+                scale_run(
+                    x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream, rare
+                )
             else:
                 rw, rb = wo + iw + row * load_int(table, ROWS + WEIGHT), bo + ib + row * load_int(table, ROWS + BIAS)
                 ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream, rare)
+                scale_run(
+                    x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream, rare
+                )
             row += 1
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from numba.core import types
@@ -129,7 +130,7 @@ def _pooled(kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) ->
     futures = []
     try:
         executor = _process.executor(pieces - 1)
-        for first, last in zip(bounds[:-2], bounds[1:-1], strict=True):
+        for first, last in pairwise(bounds[:-1]):
             futures.append(executor.submit(kernel, first, last, *arguments))
     except RuntimeError:  # no thread can be started (any more): do what is left here
         pass

@@ -4,28 +4,25 @@ Each takes tasks [first, last) of a schedule; see `walk` for its table. A group 
 cut into blocks of BLOCK: the sums of a block share a pivot, its first element, and blocks are merged in order.
 """
 
+from ...schedule import BLOCK, SHORT_GROUP
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
-    WIDTH,
     absent,
-    convert,
     exact_in_float64,
     load,
     load_int,
     load_one,
     made_in_float32,
     neutral_one,
-    splat,
     stack,
     store,
     store_one,
     stream_fence,
-    total,
 )
+from .lanes import WIDTH, convert, splat, total
 from .walk import (
     BIAS,
-    BLOCK,
     LIKE32,
     LIKE64,
     LOW,
@@ -34,7 +31,6 @@ from .walk import (
     PARTS,
     REPEATS,
     ROWS,
-    SHORT_GROUP,
     SIZE,
     STREAM,
     WEIGHT,

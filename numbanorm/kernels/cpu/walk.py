@@ -1,35 +1,27 @@
 """What both kernel families share: reading a schedule's table, and the loops over one run.
 
 A table is int64 numbers (`Schedule.table`): how many outer and inner loops, the product of the inner sizes, parts,
-part size, tile, streaming, folding, the five base offsets; then loops of six numbers each: size and the steps of x, out,
-weight, bias and group: rows, high, low, the outer ones, the inner ones.
+part size, tile, streaming, folding, the five base offsets; then loops of six numbers each, size and the steps of x,
+out, weight, bias and group: rows, high, low, the outer ones, the inner ones.
 """
 
 import numpy as np
 
-from ...schedule import BLOCK, MAX_COLUMNS, ROW_BLOCK, SHORT_GROUP  # noqa: F401 - for the kernels beside
 from .. import welford
 from .cache import inline
 from .intrinsics import (
-    UNROLL,
-    WIDTH,
     coefficient,
-    convert,
-    exact_in_float64,
-    first,
     itemsize,
     load,
     load_first,
     load_int,
     load_one,
-    multiply_add,
-    neutral_one,
-    splat,
     store,
     store_first,
     store_stream,
     stream_head,
 )
+from .lanes import UNROLL, WIDTH, convert, first, multiply_add, splat
 
 OUTER, INNER, REPEATS, PARTS, PART_SIZE, TILE, STREAM, FOLD, BASE = range(9)
 BASE_GROUP = BASE + 4

@@ -1,0 +1,77 @@
+"""What the norms by channel share: x's shape, and weight and bias of one value a channel."""
+
+from functools import lru_cache
+from math import prod
+from operator import index
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import take
+from .engine import Array
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """Shape of anything that is an array, or becomes one."""
+    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+
+
+class Shape(NamedTuple):
+    """What a norm by channel needs to know of x's shape."""
+
+    shape: tuple[int, ...]
+    axis: int
+    channels: int
+    values: int  # of one channel
+    spatial: int  # values of one channel of one sample
+
+    @classmethod
+    @lru_cache(maxsize=1024)
+    def of(cls, shape: tuple[int, ...], channel_axis: int) -> "Shape":
+        """Read a shape, or refuse it."""
+        if len(shape) < 2:
+            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
+        if not -len(shape) <= channel_axis < len(shape):
+            raise ValueError(f"channel_axis={channel_axis} is out of range for x of shape {shape}")
+        axis = channel_axis % len(shape)
+        values = prod(n for i, n in enumerate(shape) if i != axis)
+        spatial = prod(n for i, n in enumerate(shape) if i not in (0, axis))
+        return cls(shape, axis, shape[axis], values, spatial)
+
+
+class Channels(NamedTuple):
+    """x's shape, and weight and bias shaped to broadcast along the channel axis."""
+
+    x: Shape
+    weight: Array | None
+    bias: Array | None
+
+    @classmethod
+    def of(cls, x: Any, channel_axis: int, weight: Any, bias: Any) -> "Channels":
+        """Read x's shape, and check weight and bias against it."""
+        bare = cls(Shape.of(shape_of(x), index(channel_axis)), None, None)
+        if weight is None and bias is None:
+            return bare
+        return cls(
+            bare.x,
+            None if weight is None else bare.vector(weight, "weight"),
+            None if bias is None else bare.vector(bias, "bias"),
+        )
+
+    def along(self, vector: Array) -> Array:
+        """A vector of one value a channel, shaped to broadcast along the channel axis."""
+        return vector.reshape((-1, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
+
+    def vector(self, value: Any, name: str) -> Array:
+        """Check an argument of one value a channel, and shape it to broadcast."""
+        array = take(value, name).array
+        if array.shape != (self.x.channels,):
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.channels} channels on axis "
+                f"{self.x.axis}; pass shape ({self.x.channels},)"
+            )
+        return self.along(array)
+
+    def flat(self, value: Any) -> Array:
+        """One value a channel, as a float64 vector."""
+        return take(value).array.astype(np.float64).reshape(-1)

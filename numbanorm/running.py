@@ -1,0 +1,87 @@
+"""Running statistics: the caller's arrays, checked first and updated in place at the end."""
+
+import weakref
+from typing import Any, Self
+
+import numpy as np
+
+from .arrays import take
+from .engine import Array, States
+
+
+class Running:
+    """Running statistics: the caller's arrays, updated in place."""
+
+    def __init__(self, mean: Array, var: Array, owner: Any) -> None:
+        self.mean, self.var, self.owner = mean, var, owner
+
+    @classmethod
+    def take(cls, mean: Any, var: Any, channels: int, update: bool) -> Self | None:
+        """Check both arrays before anything is touched; None if there are none."""
+        if mean is None and var is None:
+            return None
+        if mean is None or var is None:
+            raise ValueError("running_mean and running_var belong together; pass both or neither")
+        arrays = []
+        for value, name in ((mean, "running_mean"), (var, "running_var")):
+            if update and not hasattr(value, "dtype"):
+                raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
+            array = take(value, name).array
+            if array.shape != (channels,):
+                raise ValueError(
+                    f"{name} has shape {array.shape}, but x has {channels} channels; pass shape ({channels},)"
+                )
+            if update and array.dtype.kind in "iub":
+                raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
+            if update and not array.flags.writeable:
+                raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
+            arrays.append(array)
+        if update and np.may_share_memory(arrays[0], arrays[1]):
+            raise ValueError("running_mean and running_var share memory; pass two arrays")
+        return cls(arrays[0], arrays[1], mean)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Both arrays, by the names that callers know."""
+        return {"running_mean": self.mean, "running_var": self.var}
+
+    @property
+    def states(self) -> States:
+        """As the states of one value a channel, whose m2 is the variance."""
+        mean = self.mean.astype(np.float64)
+        return np.ones_like(mean), mean, self.var.astype(np.float64)
+
+    def update(self, states: States | None, momentum: float | None, ddof: int = 1) -> None:
+        """Move towards the statistics of a new batch."""
+        if states is None:
+            return
+        if momentum is None:
+            momentum = 1 / _batches_seen(self.owner)
+        count, mean, m2 = states
+        for old, new in ((self.mean, mean), (self.var, m2 / (count - ddof))):
+            old[...] = ((1 - momentum) * old.astype(np.float64) + momentum * new).astype(old.dtype)
+
+
+def check_momentum(momentum: float | None) -> float | None:
+    """Momentum as a float within 0 to 1, or None for the cumulative mean."""
+    if momentum is None:
+        return None
+    try:
+        value = float(momentum)
+    except (TypeError, ValueError):
+        raise TypeError(f"momentum must be a number or None, got {type(momentum).__name__}") from None
+    if not 0 <= value <= 1:
+        raise ValueError(f"momentum must be within 0 to 1, got {momentum}; it is the share of the new batch")
+    return value
+
+
+# How many batches went into a cumulative mean, beside the array that holds it: {id: (reference, batches)}.
+_cumulative: dict[int, tuple[Any, int]] = {}
+
+
+def _batches_seen(owner: Any) -> int:
+    """Count one more batch for an array of running means; the count dies with the array."""
+    key = id(owner)
+    _, seen = _cumulative.get(key, (None, 0))
+    _cumulative[key] = weakref.ref(owner, lambda _: _cumulative.pop(key, None)), seen + 1
+    return seen + 1
