@@ -23,6 +23,8 @@ class Plan(NamedTuple):
 
     schedule: schedule.Schedule
     table: NDArray[np.int64]
+    output: schedule.Schedule  # for output from given statistics
+    output_table: NDArray[np.int64]
     kinds: tuple[str, ...]  # of x, out, weight, bias
 
 
@@ -33,9 +35,11 @@ def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: boo
         operand and _stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)
     ]
     itemsize = operands[1][0].itemsize if operands[1] else 0
-    chosen = schedule.choose(nest.build(grouping, strides), itemsize, in_place)
+    loops = nest.build(grouping, strides)
+    chosen = schedule.choose(loops, itemsize, in_place)
+    output = schedule.for_output(chosen, loops)
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
-    return Plan(chosen, chosen.table, kinds)
+    return Plan(chosen, chosen.table, output, output.table, kinds)
 
 
 def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -112,15 +116,19 @@ def normalize(
     if x.size == 0:
         return reduce(layout, x, center) if keep else states
     arrays = (x, out, weight, bias, eps, int(center))
-    if states is not None:
-        _run(made, "apply", made.schedule.tasks * made.schedule.parts, *arrays, *states)
-    elif made.schedule.parts == 1:
+    chosen, threads = made.schedule, get_num_threads()
+    if states is None and not schedule.is_split(chosen, threads):
         states = _states(layout.group_shape(x.shape)) if keep else None
-        _run(made, "normalize", made.schedule.tasks, *arrays, *(states or (None, None, None)))
-    else:
+        _run(chosen, "normalize", made.kinds, made.table, *arrays, *(states or (None, None, None)))
+        return states
+    if states is None:
         states = _states(layout.group_shape(x.shape))
         _reduce(made, x, center, states)
-        _run(made, "apply", made.schedule.tasks * made.schedule.parts, *arrays, *states)
+    count, mean, m2 = states
+    scale = np.empty_like(mean)
+    table = schedule.merging(mean.size, 1)
+    _run(table, "invert", MERGE, table.table, count, m2, scale, None, eps, 1, None, None, None)
+    _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, mean, scale)
     return states
 
 
@@ -128,29 +136,28 @@ def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
     *shape, parts = states[0].shape
     merged = _states(tuple(shape))
-    table = schedule.merging(merged[0].size, parts).table
-    parts_ = map(np.ascontiguousarray, states)
-    _launcher().launch("rows", "merge", MERGE, merged[0].size, 1, table, *parts_, None, 0.0, 1, *merged)
+    merging = schedule.merging(merged[0].size, parts)
+    count, mean, m2 = map(np.ascontiguousarray, states)
+    _run(merging, "merge", MERGE, merging.table, count, mean, m2, None, 0.0, 1, *merged)
     return merged
 
 
 def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
     """Statistics of every group: in one pass, or of its parts, merged in order."""
-    chosen = made.schedule
-    only_x = Plan(chosen, made.table, (made.kinds[0], "none", "none", "none"))
+    chosen, kinds = made.schedule, (made.kinds[0], "none", "none", "none")
     rest = (None, None, None, 0.0, int(center))
     if chosen.parts == 1:
-        _run(only_x, "moments", chosen.tasks, x, *rest, *states)
+        _run(chosen, "moments", kinds, made.table, x, *rest, *states)
         return
     partial = _states((chosen.partial_states,))
-    _run(only_x, "moments", chosen.tasks * chosen.parts, x, *rest, *partial)
-    merging = Plan(chosen, made.table, MERGE)
-    _run(merging, "merge", chosen.tasks, *partial, *rest[2:], *states, serial=True)
+    _run(chosen._replace(tasks=chosen.tasks * chosen.parts), "moments", kinds, made.table, x, *rest, *partial)
+    _run(chosen._replace(serial=True), "merge", MERGE, made.table, *partial, *rest[2:], *states)
 
 
-def _run(made: Plan, name: str, tasks: int, *arguments: Any, serial: bool = False) -> None:
-    threads = 1 if serial or made.schedule.serial else get_num_threads()
-    _launcher().launch(made.schedule.family, name, made.kinds, tasks, threads, made.table, *arguments)
+def _run(chosen: schedule.Schedule, name: str, kinds: tuple[str, ...], *arguments: Any) -> None:
+    """Run a kernel of the schedule's family over all its tasks."""
+    threads = 1 if chosen.serial else get_num_threads()
+    _launcher().launch(chosen.family, name, kinds, chosen.tasks, threads, *arguments)
 
 
 @cache

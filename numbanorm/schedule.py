@@ -21,8 +21,11 @@ TILE = 512  # columns that one task walks at most, where nothing asks for more
 MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 32 bytes each
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
-MIN_TASKS = 16  # fewer groups than this are split into parts, to give every thread work
-WANTED_TASKS = 64  # into how many tasks those few groups are split; more would cost more to merge
+STRIP_ROWS = 8  # rows of a block that are read side by side where the block is larger than the next number
+NEAR_BYTES = 32768  # of the first-level cache
+WANTED_TASKS = 64  # fewer groups than this are split into parts, so that every thread can have work
+PART_ELEMENTS = 16384  # no part is smaller: its merge must not show
+OUTPUT_ELEMENTS = 65536  # of a task that writes output from given statistics
 SHORT_GROUP = 512  # groups of one part up to here are taken WIDTH at a time, to share divisions and roots
 SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
 
@@ -96,16 +99,50 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
         tasks = prod(loop.size for loop in outer) * -(-columns // tile)
         unit, size = ROW_BLOCK, repeats * rows.size
     parts, part_size = 1, size
-    if not serial and tasks < MIN_TASKS:
-        part_size = -(-size // -(-WANTED_TASKS // tasks))
-        part_size = -(-part_size // unit) * unit
-        parts = -(-size // part_size)
+    if not serial and tasks < WANTED_TASKS:
+        parts = min(-(-WANTED_TASKS // tasks), max(1, elements // tasks // PART_ELEMENTS))
+        parts, part_size = _pieces(size, parts, unit)
     stream = elements * itemsize > STREAM_BYTES and not in_place
     inner = tuple(reduced)
     fold = _foldable(list(rest))
     return Schedule(
         family, outer, inner, rows, high, low, parts, part_size, tile, stream, fold, serial, tasks, nest.base
     )
+
+
+def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
+    """The same nest, walked in the order of memory: where statistics are given, any order will do."""
+    if chosen.family == "rows":
+        outer, inner = tuple(nest.loops[:-1]), ()
+        parts, part_size = _pieces(chosen.low.size, -(-chosen.low.size // OUTPUT_ELEMENTS), BLOCK)
+        tasks = prod(loop.size for loop in outer)
+        return chosen._replace(
+            outer=outer, inner=inner, rows=UNIT, parts=parts, part_size=part_size, tasks=tasks * parts
+        )
+    columns = chosen.high.size * chosen.low.size
+    tile = chosen.tile if chosen.high.size > 1 else min(columns, MAX_COLUMNS)
+    size = prod(loop.size for loop in chosen.inner) * chosen.rows.size
+    parts, part_size = _pieces(size, -(-size * tile // OUTPUT_ELEMENTS // 4), 1)
+    tasks = prod(loop.size for loop in chosen.outer) * -(-columns // tile)
+    return chosen._replace(tile=tile, parts=parts, part_size=part_size, tasks=tasks * parts)
+
+
+def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:
+    """Cut `size` into at most so many parts of whole units: (parts, their size)."""
+    part_size = -(-size // max(1, parts))
+    part_size = max(unit, -(-part_size // unit) * unit)
+    return max(1, -(-size // part_size)), part_size
+
+
+def is_split(chosen: Schedule, threads: int) -> bool:
+    """Whether to take statistics and output in two passes, for want of groups to share among the threads.
+
+    Both ways make the same sums in the same order.
+    """
+    if chosen.parts == 1 or chosen.serial or threads == 1:
+        return False
+    rounds = -(-chosen.tasks // threads)
+    return chosen.tasks < 0.8 * rounds * threads
 
 
 def merging(groups: int, parts: int) -> Schedule:

@@ -5,7 +5,7 @@ are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blo
 high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
 """
 
-from ...schedule import MAX_COLUMNS, ROW_BLOCK
+from ...schedule import MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK, STRIP_ROWS
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
@@ -22,6 +22,7 @@ from .intrinsics import (
     store_first,
     store_one,
     stream_fence,
+    viewed,
 )
 from .lanes import UNROLL, WIDTH, convert, first, splat, total
 from .walk import (
@@ -87,9 +88,8 @@ def _part_rows(table, part):
 
 
 @inline
-def _sums(x, at, step, row_step, rows, width, pivot):
-    """Sums of x - pivot and of its square, down `rows` rows of `width` columns, at most WIDTH."""
-    s, q = splat(0.0), splat(0.0)
+def _sums(x, at, step, row_step, rows, width, pivot, s, q):
+    """Add x - pivot and its square, down `rows` rows of `width` columns, at most WIDTH, to the lanes s and q."""
     row = 0
     if width == WIDTH and step == itemsize(x):
         if UNROLL:
@@ -109,34 +109,59 @@ def _sums(x, at, step, row_step, rows, width, pivot):
 
 
 @inline
-def _add_block(x, at, row_step, rows, step, columns, n, center, mean, m2):
-    """Merge a block of rows into the states of `columns` columns, which hold n values each so far."""
+def _block_sums(x, at, row_step, rows, step, columns, center, room):
+    """Sums of a block of rows about a pivot for each column: into the first three arrays of `room`.
+
+    A block too large for the first-level cache is walked in strips of a few rows, so that memory is read in order.
+    """
+    pivots, sums, squares = room
     nb = float(rows)
-    for column in range(0, columns, WIDTH):
-        width = min(WIDTH, columns - column)
-        corner = at + column * step
-        pivot = splat(0.0)
-        if center != 0:
-            pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
-        again = center != 0 and not exact_in_float64(x)
-        while True:
-            s, q = _sums(x, corner, step, row_step, rows, width, pivot)
-            if not again:
-                break
-            again = False  # once more about the mean: the block is still in the cache
-            pivot = pivot + welford.finite_or_zero(s / nb)
-        if center == 0:
-            s = splat(0.0)
-        mean_b, m2_b = welford.settle(nb, pivot, s, q)
-        if n > 0.0:
-            _, mean_b, m2_b = welford.merge(n, load(mean, 8 * column, 8, LIKE64), load(m2, 8 * column, 8, LIKE64),
-                                            nb, mean_b, m2_b)  # fmt: skip
-        store(mean, 8 * column, 8, mean_b)
-        store(m2, 8 * column, 8, m2_b)
+    strip = rows if rows * abs(row_step) <= NEAR_BYTES else STRIP_ROWS
+    again = False  # the second time about the mean: the block is still in the cache
+    while True:
+        for row in range(0, rows, strip):
+            for column in range(0, columns, WIDTH):
+                width, place = min(WIDTH, columns - column), 8 * column
+                corner = at + row * row_step + column * step
+                s, q = splat(0.0), splat(0.0)
+                if row > 0:
+                    pivot = load(pivots, place, 8, LIKE64)
+                    s, q = load(sums, place, 8, LIKE64), load(squares, place, 8, LIKE64)
+                elif again:
+                    pivot = load(pivots, place, 8, LIKE64)
+                    pivot = pivot + welford.finite_or_zero(load(sums, place, 8, LIKE64) / nb)
+                elif center != 0:
+                    pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
+                else:
+                    pivot = splat(0.0)
+                s, q = _sums(x, corner, step, row_step, min(strip, rows - row), width, pivot, s, q)
+                store(pivots, place, 8, pivot)
+                store(sums, place, 8, s)
+                store(squares, place, 8, q)
+        if again or center == 0 or exact_in_float64(x):
+            break
+        again = True
 
 
 @inline
-def _part_moments(x, table, origin, part, columns, center, mean, m2):
+def _add_block(columns, n, nb, center, room, mean, m2):
+    """Merge a block's sums into the states of the columns, which hold n values each so far."""
+    pivots, sums, squares = room
+    for column in range(0, columns, WIDTH):
+        place = 8 * column
+        s = load(sums, place, 8, LIKE64)
+        if center == 0:
+            s = splat(0.0)
+        mean_b, m2_b = welford.settle(nb, load(pivots, place, 8, LIKE64), s, load(squares, place, 8, LIKE64))
+        if n > 0.0:
+            mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
+            _, mean_b, m2_b = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+        store(mean, place, 8, mean_b)
+        store(m2, place, 8, m2_b)
+
+
+@inline
+def _part_moments(x, table, origin, part, columns, center, room, mean, m2):
     """States of a tile's columns over one part of the rows; returns how many values each holds."""
     start, stop = _part_rows(table, part)
     rows, row_step, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), load_int(table, LOW + X)
@@ -145,10 +170,24 @@ def _part_moments(x, table, origin, part, columns, center, mean, m2):
         repeat, row = start // rows, start % rows
         count = min(min(ROW_BLOCK, rows - row), stop - start)
         at = origin + locate_inner(table, repeat)[0] + row * row_step
-        _add_block(x, at, row_step, count, step, columns, n, center, mean, m2)
+        _block_sums(x, at, row_step, count, step, columns, center, room)
+        _add_block(columns, n, float(count), center, room, mean, m2)
         n += float(count)
         start += count
     return n
+
+
+@inline
+def _merge_part(columns, n, mean, m2, nb, means, m2s, at):
+    """Merge the states of a part's columns, at byte `at` of its arrays, into those of the parts before it."""
+    for i in range(0, columns, WIDTH):
+        width, place = min(WIDTH, columns - i), 8 * i
+        mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
+        mean_b, m2_b = load_first(means, at + place, 8, width, LIKE64), load_first(m2s, at + place, 8, width, LIKE64)
+        _, mean_a, m2_a = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+        store(mean, place, 8, mean_a)
+        store(m2, place, 8, m2_a)
+    return n + nb
 
 
 @inline
@@ -194,44 +233,47 @@ def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
 
 
 @inline
-def _read_states(table, group, high, low, mean, m2, counts, means, m2s):
-    """Read the mean and the variance of every column of a tile."""
+def _read_states(table, group, high, low, mean, scale, means, scales):
+    """Read the mean and the inverse standard deviation of every column of a tile."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
     for a in range(high):
         for b in range(low):
             k = 8 * (group + a * high_group + b * low_group)
             store_one(mean, a * low + b, load_one(means, k))
-            store_one(m2, a * low + b, load_one(m2s, k) / load_one(counts, k))
+            store_one(scale, a * low + b, load_one(scales, k))
 
 
 @inline
-def _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, like, high, scale, offset):
-    """Turn the states of a tile's columns into the coefficients of `walk.scale_run`, weight and bias folded in where
-    `fold` says so. Returns 0.0 if all are safe in float32.
+def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
+    """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_run`,
+    weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
     """
     _, _, wo, bo, _ = corner
     _, outer, inner = tile
-    unsafe = splat(0.0)
+    high, scale, offset = room
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    unfit = splat(0.0)
     for a in range(outer):
         for i in range(0, inner, WIDTH):
             width = min(WIDTH, inner - i)
             at = a * inner + i
-            mu = load_first(mean, 8 * at, 8, width, LIKE64)
-            inverse = welford.inverse_std(load_first(m2, 8 * at, 8, width, LIKE64), n, eps)
-            unsafe = unsafe + first(1.0 - welford.fits_float32(mu, inverse), width)
+            mu, slope = load_first(mean, 8 * at, 8, width, LIKE64), load_first(inverse, 8 * at, 8, width, LIKE64)
+            unfit = unfit + first(1.0 - welford.fits_float32(mu, slope), width)
             rounded = convert(mu, like)
-            behind = (convert(rounded, LIKE64) - mu) * inverse
+            behind = (convert(rounded, LIKE64) - mu) * slope
             if fold:
-                ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-                weight = load_first(w, wo + a * load_int(table, HIGH + WEIGHT) + i * ws, ws, width, 1.0)
-                bias = load_first(b, bo + a * load_int(table, HIGH + BIAS) + i * bs, bs, width, LIKE64)
-                inverse = inverse * weight
-                behind = behind * weight + bias
+                wi, bi = (
+                    wo + a * load_int(table, HIGH + WEIGHT) + i * ws,
+                    bo + a * load_int(table, HIGH + BIAS) + i * bs,
+                )
+                weight = load_first(w, wi, ws, width, 1.0)
+                slope = slope * weight
+                behind = behind * weight + load_first(b, bi, bs, width, LIKE64)
             item = itemsize(high)
             store_first(high, item * at, item, width, rounded)
-            store_first(scale, item * at, item, width, convert(inverse, like))
+            store_first(scale, item * at, item, width, convert(slope, like))
             store_first(offset, item * at, item, width, convert(behind, like))
-    return total(unsafe)
+    return total(unfit)
 
 
 @inline
@@ -263,18 +305,19 @@ def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, o
 
 
 @inline
-def _finish_tile(x, out, w, b, table, corner, part, tile, mean, m2, n, eps):
-    """Write one part of the rows of a tile, given the states of its columns."""
+def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
+    """Write one part of the rows of a tile, given the mean and inverse standard deviation of its columns."""
     fold = load_int(table, FOLD) != 0
     columns = tile[1] * tile[2]
     if made_in_float32(x):
-        high, scale, offset = stack(ROOM, LIKE32), stack(ROOM, LIKE32), stack(ROOM, LIKE32)
-        if _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, LIKE32, high, scale, offset) == 0.0:
+        high, scale, offset = viewed(room[0], LIKE32), viewed(room[1], LIKE32), viewed(room[2], LIKE32)
+        if _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE32, (high, scale, offset)) == 0.0:
             _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, LIKE32, False)
             return
-    high64, scale64, offset64 = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    _coefficients(table, corner, tile, fold, w, b, mean, m2, n, eps, LIKE64, high64, scale64, offset64)
-    _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64, made_in_float32(x))
+    high64, scale64, offset64 = room
+    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
+    rare = made_in_float32(x)
+    _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64, rare)
 
 
 @kernel
@@ -283,10 +326,11 @@ def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
     parts = load_int(table, PARTS)
     mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
         outer, part, column, high, low = _tile(table, task)
         corner = _corner(table, locate_outer(table, outer), column)
-        n = _part_moments(x, table, corner[0], part, high * low, center, mu, q)
+        n = _part_moments(x, table, corner[0], part, high * low, center, room, mu, q)
         if parts == 1:
             n = _merge_columns(table, n, high, low, center, mu, q)
             _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
@@ -296,32 +340,6 @@ def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean
                 store_one(count, k, n)
                 store_one(mean, k, load_one(mu, 8 * i))
                 store_one(m2, k, load_one(q, 8 * i))
-
-
-@kernel
-def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
-    """Each tile in one go: statistics, then output while the tile is in the cache. Writes the states if asked."""
-    mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    for task in range(first_task, last_task):
-        outer, part, column, high, low = _tile(table, task)
-        corner = _corner(table, locate_outer(table, outer), column)
-        n = _part_moments(x, table, corner[0], part, high * low, center, mu, q)
-        n = _merge_columns(table, n, high, low, center, mu, q)
-        _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
-        _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, q, n, eps)
-    stream_fence()
-
-
-@kernel
-def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
-    """Output of each part of each tile from given states, which are read by group."""
-    mu, variance = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    for task in range(first_task, last_task):
-        outer, part, column, high, low = _tile(table, task)
-        corner = _corner(table, locate_outer(table, outer), column)
-        _read_states(table, corner[4], high, low, mu, variance, count, mean, m2)
-        _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, variance, 1.0, eps)
-    stream_fence()
 
 
 @kernel
@@ -337,19 +355,45 @@ def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, coun
         n = 0.0
         for part in range(parts):
             at = 8 * ((outer * parts + part) * columns + column)
-            nb = load_one(counts, at)
-            for i in range(0, high * low, WIDTH):
-                width = min(WIDTH, high * low - i)
-                _, mean_b, m2_b = welford.merge(
-                    n,
-                    load(mu, 8 * i, 8, LIKE64),
-                    load(q, 8 * i, 8, LIKE64),
-                    nb,
-                    load_first(means, at + 8 * i, 8, width, LIKE64),
-                    load_first(m2s, at + 8 * i, 8, width, LIKE64),
-                )
-                store(mu, 8 * i, 8, mean_b)
-                store(q, 8 * i, 8, m2_b)
-            n += nb
+            n = _merge_part(high * low, n, mu, q, load_one(counts, at), means, m2s, at)
         n = _merge_columns(table, n, high, low, center, mu, q)
         _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+
+
+@kernel
+def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """Each tile in one go: statistics, part after part, then output while the tile is in the cache.
+
+    Writes the states if asked.
+    """
+    parts, tile = load_int(table, PARTS), load_int(table, TILE)
+    tiles = (load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE) + tile - 1) // tile
+    mu, q, mean_b, m2_b = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    for task in range(first_task, last_task):
+        outer, _, column, high, low = _tile(table, (task // tiles * parts) * tiles + task % tiles)
+        corner = _corner(table, locate_outer(table, outer), column)
+        n = 0.0
+        for part in range(parts):
+            nb = _part_moments(x, table, corner[0], part, high * low, center, room, mean_b, m2_b)
+            n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b, 0)
+        n = _merge_columns(table, n, high, low, center, mu, q)
+        _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+        for i in range(0, high * low, WIDTH):
+            store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))
+        for part in range(parts):
+            _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, q, room)
+    stream_fence()
+
+
+@kernel
+def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, scale):
+    """Output of each part of each tile, given the mean and inverse standard deviation of every group."""
+    mu, inverse = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    for task in range(first_task, last_task):
+        outer, part, column, high, low = _tile(table, task)
+        corner = _corner(table, locate_outer(table, outer), column)
+        _read_states(table, corner[4], high, low, mu, inverse, mean, scale)
+        _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, inverse, room)
+    stream_fence()

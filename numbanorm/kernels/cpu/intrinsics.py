@@ -439,6 +439,16 @@ def stack(typingctx, count, like):
 
 
 @intrinsic
+def viewed(typingctx, pointer, like):
+    """The same memory as an array of `like`'s type."""
+
+    def codegen(context, builder, sig, args):
+        return args[0]
+
+    return Pointer({types.float32: "f4", types.float64: "f8"}[like])(pointer, like), codegen
+
+
+@intrinsic
 def made_in_float32(typingctx, pointer):
     """Whether output of these elements is made in float32: they have at most its digits and range."""
 

@@ -11,12 +11,14 @@ from .intrinsics import (
     absent,
     exact_in_float64,
     load,
+    load_first,
     load_int,
     load_one,
     made_in_float32,
     neutral_one,
     stack,
     store,
+    store_first,
     store_one,
     stream_fence,
 )
@@ -162,12 +164,22 @@ def _group_size(table):
 
 
 @inline
+def _group_moments(x, table, origin, center):
+    """State of a group, part after part."""
+    n, mean, m2 = 0.0, 0.0, 0.0
+    for part in range(load_int(table, PARTS)):
+        nb, mean_b, m2_b = _part_moments(x, table, origin, part, center)
+        n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
+    return mean, m2
+
+
+@inline
 def _batch_moments(x, table, group, batch, center, mean, m2):
     """Mean and m2 of `batch` neighbouring groups; the divisions of short ones are done side by side, in lanes."""
     size = _group_size(table)
     if size > SHORT_GROUP:
         for i in range(batch):
-            _, mu, q = _part_moments(x, table, locate_outer(table, group + i)[0], 0, center)
+            mu, q = _group_moments(x, table, locate_outer(table, group + i)[0], center)
             store_one(mean, i, mu)
             store_one(m2, i, q)
         return
@@ -239,21 +251,32 @@ def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
             store_one(count, place[4], n)
             store_one(mean, place[4], load_one(mu, 8 * i))
             store_one(m2, place[4], load_one(q, 8 * i))
-            _finish_group(x, out, w, b, table, place, 0, load_one(mu, 8 * i), load_one(scale, 8 * i))
+            for part in range(load_int(table, PARTS)):
+                _finish_group(x, out, w, b, table, place, part, load_one(mu, 8 * i), load_one(scale, 8 * i))
     stream_fence()
 
 
 @kernel
-def apply(first, last, table, x, out, w, b, eps, center, count, mean, m2):
-    """Output of each (group, part) from given states, which are read by group."""
+def apply(first, last, table, x, out, w, b, eps, center, count, mean, scale):
+    """Output of each (run, part), given the mean and inverse standard deviation of every group.
+
+    The schedule's outer loops are all loops but the run, in the order of memory.
+    """
     parts = load_int(table, PARTS)
     for task in range(first, last):
-        group = task // parts
-        place = locate_outer(table, group)
-        n, mu, q = load_group(count, mean, m2, place[4])
-        scale = welford.inverse_std(q, n, eps)
-        _finish_group(x, out, w, b, table, place, task - group * parts, mu, scale)
+        place = locate_outer(table, task // parts)
+        at = 8 * place[4]
+        _finish_group(x, out, w, b, table, place, task % parts, load_one(mean, at), load_one(scale, at))
     stream_fence()
+
+
+@kernel
+def invert(first, last, table, counts, m2s, scales, b, eps, center, count, mean, m2):
+    """Inverse standard deviation of every group, from its count and m2."""
+    for group in range(first, last, WIDTH):
+        width = min(WIDTH, last - group)
+        n, q = load_first(counts, 8 * group, 8, width, LIKE64), load_first(m2s, 8 * group, 8, width, LIKE64)
+        store_first(scales, 8 * group, 8, width, welford.inverse_std(q, n, eps))
 
 
 @kernel
