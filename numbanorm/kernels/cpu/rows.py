@@ -25,10 +25,14 @@ from .intrinsics import (
 from .lanes import WIDTH, convert, splat, total
 from .walk import (
     BIAS,
+    GROUP,
     LIKE32,
     LIKE64,
+    LOOP,
+    LOOPS,
     LOW,
     OUT,
+    OUTER,
     PART_SIZE,
     PARTS,
     REPEATS,
@@ -262,11 +266,24 @@ def apply(first, last, table, x, out, w, b, eps, center, count, mean, scale):
 
     The schedule's outer loops are all loops but the run, in the order of memory.
     """
-    parts = load_int(table, PARTS)
-    for task in range(first, last):
-        place = locate_outer(table, task // parts)
-        at = 8 * place[4]
-        _finish_group(x, out, w, b, table, place, task % parts, load_one(mean, at), load_one(scale, at))
+    parts, outer = load_int(table, PARTS), load_int(table, OUTER)
+    side, step = 1, LOOPS
+    if outer > 0:  # neighbours on the innermost of the outer loops are found by adding its steps
+        step = LOOPS + (outer - 1) * LOOP
+        side = load_int(table, step + SIZE)
+    task = first
+    while task < last:
+        index, part = task // parts, task % parts
+        xo, oo, wo, bo, k = locate_outer(table, index)
+        count = min(side - index % side, last - task) if parts == 1 else 1
+        for _ in range(count):
+            _finish_group(x, out, w, b, table, (xo, oo, wo, bo, k), part, load_one(mean, 8 * k), load_one(scale, 8 * k))
+            xo += load_int(table, step + X)
+            oo += load_int(table, step + OUT)
+            wo += load_int(table, step + WEIGHT)
+            bo += load_int(table, step + BIAS)
+            k += load_int(table, step + GROUP)
+        task += count
     stream_fence()
 
 
