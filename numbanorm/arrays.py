@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+_NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
+
+
 class Taken(NamedTuple):
     """An argument as an ndarray on the same memory, and the library that its caller speaks."""
 
@@ -117,7 +120,7 @@ def kind(dtype: np.dtype, name: str = "x") -> str:
 @cache
 def _kind(dtype: np.dtype) -> str:
     """The kind of a dtype, empty if there is none."""
-    if dtype.kind in "fiub" and dtype.itemsize <= 8:
+    if dtype.newbyteorder("=") in _NUMPY_DTYPES:
         return ("" if dtype.isnative else ">") + dtype.kind + str(dtype.itemsize)
     return "bf" if dtype.name == "bfloat16" else ""
 

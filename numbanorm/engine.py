@@ -35,7 +35,7 @@ def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: boo
         operand and _stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)
     ]
     itemsize = operands[1][0].itemsize if operands[1] else 0
-    loops = nest.build(grouping, strides)
+    loops = nest.LoopNest((), (0,) * 5, 0) if 0 in shape else nest.build(grouping, strides)
     chosen = schedule.choose(loops, itemsize, in_place)
     output = schedule.for_output(chosen, loops)
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)

@@ -1,7 +1,7 @@
 """Layout: which elements of an array share statistics. Pure meaning: no strides, no dtypes, no device."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from math import prod
 from operator import index
@@ -110,7 +110,11 @@ class Layout:
         if axes is None:
             return _all_axes()
         several = (axes,) if hasattr(axes, "__index__") else axes
-        if isinstance(several, str) or not all(hasattr(a, "__index__") for a in several):
+        if (
+            not isinstance(several, Iterable)
+            or isinstance(several, str)
+            or not all(hasattr(a, "__index__") for a in several)
+        ):
             raise TypeError(f"axis must be an int or a sequence of ints, got {axes!r}")
         return cls._axes(tuple(index(a) for a in several))
 

@@ -84,10 +84,9 @@ def batch_norm(
     """
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(running_mean, running_var, given.x.channels, update=training)
-    layout = Layout.batch(given.x.axis)
+    layout, factor = Layout.batch(given.x.axis), check_momentum(momentum)
     if not training:
         return _evaluate(x, layout, given, running, eps, out)
-    factor = check_momentum(momentum)
     if given.x.values == 1:
         raise ValueError(
             f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
@@ -170,9 +169,9 @@ def instance_norm(
     """
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(running_mean, running_var, given.x.channels, update=use_input_stats)
+    factor = check_momentum(momentum)
     if not use_input_stats:
         return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out)
-    factor = check_momentum(momentum)
     layout = Layout.instance(given.x.axis)
     samples = given.x.shape[0]
     layout.resolve(given.x.shape)
@@ -438,10 +437,9 @@ def batch_renorm(
         raise ValueError(f"d_max must not be negative, got {d_max}")
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(running_mean, running_var, given.x.channels, update=training)
-    layout = Layout.batch(given.x.axis)
+    layout, factor, eps = Layout.batch(given.x.axis), check_momentum(momentum), check_eps(eps)
     if running is None or not training:
         return _evaluate(x, layout, given, running, eps, out)
-    factor, eps = check_momentum(momentum), check_eps(eps)
     if given.x.values == 1:
         raise ValueError(
             f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
@@ -527,7 +525,7 @@ def batch_instance_norm(
         raise ValueError(f"rho must be within 0 to 1, got values from {share.min()} to {share.max()}; clip it")
     count, mean, m2 = engine.reduce(layout, take(x).array)
     whole = engine.merge_last((count.T, mean.T, m2.T))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         by_batch = _inverse(_std(whole, eps))
         by_instance = _inverse(_std((count, mean, m2), eps))
     slope = share * by_batch + (1 - share) * by_instance
@@ -537,7 +535,7 @@ def batch_instance_norm(
     if bias is not None:
         shift = shift + given.flat(bias)
     one = np.ones_like(mean)
-    spread = [given.x.shape[0], *given.along(slope[0]).shape]
+    spread = [n if i in (0, given.x.axis) else 1 for i, n in enumerate(given.x.shape)]
     return transform(
         x, layout, slope.reshape(spread), shift.reshape(spread), eps=0.0, states=(one, mean, one), out=out
     )[0]

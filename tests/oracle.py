@@ -208,9 +208,10 @@ def output_tolerance(x, ids, num_groups, expected, weight=None, bias=None, eps=1
     return bound + float(info.eps) / 2 * np.abs(expected) + float(info.smallest_subnormal)
 
 
-def rounded(expected, dtype):
-    """`expected` as far as `dtype` can hold it: infinite where it is too large."""
-    return np.where(np.abs(expected) > float(ml_dtypes.finfo(dtype).max), np.copysign(np.inf, expected), expected)
+def within_range(values, dtype):
+    """`values`, those beyond what `dtype` can hold (there, infinite) brought back to its largest number."""
+    largest = float(ml_dtypes.finfo(dtype).max)
+    return np.clip(wide(values), -largest, largest)
 
 
 def assert_same(actual, expected):

@@ -12,7 +12,18 @@ import numbanorm as nbn
 
 PACKAGE = Path(nbn.__file__).parent
 # Lowest first. A module imports from lower ranks, or from its own package; integrations sit on top.
-RANKS = ["layout", "nest", "schedule", "kernels", "arrays", "engine", "moments", "normalize", "norms reparam"]
+RANKS = [
+    "layout",
+    "nest",
+    "schedule",
+    "kernels",
+    "arrays",
+    "engine",
+    "moments",
+    "normalize",
+    "channels running",
+    "norms reparam",
+]
 INTEGRATIONS = {"torch", "sklearn", "dask", "plot", "__main__"}
 
 SIGNATURES = {

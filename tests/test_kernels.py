@@ -1,0 +1,290 @@
+"""Every way through the kernels, on both sides of each switch in the schedule, against the oracle.
+
+Each case is run on one thread, on several, on a pool of Python threads, with streaming stores, in place, and with its
+own statistics given back: all must give the same bits. The schedule's thresholds are made small for it, so that the
+arrays can be small, too.
+"""
+
+import numpy as np
+import oracle
+import pytest
+from oracle import assert_within
+from test_intrinsics import between_guards
+from test_schedule import form
+
+import numbanorm as nbn
+from numbanorm import engine, schedule
+from numbanorm.arrays import result_like
+from numbanorm.schedule import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK, SHORT_GROUP
+
+TINY_RUN = schedule.TINY_RUN
+# Parallel from the first element on, many parts, narrow tiles.
+SMALL = {"SERIAL_ELEMENTS": 0, "PART_ELEMENTS": 200, "OUTPUT_ELEMENTS": 100, "TILE": 48}
+WHOLE = {**SMALL, "WANTED_TASKS": 1}  # no parts
+SERIAL = {}
+
+
+@pytest.fixture
+def tune(monkeypatch):
+    """Change the schedule's constants for one test."""
+
+    def change(**constants):
+        for name, value in constants.items():
+            monkeypatch.setattr(schedule, name, value)
+        engine._plan.cache_clear()
+
+    yield change
+    engine._plan.cache_clear()
+
+
+@pytest.fixture
+def pooled(monkeypatch):
+    """Run as in a process that was forked."""
+    from numbanorm.kernels.cpu import launcher
+
+    def run(function):
+        with monkeypatch.context() as m:
+            m.setattr(launcher, "_process", launcher._Process(forked=True))
+            return function()
+
+    return run
+
+
+def array(rng, shape, dtype=np.float32, order=None, scale=1.0, mean=3.0):
+    """Random numbers, the axes in this order in memory."""
+    order = order or range(len(shape))
+    x = np.asarray(scale * (mean + rng.standard_normal([shape[a] for a in order])), dtype)
+    return x.transpose(np.argsort(order))
+
+
+def normalize(layout, x, weight=None, bias=None, eps=1e-5, out=None, center=True, states=None):
+    out = result_like(x) if out is None else out
+    states = engine.normalize(layout, x, out, weight, bias, eps, center=center, states=states, keep=True)
+    return out, states
+
+
+def copy_of(x):
+    """A copy that holds each element once, in the memory order of x."""
+    home = result_like(x)
+    home[...] = x
+    return home
+
+
+def check_states(states, x, layout, center):
+    ids, n = oracle.groups(layout, x.shape)
+    count, mean, m2 = oracle.moments(x, ids, n)
+    of_mean = oracle.mean_tolerance(x, ids, n, mean)
+    of_m2 = oracle.variance_tolerance(x.dtype, count, mean, m2 / count) * m2
+    if not center:
+        mean, of_mean = np.zeros(n), 0.0
+        m2 = np.array([np.sum(group**2) for group in oracle.members(oracle.wide(x), ids, n)])
+        of_m2 = (8 + np.log2(count)) * oracle.EPS64 * m2
+    for got, want, tolerance in zip(states, (count, mean, m2), (0.0, of_mean, of_m2), strict=True):
+        assert got.shape == layout.group_shape(x.shape)
+        assert_within(got.ravel(), want, tolerance)
+    return count, mean, m2
+
+
+def check_result(got, states, x, layout, weight=None, bias=None, eps=1e-5, center=True):
+    """States against the definition, and the output against the states' exact ones."""
+    ids, n = oracle.groups(layout, x.shape)
+    stats = check_states(states, x, layout, center)
+    expected = oracle.normalize(x, ids, n, weight, bias, eps, stats)
+    assert_within(got, expected, oracle.output_tolerance(x, ids, n, expected, weight, bias, eps, stats))
+
+
+def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads):
+    """The result is right, and the same however it is run."""
+    nbn.set_num_threads(1)
+    first, states = normalize(layout, x, weight, bias, eps)
+    check_result(first, states, x, layout, weight, bias, eps)
+    check_states(engine.reduce(layout, x), x, layout, True)
+    about_zero, squares = normalize(layout, x, weight, bias, eps, center=False)
+    check_result(about_zero, squares, x, layout, weight, bias, eps, center=False)
+
+    def same(result):
+        np.testing.assert_array_equal(result[0], first)
+        for got, want in zip(result[1], states, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+    for count in (2, 3, threads):
+        nbn.set_num_threads(count)
+        same(normalize(layout, x, weight, bias, eps))
+    same(pooled(lambda: normalize(layout, x, weight, bias, eps)))
+    same(normalize(layout, x, weight, bias, eps, states=states))
+    here = copy_of(x)
+    apart = normalize(layout, here, weight, bias, eps)[0]
+    np.testing.assert_array_equal(normalize(layout, here, weight, bias, eps, out=here)[0], apart)
+    tune(STREAM_BYTES=0)
+    for shift in (0, x.itemsize, 1):  # aligned, not at the start, never
+        same(normalize(layout, x, weight, bias, eps, out=placed(first, shift)))
+
+
+def placed(like, shift):
+    """An array so many bytes behind a multiple of 64, with the strides of `like`."""
+    raw = np.zeros(like.nbytes + 128, np.uint8)
+    start = -raw.ctypes.data % 64 + shift
+    order = np.argsort([-s for s in like.strides], kind="stable")
+    flat = raw[start : start + like.nbytes].view(like.dtype)
+    return flat.reshape([like.shape[a] for a in order]).transpose(np.argsort(order))
+
+
+def layer(num_axes=1):
+    return nbn.Layout.layer(num_axes)
+
+
+BATCH, COLUMNS, GROUPS = nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
+INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
+LAST3, LAST4 = (0, 2, 1), (0, 2, 3, 1)  # channels last in memory
+WIDE = NEAR_BYTES // ROW_BLOCK // 4 + 9
+SIX = (3, 2, 5, 4, 3, 7)
+AT = MAX_COLUMNS // 4 * 4
+CASES = {
+    # name: shape, order in memory, layout, shape of weight and bias, constants, what the schedule must be
+    "rows": ((37, 300), None, layer(), (300,), WHOLE, "rows"),
+    "rows, small": ((37, 300), None, layer(), (300,), SERIAL, "rows serial"),
+    "rows of one block": ((3, BLOCK), None, layer(), (BLOCK,), WHOLE, "rows"),
+    "rows of two blocks": ((3, BLOCK + 1), None, layer(), (BLOCK + 1,), WHOLE, "rows"),
+    "rows, one weight each": ((4, 19, 300), None, layer(), (19, 1), WHOLE, "rows"),
+    "short groups": ((49, SHORT_GROUP), None, layer(), (), WHOLE, "rows"),
+    "groups a little longer": ((49, SHORT_GROUP + 1), None, layer(), (), WHOLE, "rows"),
+    "rows above tiny": ((100, TINY_RUN + 1), None, layer(), (TINY_RUN + 1,), WHOLE, "rows"),
+    "rows in parts": ((3, 3 * BLOCK + 7), None, layer(), (3 * BLOCK + 7,), SMALL, "rows parts"),
+    "one row in parts": ((2, 5, 700), None, layer(3), (5, 1), SMALL, "rows parts"),
+    "rows in repeats": ((9, 3, 20, 35), None, BATCH, (3, 1, 1), WHOLE, "rows"),
+    "rows in repeats and parts": ((9, 3, 20, 35), None, BATCH, (3, 1, 1), SMALL, "rows parts"),
+    "columns": ((300, 40), None, COLUMNS, (40,), WHOLE, "columns"),
+    "columns, small": ((300, 40), None, COLUMNS, (40,), SERIAL, "columns serial"),
+    "columns of one block": ((ROW_BLOCK, LANES), None, COLUMNS, (LANES,), WHOLE, "columns"),
+    "columns of two blocks": ((ROW_BLOCK + 1, LANES + 1), None, COLUMNS, (LANES + 1,), WHOLE, "columns"),
+    "columns in strips": (
+        (150, NEAR_BYTES // ROW_BLOCK // 4 + 9),
+        None,
+        COLUMNS,
+        (),
+        {**WHOLE, "TILE": 512},
+        "columns",
+    ),
+    "columns in tiles": ((70, 109), None, COLUMNS, (109,), WHOLE, "columns tiles"),
+    "columns in parts": ((700, 40), None, COLUMNS, (40,), SMALL, "columns parts"),
+    "columns in tiles and parts": ((700, 109), None, COLUMNS, (109,), SMALL, "columns tiles parts"),
+    "columns, weights by row": ((300, 40), None, COLUMNS, (300, 1), WHOLE, "columns"),
+    "columns, weights by element": ((300, 40), None, COLUMNS, (300, 40), SMALL, "columns parts"),
+    "channels last": ((5, 40, 7, 9), LAST4, BATCH, (40, 1, 1), SMALL, "columns parts"),
+    "groups, channels last": ((5, 24, 40), LAST3, GROUPS, (24, 1), WHOLE, "columns high kept"),
+    "groups, channels last, tiles": ((5, 88, 40), LAST3, GROUPS, (88, 1), WHOLE, "columns high kept tiles"),
+    "groups, channels last, parts": ((2, 24, 400), LAST3, GROUPS, (24, 1), SMALL, "columns high kept parts"),
+    "groups of 255": ((2, 4 * (LONG_RUN - 1), LONG_RUN), LAST3, GROUPS, (), WHOLE, "columns high kept tiles"),
+    "groups of 256": ((2, 4 * LONG_RUN, LONG_RUN), LAST3, GROUPS, (), WHOLE, "rows"),
+    "groups of few rows": ((2, 4 * 50, 49), LAST3, GROUPS, (), WHOLE, "rows"),
+    "interleaved groups": ((5, 24, 40), LAST3, INTERLEAVED, (24, 1), WHOLE, "columns low kept"),
+    "interleaved groups, parts": ((2, 24, 400), LAST3, INTERLEAVED, (24, 1), SMALL, "columns low kept parts"),
+    "interleaved, most columns": ((1, AT, MANY_ROWS), LAST3, INTERLEAVED, (AT, 1), WHOLE, "columns low kept"),
+    "interleaved, too many columns": ((1, AT + 4, MANY_ROWS), LAST3, INTERLEAVED, (AT + 4, 1), WHOLE, "columns"),
+    "interleaved groups, few rows": ((2, 40, MANY_ROWS - 1), LAST3, INTERLEAVED, (40, 1), WHOLE, "columns"),
+    "tiny runs": ((200, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "columns tiles"),
+    "tiny runs, few": ((LANES - 1, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "rows"),
+    "nothing reduced": ((7, 130), None, nbn.Layout.axes(()), (130,), WHOLE, "columns tiles"),
+    "a number": ((), None, nbn.Layout.axes(None), (), WHOLE, "columns"),
+    "six axes, rows": (SIX, (1, 3, 0, 4, 2, 5), nbn.Layout.axes((0, 2, 5)), (3, 7), SMALL, "rows"),
+    "six axes, columns": (SIX, (1, 3, 0, 5, 2, 4), nbn.Layout.axes((0, 2, 5)), (3, 7), SMALL, "columns"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_way(name, dtype, tune, pooled, threads, rng):
+    shape, order, layout, of_weight, constants, expected = CASES[name]
+    x = array(rng, shape, dtype, order)
+    weight, bias = array(rng, of_weight, dtype), array(rng, of_weight, dtype)
+    tune(**constants)
+    made = engine.plan(layout, x, result_like(x), weight, bias)
+    assert form(made.schedule) == expected
+    check(x, layout, weight, bias, tune=tune, pooled=pooled, threads=threads)
+
+
+STRANGE = {
+    "sliced": lambda x: x[:, 1::2, 2:-3, ::3],
+    "reversed": lambda x: x[::-1, :, ::-1],
+    "reversed along the run": lambda x: x[..., ::-2],
+    "broadcast": lambda x: np.broadcast_to(x[:, :1, :, :1], x.shape),
+    "broadcast along the groups": lambda x: np.broadcast_to(x[:1], x.shape),
+    "channels last, sliced": lambda x: np.moveaxis(x, -1, 1)[:, ::2, 1:],
+    "swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3), (1, 2, 3), (3,), (0, 1, 2), (0, 3), (1,)], ids=str)
+@pytest.mark.parametrize("name", STRANGE)
+def test_memory_that_does_not_merge(name, axes, tune, pooled, threads, rng):
+    x = STRANGE[name](array(rng, (5, 8, 12, 33)))
+    weight, bias = array(rng, x.shape[1:]), array(rng, (x.shape[1], 1, 1))
+    tune(**SMALL)
+    layout, before = nbn.Layout.axes(axes), x.copy()
+    check(x, layout, weight, bias, tune=tune, pooled=pooled, threads=threads)
+    if 0 not in x.strides:
+        check_result(*normalize(layout, x, weight, bias, out=x), before, layout, weight, bias)
+
+
+@pytest.mark.parametrize("name", ["rows", "rows in parts", "columns", "columns in parts", "groups, channels last"])
+def test_without_weight_and_bias(name, tune, pooled, threads, rng):
+    shape, order, layout, _, constants, _ = CASES[name]
+    tune(**constants)
+    check(array(rng, shape, order=order), layout, tune=tune, pooled=pooled, threads=threads)
+
+
+# Numbers that float32 holds, but not what is made of them on the way.
+@pytest.mark.parametrize(
+    ("scale", "weight"), [(1e-30, 1), (1e30, 1), (1e-37, 1), (3e37, 1), (1e-32, 1e8), (1e32, 1e-9)]
+)
+@pytest.mark.parametrize(
+    "name", ["rows", "rows, one weight each", "columns", "columns, weights by row", "columns in parts"]
+)
+def test_scales_at_the_ends_of_float32(name, scale, weight, tune, pooled, threads, rng):
+    shape, order, layout, of_weight, constants, _ = CASES[name]
+    x = array(rng, shape, order=order, scale=scale, mean=0.5)
+    weight, bias = array(rng, of_weight, scale=weight), array(rng, of_weight, scale=weight)
+    tune(**constants)
+    check(x, layout, weight, bias, eps=0.0, tune=tune, pooled=pooled, threads=threads)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 1e-42], ids=str)
+@pytest.mark.parametrize(
+    "name", ["rows", "rows in parts", "columns in tiles", "columns in tiles and parts", "tiny runs"]
+)
+def test_one_group_apart_changes_no_other_with_the_threads(name, bad, tune, threads, rng):
+    """What float32 does not serve is made in float64, perhaps with its neighbours: the same ones for any threads."""
+    shape, order, layout, of_weight, constants, _ = CASES[name]
+    x, weight, bias = array(rng, shape, order=order), array(rng, of_weight), array(rng, of_weight)
+    x[layout.group_ids(shape) == 0] *= np.float32(bad)
+    tune(**constants)
+    nbn.set_num_threads(1)
+    first, _ = normalize(layout, x, weight, bias, 0.0)
+    nbn.set_num_threads(threads)
+    np.testing.assert_array_equal(normalize(layout, x, weight, bias, 0.0)[0], first)
+
+
+def guarded(like, at_end):
+    """A copy at the end or the beginning of memory: to touch what lies beyond ends the process."""
+    room = between_guards(like.nbytes)
+    room = room[room.size - like.nbytes :] if at_end else room[: like.nbytes]
+    order = np.argsort([-s for s in like.strides], kind="stable")
+    home = room.view(like.dtype).reshape([like.shape[a] for a in order]).transpose(np.argsort(order))
+    home[...] = like
+    return home
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("groups of 25")])
+def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
+    shape, order, layout, of_weight, constants, _ = CASES[name]
+    x, weight, bias = (array(rng, *of) for of in ((shape, np.float32, order), (of_weight,), (of_weight,)))
+    expected, states = normalize(layout, x, weight, bias)
+    weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
+    x = guarded(x, at_end)
+    for stream in (schedule.STREAM_BYTES, 0):
+        tune(**constants, STREAM_BYTES=stream)
+        got, _ = normalize(layout, x, weight, bias, out=out)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+        normalize(layout, x, weight, bias, out=out, states=states)
+        engine.reduce(layout, x)
