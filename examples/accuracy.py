@@ -30,21 +30,22 @@ def true_variance(x: np.ndarray) -> float:
 def inputs() -> Iterator[tuple[str, np.ndarray]]:
     """Yield one hard array after another."""
     normal = np.random.default_rng(0).standard_normal(SIZE)
-    for mean in (0, 1e4):
-        yield f"float32, mean {mean:g}, std 1", (mean + normal).astype(np.float32)
-    yield "… sorted", np.sort((1e4 + normal).astype(np.float32))
-    yield "… two values in turn, 10000 and the next float32", np.where(normal > 0, 1e4, 1e4 + 2**-10).astype(np.float32)
-    for distance in (1e2, 1e6):
+    large = (1e4 + normal).astype(np.float32)
+    yield "float32, mean 0, std 1", normal.astype(np.float32)
+    yield "float32, mean 1e4, std 1", large
+    yield "float32, mean 1e4, std 1, sorted", np.sort(large)
+    yield "float32, 1e4 and the next number, at random", np.where(normal > 0, 1e4, 1e4 + 2**-10).astype(np.float32)
+    for distance in ("100", "1e6"):
         outliers = normal.astype(np.float32)
-        outliers[::2048] = distance
-        yield f"… mean 0, std 1, the first of every 2048 is {distance:g}", outliers
+        outliers[::2048] = float(distance)
+        yield f"float32, std 1, but the first of every 2048 is {distance}", outliers
     first = normal.astype(np.float32)
     first[0] = 1e8
-    yield "… the very first is 1e8", first
-    yield "… scaled by 1e30", (1e30 * normal).astype(np.float32)
-    for mean in (0, 1e4, 1e8):
-        yield f"float64, mean {mean:g}, std 1", mean + normal
-    yield "… sorted", np.sort(1e8 + normal)
+    yield "float32, std 1, but the very first is 1e8", first
+    yield "float32, std 1e30", (1e30 * normal).astype(np.float32)
+    for mean in ("0", "1e4", "1e8"):
+        yield f"float64, mean {mean}, std 1", float(mean) + normal
+    yield "float64, mean 1e8, std 1, sorted", np.sort(1e8 + normal)
 
 
 def variances() -> Iterator[list[str]]:

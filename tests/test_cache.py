@@ -83,7 +83,7 @@ def test_an_edited_kernel_is_compiled_again(cache, tmp_path):
     assert call(cache) == "5.0 hit"
 
 
-@pytest.mark.parametrize("name", ["schedule.py", "kernels/cpu/intrinsics.py", "kernels/cpu/walk.py"])
+@pytest.mark.parametrize("name", ["schedule.py", "kernels/cpu/intrinsics.py"])
 def test_any_edited_source_counts(name, cache, tmp_path):
     path = package(tmp_path) / name
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
@@ -119,12 +119,13 @@ def test_a_folder_that_cannot_be_made(env, tmp_path):
 
 
 @posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(cache, tmp_path):
     for folder in (tmp_path / "empty", cache):
         folder.mkdir(exist_ok=True)
         for path in (*folder.rglob("*"), folder):
             path.chmod(0o500 if path.is_dir() else 0o400)
+        if os.access(folder, os.W_OK):
+            pytest.skip("this user may write everywhere")
         assert call(folder).startswith("5.0")
 
 
@@ -141,23 +142,26 @@ Path.home = home
     assert run_python(homeless + CALL, **empty) == "5.0 miss"
 
 
+DAMAGE = {"garbage": lambda old: b"garbage", "truncated": lambda old: old[:-20], "empty": lambda old: b""}
+
+
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "empty", "directory"])
-def test_damaged_files(damage, suffix, cache):
-    """The kernel is compiled again, and unless something lies in the way it is kept again."""
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files_are_replaced(damage, suffix, cache):
     for path in files(cache):
         if path.suffix == suffix:
-            content = path.read_bytes()
-            path.unlink()
-            if damage == "directory":
-                path.mkdir()
-            else:
-                path.write_bytes(
-                    {"garbage": b"garbage", "empty": b"", "truncated": content[: len(content) // 2]}[damage]
-                )
+            path.write_bytes(DAMAGE[damage](path.read_bytes()))
     assert call(cache) == "5.0 miss"
-    if damage != "directory":
-        assert call(cache) == "5.0 hit"
+    assert call(cache) == "5.0 hit"
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_something_in_the_way(suffix, cache):
+    for path in files(cache):
+        if path.suffix == suffix:
+            path.unlink()
+            path.mkdir()
+    assert call(cache) == "5.0 miss"
 
 
 def test_files_removed_under_a_process(tmp_path):

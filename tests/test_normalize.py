@@ -42,8 +42,9 @@ def test_any_grouping_of_any_array(data):
 def test_moments_beside_the_output_are_moments(data):
     grouping = data.draw(groupings())
     x = data.draw(arrays(grouping.shape))
-    plain = nbn.normalize(x, grouping.layout, **grouping.keywords)
-    got, m = nbn.normalize(x, grouping.layout, return_moments=True, **grouping.keywords)
+    weight, bias = data.draw(parameters(x))
+    plain = nbn.normalize(x, grouping.layout, weight, bias, **grouping.keywords)
+    got, m = nbn.normalize(x, grouping.layout, weight, bias, return_moments=True, **grouping.keywords)
     assert_same(got, plain)
     ids = grouping.as_layout().group_ids(grouping.shape)
     count, mean, m2 = (a.reshape(grouping.group_shape) for a in oracle.moments(x, ids, grouping.num_groups))
