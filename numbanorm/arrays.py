@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 _NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 
 
@@ -81,10 +80,10 @@ def take_out(out: Any, x: NDArray[Any], others: dict[str, NDArray[Any] | None]) 
         raise ValueError("out is read-only; pass an array that can be written")
     if _overlaps_itself(array):
         raise ValueError(f"out overlaps itself (shape {array.shape}, strides {array.strides}); pass one that does not")
-    if not _same_memory(array, x) and _overlap(array, x):
+    if not _same_memory(array, x) and overlap(array, x):
         raise ValueError("out overlaps x; pass x itself to work in place, or an array apart from it")
     for name, other in others.items():
-        if other is not None and _overlap(array, other):
+        if other is not None and overlap(array, other):
             raise ValueError(f"out overlaps {name}; pass an array apart from it")
     return array
 
@@ -157,7 +156,7 @@ def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.dtype == b.dtype
 
 
-def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Whether two arrays share a byte; where that is hard to find out, whether their extents meet."""
     if not np.may_share_memory(a, b):
         return False

@@ -2,13 +2,13 @@
 
 from functools import lru_cache
 from math import prod
-from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .arrays import take
 from .engine import Array
+from .layout import as_int
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ class Channels(NamedTuple):
     @classmethod
     def of(cls, x: Any, channel_axis: int, weight: Any, bias: Any) -> "Channels":
         """Read x's shape, and check weight and bias against it."""
-        bare = cls(Shape.of(shape_of(x), index(channel_axis)), None, None)
+        bare = cls(Shape.of(shape_of(x), as_int(channel_axis, "channel_axis")), None, None)
         if weight is None and bias is None:
             return bare
         return cls(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from math import prod
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +143,7 @@ class Layout:
         >>> nbn.Layout.batch().group_shape((8, 64, 14, 14))
         (64,)
         """
-        text = f"Layout.batch(channel_axis={index(channel_axis)})"
+        text = f"Layout.batch(channel_axis={as_int(channel_axis, 'channel_axis')})"
 
         def axes_of(ndim: int) -> tuple[list[Axis], list[Axis]]:
             left = _names(ndim)
@@ -162,7 +162,7 @@ class Layout:
         >>> nbn.Layout.instance(channel_axis=-1).group_shape((8, 14, 14, 64))
         (8, 64)
         """
-        return cls._group(f"Layout.instance(channel_axis={index(channel_axis)})", channel_axis)
+        return cls._group(f"Layout.instance(channel_axis={as_int(channel_axis, 'channel_axis')})", channel_axis)
 
     @classmethod
     @lru_cache(maxsize=256)
@@ -175,7 +175,7 @@ class Layout:
         >>> nbn.Layout.layer(2).group_shape((8, 16, 768))
         (8,)
         """
-        count = index(num_axes)
+        count = as_int(num_axes, "num_axes")
         text = f"Layout.layer(num_axes={count})"
         if count < 1:
             raise ValueError(f"{text}: num_axes must be at least 1")
@@ -199,8 +199,8 @@ class Layout:
         >>> nbn.Layout.group(32).group_shape((8, 64, 14, 14))
         (8, 32)
         """
-        groups = index(num_groups)
-        text = f"Layout.group({groups}, channel_axis={index(channel_axis)})"
+        groups = as_int(num_groups, "num_groups")
+        text = f"Layout.group({groups}, channel_axis={as_int(channel_axis, 'channel_axis')})"
         if groups < 1:
             raise ValueError(f"{text}: num_groups must be at least 1")
         return cls._group(text, channel_axis, groups)
@@ -304,6 +304,14 @@ def _factorise(item: Axis, length: int, sizes: dict[str, int], text: str, shape:
     elif known != length:
         given = ", ".join(f"{name}={sizes[name]}" for name in item) or "1"
         raise ValueError(f"{text} on shape {shape}: {written} with {given} is {known} long, but the axis is {length}")
+
+
+def as_int(value: Any, name: str) -> int:
+    """An integer argument as an int, of whatever integer type it is."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
 
 
 def _names(ndim: int) -> list[Axis]:

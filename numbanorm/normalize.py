@@ -136,12 +136,19 @@ def transform(
     return (give(target, library) if out is None else out), states
 
 
+def check_number(value: Any, name: str) -> float:
+    """A number as a float; strings are none."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
+
+
 def check_eps(eps: float) -> float:
     """Eps as a float; it must be a number, not negative and not NaN."""
-    try:
-        value = float(eps)
-    except (TypeError, ValueError):
-        raise TypeError(f"eps must be a number, got {type(eps).__name__}") from None
+    value = check_number(eps, "eps")
     if not value >= 0:
         raise ValueError(f"eps must not be negative or NaN, got {eps}; it is added to the variance, 1e-5 is usual")
     return value

@@ -1,7 +1,6 @@
 """The named norms: a Layout each, and for some of them running statistics."""
 
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from . import engine
 from .arrays import result_dtype, take
 from .channels import Channels, shape_of
 from .engine import Array, States
-from .layout import Layout
-from .normalize import check_eps, transform
+from .layout import Layout, as_int
+from .normalize import check_eps, check_number, transform
 from .running import Running, check_momentum
 
 
@@ -83,7 +82,7 @@ def batch_norm(
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
     given = Channels.of(x, channel_axis, weight, bias)
-    running = Running.take(running_mean, running_var, given.x.channels, update=training)
+    running = Running.take(x, running_mean, running_var, given.x.channels, update=training)
     layout, factor = Layout.batch(given.x.axis), check_momentum(momentum)
     if not training:
         return _evaluate(x, layout, given, running, eps, out)
@@ -168,7 +167,7 @@ def instance_norm(
             [-1.225,  0.   ,  1.225]]])
     """
     given = Channels.of(x, channel_axis, weight, bias)
-    running = Running.take(running_mean, running_var, given.x.channels, update=use_input_stats)
+    running = Running.take(x, running_mean, running_var, given.x.channels, update=use_input_stats)
     factor = check_momentum(momentum)
     if not use_input_stats:
         return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out)
@@ -359,7 +358,7 @@ def group_norm(
     given = Channels.of(x, channel_axis, weight, bias)
     layout = Layout.group(num_groups, given.x.axis)
     layout.resolve(given.x.shape)
-    if given.x.shape[0] * given.x.channels // index(num_groups) * given.x.spatial == 1:
+    if given.x.shape[0] * given.x.channels // as_int(num_groups, "num_groups") * given.x.spatial == 1:
         raise ValueError(f"x of shape {given.x.shape} in {num_groups} groups has one value a group; use fewer groups")
     return transform(x, layout, given.weight, given.bias, eps=eps, out=out)[0]
 
@@ -431,12 +430,12 @@ def batch_renorm(
     array([[0.],
            [2.]])
     """
-    if not r_max >= 1:
+    if not check_number(r_max, "r_max") >= 1:
         raise ValueError(f"r_max must be at least 1, got {r_max}")
-    if not d_max >= 0:
+    if not check_number(d_max, "d_max") >= 0:
         raise ValueError(f"d_max must not be negative, got {d_max}")
     given = Channels.of(x, channel_axis, weight, bias)
-    running = Running.take(running_mean, running_var, given.x.channels, update=training)
+    running = Running.take(x, running_mean, running_var, given.x.channels, update=training)
     layout, factor, eps = Layout.batch(given.x.axis), check_momentum(momentum), check_eps(eps)
     if running is None or not training:
         return _evaluate(x, layout, given, running, eps, out)
@@ -552,7 +551,7 @@ def _evaluate(x: Any, layout: Layout, given: Channels, running: Running | None, 
 def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[Layout, Array | None, Array | None]:
     """Layout of the last axes, and weight and bias checked against their shape."""
     sizes = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
-    sizes = tuple(index(n) for n in sizes)
+    sizes = tuple(as_int(n, "normalized_shape") for n in sizes)
     shape = shape_of(x)
     if not sizes:
         raise ValueError(f"normalized_shape is empty; x has shape {shape}, give at least its last axis")

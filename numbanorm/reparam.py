@@ -1,6 +1,5 @@
 """Normalizations of weights: weight norm, weight standardization, spectral norm."""
 
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import ArrayLike
 from . import engine
 from .arrays import give, result_dtype, take
 from .engine import Array
-from .layout import Layout
+from .layout import Layout, as_int
 from .normalize import check_eps, transform
 
 
@@ -107,7 +106,7 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
     """
     array = take(w, "w").array
     layout, _ = _slices(array, axis)
-    eps, ddof = check_eps(eps), index(ddof)
+    eps, ddof = check_eps(eps), as_int(ddof, "ddof")
     if ddof < 0:
         raise ValueError(f"ddof must not be negative, got {ddof}")
     count, mean, m2 = engine.reduce(layout, array)
@@ -169,7 +168,7 @@ def spectral_norm(
     """
     array, library = take(w, "w")
     layout, _ = _slices(array, axis)
-    eps, steps = check_eps(eps), index(num_iterations)
+    eps, steps = check_eps(eps), as_int(num_iterations, "num_iterations")
     if steps < 0:
         raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
     rows = array.shape[axis]

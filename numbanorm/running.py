@@ -5,8 +5,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from .arrays import take
+from .arrays import overlap, take
 from .engine import Array, States
+from .normalize import check_number
 
 
 class Running:
@@ -16,7 +17,7 @@ class Running:
         self.mean, self.var, self.owner = mean, var, owner
 
     @classmethod
-    def take(cls, mean: Any, var: Any, channels: int, update: bool) -> Self | None:
+    def take(cls, x: Any, mean: Any, var: Any, channels: int, update: bool) -> Self | None:
         """Check both arrays before anything is touched; None if there are none."""
         if mean is None and var is None:
             return None
@@ -36,8 +37,12 @@ class Running:
             if update and not array.flags.writeable:
                 raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
             arrays.append(array)
-        if update and np.may_share_memory(arrays[0], arrays[1]):
+        if update and overlap(arrays[0], arrays[1]):
             raise ValueError("running_mean and running_var share memory; pass two arrays")
+        if update:
+            for array, name in zip(arrays, ("running_mean", "running_var"), strict=True):
+                if overlap(array, take(x).array):
+                    raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
         return cls(arrays[0], arrays[1], mean)
 
     @property
@@ -66,10 +71,7 @@ def check_momentum(momentum: float | None) -> float | None:
     """Momentum as a float within 0 to 1, or None for the cumulative mean."""
     if momentum is None:
         return None
-    try:
-        value = float(momentum)
-    except (TypeError, ValueError):
-        raise TypeError(f"momentum must be a number or None, got {type(momentum).__name__}") from None
+    value = check_number(momentum, "momentum")
     if not 0 <= value <= 1:
         raise ValueError(f"momentum must be within 0 to 1, got {momentum}; it is the share of the new batch")
     return value

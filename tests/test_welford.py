@@ -153,7 +153,7 @@ def test_scale_and_shift():
 @pytest.mark.parametrize(
     ("mean", "scale", "fits"),
     [(0.0, 1.0, 1.0), (1e37, 1e-35, 1.0), (1e39, 1.0, 0.0), (-1e39, 1.0, 0.0), (0.0, 1e37, 0.0), (0.0, 1e-37, 0.0),
-     (0.0, 0.0, 0.0), (NAN, 1.0, 0.0), (0.0, NAN, 0.0), (INF, 1.0, 0.0), (0.0, INF, 0.0)],
+     (0.0, 0.0, 1.0), (NAN, 1.0, 1.0), (0.0, NAN, 1.0), (INF, 1.0, 0.0), (0.0, INF, 0.0)],
 )  # fmt: skip
 def test_fits_float32(mean, scale, fits):
     assert welford.fits_float32(mean, scale) == fits

@@ -78,6 +78,11 @@ def scale_and_shift(x, weight, bias):
 
 @register_jitable
 def fits_float32(mean, scale):
-    """1.0 where standardizing in float32 is safe, 0.0 where a part of it might overflow or lose its digits."""
-    near = where(1e76 > mean * mean, 1.0, 0.0)
-    return where(scale > 1e-36, where(1e36 > scale, near, 0.0), 0.0)
+    """1.0 where standardizing in float32 is safe, 0.0 where a part of it might overflow or lose its digits.
+
+    NaN is safe: it gives NaN in either precision.
+    """
+    near = where(mean * mean > 1e76, 0.0, 1.0)
+    near = where(scale > 1e36, 0.0, near)
+    near = where(scale > 0.0, where(1e-36 > scale, 0.0, near), near)
+    return where(scale == scale, near, 1.0)
