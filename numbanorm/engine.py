@@ -151,7 +151,8 @@ def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
         return
     partial = _states((chosen.partial_states,))
     _run(chosen._replace(tasks=chosen.tasks * chosen.parts), "moments", kinds, made.table, x, *rest, *partial)
-    _run(chosen._replace(serial=True), "merge", MERGE, made.table, *partial, *rest[2:], *states)
+    kinds = (*MERGE[:3], made.kinds[0])  # x itself in the place of bias: the means are distances from its elements
+    _run(chosen._replace(serial=True), "merge", kinds, made.table, *partial, x, *rest[3:], *states)
 
 
 def _run(chosen: schedule.Schedule, name: str, kinds: tuple[str, ...], *arguments: Any) -> None:

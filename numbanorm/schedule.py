@@ -120,11 +120,10 @@ def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
             outer=outer, inner=inner, rows=UNIT, parts=parts, part_size=part_size, tasks=tasks * parts
         )
     columns = chosen.high.size * chosen.low.size
-    tile = chosen.tile if chosen.high.size > 1 else min(columns, MAX_COLUMNS)
     size = prod(loop.size for loop in chosen.inner) * chosen.rows.size
-    parts, part_size = _pieces(size, -(-size * tile // OUTPUT_ELEMENTS // 4), 1)
-    tasks = prod(loop.size for loop in chosen.outer) * -(-columns // tile)
-    return chosen._replace(tile=tile, parts=parts, part_size=part_size, tasks=tasks * parts)
+    parts, part_size = _pieces(size, -(-size * chosen.tile // OUTPUT_ELEMENTS // 4), 1)
+    tasks = prod(loop.size for loop in chosen.outer) * -(-columns // chosen.tile)
+    return chosen._replace(parts=parts, part_size=part_size, tasks=tasks * parts)
 
 
 def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:

@@ -210,7 +210,6 @@ STRANGE = {
     "broadcast": lambda x: np.broadcast_to(x[:, :1, :, :1], x.shape),
     "broadcast along the groups": lambda x: np.broadcast_to(x[:1], x.shape),
     "channels last, sliced": lambda x: np.moveaxis(x, -1, 1)[:, ::2, 1:],
-    "swapped": lambda x: x.astype(x.dtype.newbyteorder()),
 }
 
 

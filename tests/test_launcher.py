@@ -57,7 +57,7 @@ def run_python(code, **env):
     """What a fresh process prints. It must end by itself, in time and without error."""
     home = str(Path(nbn.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": home, "NUMBA_NUM_THREADS": "4", **env}
-    done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-2000:]}"
     return done.stdout.strip()
 

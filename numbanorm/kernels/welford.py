@@ -33,8 +33,8 @@ def finite_or_zero(value):
 def settle(n, pivot, s, q):
     """Mean and m2 of n values from s = sum(x - pivot) and q = sum((x - pivot)**2).
 
-    Exact for equal values, where s and q are 0. If the pivot is one of the values, (mean - pivot)**2 <= m2, so the
-    subtraction loses at most a factor of n + 1: see docs/numerics.md.
+    Exact for equal values, where s and q are 0. If the pivot is one of the values, q <= n * m2, so the
+    subtraction loses at most a factor of n: see docs/numerics.md.
     """
     shift = s / n
     m2 = q - s * shift
@@ -83,6 +83,7 @@ def fits_float32(mean, scale):
     NaN is safe: it gives NaN in either precision.
     """
     near = where(mean * mean > 1e76, 0.0, 1.0)
-    near = where(scale > 1e36, 0.0, near)
-    near = where(scale > 0.0, where(1e-36 > scale, 0.0, near), near)
-    return where(scale == scale, near, 1.0)
+    square = scale * scale
+    near = where(square > 1e72, 0.0, near)
+    near = where(square > 0.0, where(1e-60 > square, 0.0, near), near)
+    return where(square == square, near, 1.0)

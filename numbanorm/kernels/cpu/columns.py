@@ -144,7 +144,33 @@ def _block_sums(x, at, row_step, rows, step, columns, center, room):
 
 
 @inline
-def _add_block(columns, n, nb, center, room, mean, m2):
+def _bases(x, table, origin, high, low, center, bases):
+    """For each column of a tile, its group's first element: means are merged as distances from it."""
+    high_step, low_step = load_int(table, HIGH + X), load_int(table, LOW + X)
+    if high > 1 and load_int(table, LOW + GROUP) != 0:
+        high_step = 0
+    elif load_int(table, HIGH + SIZE) > 1:
+        low_step = 0
+    for a in range(high):
+        for i in range(0, low, WIDTH):
+            width = min(WIDTH, low - i)
+            base = splat(0.0)
+            if center != 0:
+                base = welford.finite_or_zero(
+                    load_first(x, origin + a * high_step + i * low_step, low_step, width, LIKE64)
+                )
+            store_first(bases, 8 * (a * low + i), 8, width, base)
+
+
+@inline
+def _add_bases(columns, bases, mean):
+    """Turn distances from the bases into means."""
+    for i in range(0, columns, WIDTH):
+        store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
+
+
+@inline
+def _add_block(columns, n, nb, center, room, bases, mean, m2):
     """Merge a block's sums into the states of the columns, which hold n values each so far."""
     pivots, sums, squares = room
     for column in range(0, columns, WIDTH):
@@ -152,7 +178,8 @@ def _add_block(columns, n, nb, center, room, mean, m2):
         s = load(sums, place, 8, LIKE64)
         if center == 0:
             s = splat(0.0)
-        mean_b, m2_b = welford.settle(nb, load(pivots, place, 8, LIKE64), s, load(squares, place, 8, LIKE64))
+        pivot = load(pivots, place, 8, LIKE64) - load(bases, place, 8, LIKE64)
+        mean_b, m2_b = welford.settle(nb, pivot, s, load(squares, place, 8, LIKE64))
         if n > 0.0:
             mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
             _, mean_b, m2_b = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
@@ -161,7 +188,7 @@ def _add_block(columns, n, nb, center, room, mean, m2):
 
 
 @inline
-def _part_moments(x, table, origin, part, columns, center, room, mean, m2):
+def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2):
     """States of a tile's columns over one part of the rows; returns how many values each holds."""
     start, stop = _part_rows(table, part)
     rows, row_step, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), load_int(table, LOW + X)
@@ -171,7 +198,7 @@ def _part_moments(x, table, origin, part, columns, center, room, mean, m2):
         count = min(min(ROW_BLOCK, rows - row), stop - start)
         at = origin + locate_inner(table, repeat)[0] + row * row_step
         _block_sums(x, at, row_step, count, step, columns, center, room)
-        _add_block(columns, n, float(count), center, room, mean, m2)
+        _add_block(columns, n, float(count), center, room, bases, mean, m2)
         n += float(count)
         start += count
     return n
@@ -262,12 +289,11 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
             rounded = convert(mu, like)
             behind = (convert(rounded, LIKE64) - mu) * slope
             if fold:
-                wi, bi = (
-                    wo + a * load_int(table, HIGH + WEIGHT) + i * ws,
-                    bo + a * load_int(table, HIGH + BIAS) + i * bs,
-                )
+                wi = wo + a * load_int(table, HIGH + WEIGHT) + i * ws
+                bi = bo + a * load_int(table, HIGH + BIAS) + i * bs
                 weight = load_first(w, wi, ws, width, 1.0)
                 slope = slope * weight
+                unfit = unfit + first(1.0 - welford.fits_float32(0.0, slope), width)
                 behind = behind * weight + load_first(b, bi, bs, width, LIKE64)
             item = itemsize(high)
             store_first(high, item * at, item, width, rounded)
@@ -325,14 +351,16 @@ def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean
     """States of each tile: into `count`, `mean` and `m2` by group, or by part and column where there are parts."""
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
     parts = load_int(table, PARTS)
-    mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    mu, q, bases = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
         outer, part, column, high, low = _tile(table, task)
         corner = _corner(table, locate_outer(table, outer), column)
-        n = _part_moments(x, table, corner[0], part, high * low, center, room, mu, q)
+        _bases(x, table, corner[0], high, low, center, bases)
+        n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
         if parts == 1:
             n = _merge_columns(table, n, high, low, center, mu, q)
+            _add_bases(high * low, bases, mu)
             _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
         else:
             for i in range(high * low):
@@ -348,7 +376,7 @@ def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, coun
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
     parts, tile = load_int(table, PARTS), load_int(table, TILE)
     tiles = (columns + tile - 1) // tile
-    mu, q = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    mu, q, bases = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
         outer, _, column, high, low = _tile(table, (task // tiles * parts) * tiles + task % tiles)
         corner = _corner(table, locate_outer(table, outer), column)
@@ -357,6 +385,8 @@ def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, coun
             at = 8 * ((outer * parts + part) * columns + column)
             n = _merge_part(high * low, n, mu, q, load_one(counts, at), means, m2s, at)
         n = _merge_columns(table, n, high, low, center, mu, q)
+        _bases(b, table, corner[0], high, low, center, bases)
+        _add_bases(high * low, bases, mu)
         _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
 
 
@@ -370,14 +400,17 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
     tiles = (load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE) + tile - 1) // tile
     mu, q, mean_b, m2_b = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    bases = stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
         outer, _, column, high, low = _tile(table, (task // tiles * parts) * tiles + task % tiles)
         corner = _corner(table, locate_outer(table, outer), column)
+        _bases(x, table, corner[0], high, low, center, bases)
         n = 0.0
         for part in range(parts):
-            nb = _part_moments(x, table, corner[0], part, high * low, center, room, mean_b, m2_b)
+            nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
             n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b, 0)
         n = _merge_columns(table, n, high, low, center, mu, q)
+        _add_bases(high * low, bases, mu)
         _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
         for i in range(0, high * low, WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))

@@ -81,7 +81,16 @@ def _sums(x, table, origin, start, stop, pivot):
 
 
 @inline
-def _block_moments(x, table, origin, start, stop, center):
+def _base(x, origin, center):
+    """A group's first element: means are merged as distances from it, so that a large mean costs no digits."""
+    base = 0.0
+    if center != 0:
+        base = welford.finite_or_zero(load_one(x, origin))
+    return base
+
+
+@inline
+def _block_moments(x, table, origin, start, stop, center, base):
     n = float(stop - start)
     pivot = 0.0
     if center != 0:  # else moments about zero
@@ -97,21 +106,22 @@ def _block_moments(x, table, origin, start, stop, center):
         pivot += welford.finite_or_zero(s / n)
     if center == 0:
         s = 0.0
-    mean, m2 = welford.settle(n, pivot, s, q)
+    mean, m2 = welford.settle(n, pivot - base, s, q)
     return n, mean, m2
 
 
 @inline
 def _part_moments(x, table, origin, part, center):
-    """State of one part of a group."""
+    """State of one part of a group, its mean as the distance from the group's `_base`."""
     size = load_int(table, PART_SIZE)
     start = part * size
     last = load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
     last = min(start + size, last)
+    base = _base(x, origin, center)
     n, mean, m2 = 0.0, 0.0, 0.0
     while start < last:
         stop = min(start + BLOCK, last)
-        nb, mean_b, m2_b = _block_moments(x, table, origin, start, stop, center)
+        nb, mean_b, m2_b = _block_moments(x, table, origin, start, stop, center, base)
         n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
         start = stop
     return n, mean, m2
@@ -128,7 +138,6 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
     left = min(load_int(table, PART_SIZE), load_int(table, REPEATS) * rows * size - start)
     stream = load_int(table, STREAM) != 0
     high = convert(mean, like)
-    behind = (float(high) - mean) * scale
     repeat, row, i = _position(table, start)
     while left > 0:
         ix, io, iw, ib = locate_inner(table, repeat)
@@ -138,13 +147,16 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
             ro = oo + io + row * load_int(table, ROWS + OUT) + i * os
             rw = wo + iw + row * load_int(table, ROWS + WEIGHT) + i * ws
             rb = bo + ib + row * load_int(table, ROWS + BIAS) + i * bs
-            if ws == 0 and bs == 0:  # one weight and bias for the run: fold them into scale and offset
-                weight, bias = neutral_one(w, rw, 1.0), neutral_one(b, rb, -0.0)
-                a, c = convert(scale * weight, like), convert(behind * weight + bias, like)
+            slope, bias = scale, -0.0
+            if ws == 0 and bs == 0:
+                slope, bias = scale * neutral_one(w, rw, 1.0), neutral_one(b, rb, -0.0)
+            # One weight and bias for the run are folded into scale and offset.
+            if ws == 0 and bs == 0 and welford.fits_float32(0.0, slope) == 1.0:
+                a, c = convert(slope, like), convert((float(high) - mean) * slope + bias, like)
                 none = absent()
                 scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, count, high, a, c, like, stream, rare)
             else:
-                a, c = convert(scale, like), convert(behind, like)
+                a, c = convert(scale, like), convert((float(high) - mean) * scale, like)
                 scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, a, c, like, stream, rare)
             left -= count
             i = 0
@@ -156,7 +168,10 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
 @inline
 def _finish_group(x, out, w, b, table, place, part, mean, scale):
     """Write one part of a group in the narrowest precision that serves it."""
-    if made_in_float32(x) and welford.fits_float32(mean, scale) == 1.0:
+    slope = scale
+    if load_int(table, LOW + WEIGHT) == 0:
+        slope = scale * neutral_one(w, place[2], 1.0)
+    if made_in_float32(x) and welford.fits_float32(mean, scale) * welford.fits_float32(0.0, slope) == 1.0:
         _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE32, False)
     else:
         _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64, made_in_float32(x))
@@ -174,7 +189,7 @@ def _group_moments(x, table, origin, center):
     for part in range(load_int(table, PARTS)):
         nb, mean_b, m2_b = _part_moments(x, table, origin, part, center)
         n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
-    return mean, m2
+    return mean + _base(x, origin, center), m2
 
 
 @inline
@@ -305,7 +320,9 @@ def merge(first, last, table, counts, means, m2s, b, eps, center, count, mean, m
         for part in range(group * parts, group * parts + parts):
             nb, mean_b, m2_b = load_group(counts, means, m2s, part)
             n, mu, q = welford.merge(n, mu, q, nb, mean_b, m2_b)
-        k = locate_outer(table, group)[4]
+        origin, _, _, _, k = locate_outer(table, group)
+        if center != 0:
+            mu += welford.finite_or_zero(neutral_one(b, origin, 0.0))
         store_one(count, k, n)
         store_one(mean, k, mu)
         store_one(m2, k, q)
