@@ -2,7 +2,7 @@
 
 import sys
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 _NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 
 
-class Taken(NamedTuple):
-    """An argument as an ndarray on the same memory, and the library that its caller speaks."""
-
-    array: NDArray[Any]
-    library: str  # "numpy" or "torch"
+_KINDS = {dtype: dtype.kind + str(dtype.itemsize) for dtype in _NUMPY_DTYPES}  # what kernels call them
 
 
-def take(x: Any, name: str = "x") -> Taken:
-    """View an array of any supported library as an ndarray, without a copy.
+def take(x: Any, name: str = "x") -> tuple[NDArray[Any], str]:
+    """View an array of any supported library as an ndarray, without a copy, and name the library.
 
     Raises
     ------
@@ -26,22 +22,30 @@ def take(x: Any, name: str = "x") -> Taken:
         For masked arrays, arrays on a GPU, tensors that record gradients, and element types other than float16,
         bfloat16, float32, float64, integers and booleans.
     """
+    if type(x) is np.ndarray and x.dtype in _KINDS:
+        return x, "numpy"
+    library = "numpy"
     if type(x) is np.ndarray:
-        array, library = x, "numpy"
+        array = x
     elif isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array, whose mask would be ignored; pass {name}.filled(value) or {name}.data"
         )
     elif isinstance(x, np.ndarray | np.generic):
-        array, library = np.asarray(x).view(np.ndarray), "numpy"
+        array = np.asarray(x).view(np.ndarray)
     elif _is_torch(x):
         array, library = _from_torch(x, name), "torch"
     elif hasattr(x, "__cuda_array_interface__"):
         raise TypeError(f"{name} lies on a GPU ({type(x).__name__}); copy it to the host first")
     else:
-        array, library = np.asarray(x), "numpy"
+        array = np.asarray(x)
     kind(array.dtype, name)
-    return Taken(array, library)
+    return array, library
+
+
+def view(x: Any, name: str = "x") -> NDArray[Any]:
+    """The array of `take`, where the caller's library does not matter."""
+    return take(x, name)[0]
 
 
 def give(array: NDArray[Any], library: str) -> Any:
@@ -69,7 +73,7 @@ def take_out(out: Any, x: NDArray[Any], others: dict[str, NDArray[Any] | None]) 
     """
     if not isinstance(out, np.ndarray) and not _is_torch(out):
         raise TypeError(f"out must be an array of dtype {result_dtype(x.dtype)}, got {type(out).__name__}")
-    array = take(out, "out").array
+    array = view(out, "out")
     if array.shape != x.shape:
         raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass np.empty_like(x)")
     if array.dtype.newbyteorder("=") != result_dtype(x.dtype):
@@ -119,8 +123,8 @@ def kind(dtype: np.dtype, name: str = "x") -> str:
 @cache
 def _kind(dtype: np.dtype) -> str:
     """The kind of a dtype, empty if there is none."""
-    if dtype.newbyteorder("=") in _NUMPY_DTYPES:
-        return ("" if dtype.isnative else ">") + dtype.kind + str(dtype.itemsize)
+    if native := _KINDS.get(dtype.newbyteorder("=")):
+        return native if dtype.isnative else ">" + native
     return "bf" if dtype.name == "bfloat16" else ""
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import take
+from .arrays import view
 from .engine import Array
 from .layout import as_int
 
@@ -64,7 +64,7 @@ class Channels(NamedTuple):
 
     def vector(self, value: Any, name: str) -> Array:
         """Check an argument of one value a channel, and shape it to broadcast."""
-        array = take(value, name).array
+        array = view(value, name)
         if array.shape != (self.x.channels,):
             raise ValueError(
                 f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.channels} channels on axis "
@@ -74,4 +74,4 @@ class Channels(NamedTuple):
 
     def flat(self, value: Any) -> Array:
         """One value a channel, as a float64 vector."""
-        return take(value).array.astype(np.float64).reshape(-1)
+        return view(value).astype(np.float64).reshape(-1)

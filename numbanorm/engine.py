@@ -126,8 +126,8 @@ def normalize(
         _reduce(made, x, center, states)
     count, mean, m2 = states
     scale = np.empty_like(mean)
-    table = schedule.merging(mean.size, 1)
-    _run(table, "invert", MERGE, table.table, count, m2, scale, None, eps, 1, None, None, None)
+    groups, table = schedule.merging(mean.size, 1)
+    _run(groups, "invert", MERGE, table, count, m2, scale, None, eps, 1, None, None, None)
     _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, mean, scale)
     return states
 
@@ -136,9 +136,9 @@ def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
     *shape, parts = states[0].shape
     merged = _states(tuple(shape))
-    merging = schedule.merging(merged[0].size, parts)
+    groups, table = schedule.merging(merged[0].size, parts)
     count, mean, m2 = map(np.ascontiguousarray, states)
-    _run(merging, "merge", MERGE, merging.table, count, mean, m2, None, 0.0, 1, *merged)
+    _run(groups, "merge", MERGE, table, count, mean, m2, None, 0.0, 1, *merged)
     return merged
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import engine
-from .arrays import take
+from .arrays import view
 from .layout import Layout
 
 
@@ -198,7 +198,7 @@ def moments(
     47.916666666666664
     """
     chosen = as_layout(layout, axis, sizes)
-    return Moments(*engine.reduce(chosen, take(x).array))
+    return Moments(*engine.reduce(chosen, view(x)))
 
 
 def as_layout(layout: str | Layout | None, axis: int | tuple[int, ...] | None, sizes: dict[str, int]) -> Layout:

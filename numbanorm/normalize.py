@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import give, result_like, take, take_out
+from .arrays import give, result_like, take, take_out, view
 from .engine import Array, States
 from .layout import Layout
 from .moments import Moments, as_layout
@@ -121,8 +121,8 @@ def transform(
     """
     array, library = take(x)
     eps = check_eps(eps)
-    weight = None if weight is None else take(weight, "weight").array
-    bias = None if bias is None else take(bias, "bias").array
+    weight = None if weight is None else view(weight, "weight")
+    bias = None if bias is None else view(bias, "bias")
     if out is None:
         target = result_like(array)
     else:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import result_dtype, take
+from .arrays import result_dtype, view
 from .channels import Channels, shape_of
 from .engine import Array, States
 from .layout import Layout, as_int
@@ -297,7 +297,7 @@ def rms_norm(
     """
     layout, weight, _ = _last_axes(x, normalized_shape, weight, None)
     if eps is None:
-        dtype = result_dtype(take(x).array.dtype)
+        dtype = result_dtype(view(x).dtype)
         eps = 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
     return transform(x, layout, weight, eps=eps, center=False, out=out)[0]
 
@@ -443,7 +443,7 @@ def batch_renorm(
         raise ValueError(
             f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
         )
-    states = engine.reduce(layout, take(x).array)
+    states = engine.reduce(layout, view(x))
     std = _std(states, eps)
     old_std = _std(running.states, eps)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -522,7 +522,7 @@ def batch_instance_norm(
     share = given.flat(share)
     if not np.all((share >= 0) & (share <= 1)):
         raise ValueError(f"rho must be within 0 to 1, got values from {share.min()} to {share.max()}; clip it")
-    count, mean, m2 = engine.reduce(layout, take(x).array)
+    count, mean, m2 = engine.reduce(layout, view(x))
     whole = engine.merge_last((count.T, mean.T, m2.T))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_batch = _inverse(_std(whole, eps))
@@ -559,7 +559,7 @@ def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[L
         raise ValueError(f"normalized_shape={sizes} is not the end of x's shape {shape}; pass its last axes")
     checked: list[Array | None] = []
     for value, name in ((weight, "weight"), (bias, "bias")):
-        array = None if value is None else take(value, name).array
+        array = None if value is None else view(value, name)
         if array is not None and array.shape != sizes:
             raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
         checked.append(array)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import give, result_dtype, take
+from .arrays import give, result_dtype, take, view
 from .engine import Array
 from .layout import Layout, as_int
 from .normalize import check_eps, transform
@@ -49,9 +49,9 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
     array([[6., 8.],
            [0., 1.]])
     """
-    array = take(v, "v").array
+    array = view(v, "v")
     layout, spread = _slices(array, axis)
-    length = take(g, "g").array
+    length = view(g, "g")
     fits = {tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
     if axis is None:
         fits.add(())
@@ -104,7 +104,7 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
     array([[-1.   ,  0.   ,  1.   ],
            [-0.756, -0.378,  1.134]])
     """
-    array = take(w, "w").array
+    array = view(w, "w")
     layout, _ = _slices(array, axis)
     eps, ddof = check_eps(eps), as_int(ddof, "ddof")
     if ddof < 0:
@@ -178,7 +178,7 @@ def spectral_norm(
     if u is None:
         left = np.random.default_rng(0).standard_normal((rows,)).astype(matrix.dtype)
     else:
-        left = take(u, "u").array.astype(matrix.dtype)
+        left = view(u, "u").astype(matrix.dtype)
         if left.shape != (rows,):
             raise ValueError(
                 f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}"

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .arrays import overlap, take
+from .arrays import overlap, view
 from .engine import Array, States
 from .normalize import check_number
 
@@ -27,7 +27,7 @@ class Running:
         for value, name in ((mean, "running_mean"), (var, "running_var")):
             if update and not hasattr(value, "dtype"):
                 raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
-            array = take(value, name).array
+            array = view(value, name)
             if array.shape != (channels,):
                 raise ValueError(
                     f"{name} has shape {array.shape}, but x has {channels} channels; pass shape ({channels},)"
@@ -41,7 +41,7 @@ class Running:
             raise ValueError("running_mean and running_var share memory; pass two arrays")
         if update:
             for array, name in zip(arrays, ("running_mean", "running_var"), strict=True):
-                if overlap(array, take(x).array):
+                if overlap(array, view(x)):
                     raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
         return cls(arrays[0], arrays[1], mean)
 

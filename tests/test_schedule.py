@@ -221,8 +221,9 @@ def test_only_large_outputs_are_streamed():
 
 
 def test_merging_is_one_group_a_task():
-    made = schedule.merging(7, 5)
+    made, table = schedule.merging(7, 5)
     assert (made.tasks, made.parts, made.partial_states) == (7, 5, 35)
+    assert np.array_equal(table, made.table)
 
 
 def test_passes_are_split_for_want_of_groups():
