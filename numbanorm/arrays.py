@@ -129,8 +129,8 @@ def _kind(dtype: np.dtype) -> str:
 
 
 def _is_torch(x: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)  # none yet while another thread imports torch
+    return tensor is not None and isinstance(x, tensor)
 
 
 def _from_torch(x: Any, name: str) -> NDArray[Any]:

@@ -5,6 +5,7 @@ What is guarded against is listed in the launcher's docstring: most of it ends o
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -57,9 +58,23 @@ def run_python(code, **env):
     """What a fresh process prints. It must end by itself, in time and without error."""
     home = str(Path(nbn.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": home, "NUMBA_NUM_THREADS": "4", **env}
-    done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-2000:]}"
-    return done.stdout.strip()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-P", "-c", code], env=env, **pipes) as process:
+        try:
+            output, errors = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            end_all(process)
+            raise
+    assert process.returncode == 0, f"ended with {process.returncode}: {errors[-2000:]}"
+    return output.strip()
+
+
+def end_all(process):
+    """End a process that hangs, and its forks."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
 def inverse_std(m2, n, eps):
     """1 / sqrt(variance + eps); 0 where that root is 0, so that a constant becomes its bias even with eps = 0."""
     spread = m2 / n + eps
-    return where(spread == 0.0, 0.0, 1.0 / sqrt(spread))
+    return where(spread == 0.0, 0.0, 1.0 / sqrt(where(spread == 0.0, 1.0, spread)))
 
 
 @register_jitable

@@ -8,6 +8,7 @@ whatever goes wrong on disk only means to compile again.
 import hashlib
 import os
 import sys
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -49,9 +50,11 @@ def folder() -> Path | None:
     try:
         path = base / stamp()[:16]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path if os.access(path, os.W_OK) else None
+        about = path.stat()
     except OSError:
         return None
+    trusted = not hasattr(os, "getuid") or (about.st_uid in (0, os.getuid()) and not about.st_mode & 0o022)
+    return path if trusted and os.access(path, os.W_OK) else None
 
 
 class _Locator(caching._CacheLocator):
@@ -83,7 +86,9 @@ class _Cache(caching.FunctionCache):
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
-        except Exception:
+        except Exception:  # a damaged entry or index, of whatever kind: begin anew
+            with suppress(Exception):
+                self.flush()
             return None
 
     def save_overload(self, sig, data):

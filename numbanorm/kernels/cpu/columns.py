@@ -50,7 +50,7 @@ from .walk import (
     sum_run,
 )
 
-ROOM = MAX_COLUMNS  # numbers in each of a task's arrays
+ROOM = MAX_COLUMNS + WIDTH  # numbers in each of a task's arrays; lanes may reach past the last one
 
 
 @inline

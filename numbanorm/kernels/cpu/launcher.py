@@ -10,7 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
+from itertools import count
 from typing import Any, NamedTuple
 
 from numba.core import types
@@ -67,6 +67,7 @@ if hasattr(os, "register_at_fork"):
 def _layer_is_safe() -> bool:
     """Start Numba's threads; whether several Python threads may launch on them."""
     torch = sys.modules.get("torch")
+    torch = torch if hasattr(torch, "set_num_threads") else None  # not yet while another thread imports it
     threads_of_torch = torch.get_num_threads() if torch else 0
     numba_threads._launch_threads()
     if torch and torch.get_num_threads() != threads_of_torch:  # one OpenMP serves both, and starting it resets this
@@ -124,18 +125,41 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
         _pooled(kernel.run, tasks, pieces, arguments)
 
 
+class _Shares:
+    """The pieces of one call, each taken by whichever thread comes first."""
+
+    def __init__(self, kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:
+        self.kernel, self.tasks, self.pieces, self.arguments = kernel, tasks, pieces, arguments
+        self.taken = count()
+        self.done = threading.Semaphore(0)
+
+    def work(self) -> None:
+        """Take pieces until none is left. A thread that comes too late finds none, and nobody waits for it."""
+        while (piece := next(self.taken)) < self.pieces:
+            try:
+                first, last = piece * self.tasks // self.pieces, (piece + 1) * self.tasks // self.pieces
+                self.kernel(first, last, *self.arguments)
+            finally:
+                self.done.release()
+
+    def finish(self) -> None:
+        """Wait for every piece that was begun; what an interrupt has left is not begun any more."""
+        while next(self.taken) < self.pieces:
+            self.done.release()
+        for _ in range(self.pieces):
+            self.done.acquire()
+
+
 def _pooled(kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:
-    """Give each of a few Python threads one share, and take the last one here."""
-    bounds = [piece * tasks // pieces for piece in range(pieces + 1)]
-    futures = []
+    """Share the tasks among a few Python threads and this one."""
+    shares = _Shares(kernel, tasks, pieces, arguments)
     try:
         executor = _process.executor(pieces - 1)
-        for first, last in pairwise(bounds[:-1]):
-            futures.append(executor.submit(kernel, first, last, *arguments))
-    except RuntimeError:  # no thread can be started (any more): do what is left here
+        for _ in range(pieces - 1):
+            executor.submit(shares.work)
+    except RuntimeError:  # no thread can be started (any more): those there are, and this one, do it all
         pass
     try:
-        kernel(bounds[len(futures)], tasks, *arguments)
+        shares.work()
     finally:  # the arrays are ours until the last thread is done with them
-        for future in futures:
-            future.result()
+        shares.finish()
