@@ -24,9 +24,9 @@ BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice 
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
 STRIP_ROWS = 8  # rows of a block that are read side by side where the block is larger than the next number
 NEAR_BYTES = 32768  # of the first-level cache
-WANTED_TASKS = 64  # fewer groups than this are split into parts, so that every thread can have work
+WANTED_TASKS = 32  # fewer groups than this are split into parts, so that every thread can have work; 64 costs 5% in merges
 PART_ELEMENTS = 16384  # no part is smaller: its merge must not show
-OUTPUT_ELEMENTS = 65536  # of a task that writes output from given statistics
+OUTPUT_ELEMENTS = 65536  # of a task that writes output from given statistics: four times that leaves threads idle
 SHORT_GROUP = 512  # groups of one part up to here are taken WIDTH at a time, to share divisions and roots
 SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
 
@@ -122,7 +122,7 @@ def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
         )
     columns = chosen.high.size * chosen.low.size
     size = prod(loop.size for loop in chosen.inner) * chosen.rows.size
-    parts, part_size = _pieces(size, -(-size * chosen.tile // OUTPUT_ELEMENTS // 4), 1)
+    parts, part_size = _pieces(size, -(-size * chosen.tile // OUTPUT_ELEMENTS), 1)
     tasks = prod(loop.size for loop in chosen.outer) * -(-columns // chosen.tile)
     return chosen._replace(parts=parts, part_size=part_size, tasks=tasks * parts)
 

@@ -264,10 +264,11 @@ def _read_states(table, group, high, low, mean, scale, means, scales):
     """Read the mean and the inverse standard deviation of every column of a tile."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
     for a in range(high):
-        for b in range(low):
-            k = 8 * (group + a * high_group + b * low_group)
-            store_one(mean, a * low + b, load_one(means, k))
-            store_one(scale, a * low + b, load_one(scales, k))
+        for i in range(0, low, WIDTH):
+            width, place = min(WIDTH, low - i), 8 * (a * low + i)
+            k = 8 * (group + a * high_group + i * low_group)
+            store_first(mean, place, 8, width, load_first(means, k, 8 * low_group, width, LIKE64))
+            store_first(scale, place, 8, width, load_first(scales, k, 8 * low_group, width, LIKE64))
 
 
 @inline
