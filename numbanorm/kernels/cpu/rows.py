@@ -90,10 +90,10 @@ def _base(x, origin, center):
 
 
 @inline
-def _block_moments(x, table, origin, start, stop, center, base):
-    n = float(stop - start)
+def _pivoted_sums(x, table, origin, start, stop, center):
+    """Pivot of elements [start, stop) of a group, and their sums about it; about zero where `center` is 0."""
     pivot = 0.0
-    if center != 0:  # else moments about zero
+    if center != 0:
         repeat, row, i = _position(table, start)
         at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
         pivot = welford.finite_or_zero(load_one(x, origin + at))
@@ -103,9 +103,16 @@ def _block_moments(x, table, origin, start, stop, center, base):
         if not again:
             break
         again = False  # once more about the mean: the block is still in the cache
-        pivot += welford.finite_or_zero(s / n)
+        pivot += welford.finite_or_zero(s / float(stop - start))
     if center == 0:
         s = 0.0
+    return pivot, s, q
+
+
+@inline
+def _block_moments(x, table, origin, start, stop, center, base):
+    n = float(stop - start)
+    pivot, s, q = _pivoted_sums(x, table, origin, start, stop, center)
     mean, m2 = welford.settle(n, pivot - base, s, q)
     return n, mean, m2
 
@@ -205,24 +212,12 @@ def _batch_moments(x, table, group, batch, center, mean, m2):
     n = float(size)
     pivots = stack(WIDTH, LIKE64)
     for i in range(batch):
-        origin = locate_outer(table, group + i)[0]
-        pivot = 0.0
-        if center != 0:
-            pivot = welford.finite_or_zero(load_one(x, origin))
-        again = center != 0 and not exact_in_float64(x)
-        while True:
-            s, q = _sums(x, table, origin, 0, size, pivot)
-            if not again:
-                break
-            again = False
-            pivot += welford.finite_or_zero(s / n)
+        pivot, s, q = _pivoted_sums(x, table, locate_outer(table, group + i)[0], 0, size, center)
         store_one(pivots, i, pivot)
         store_one(mean, i, s)
         store_one(m2, i, q)
-    s = load(mean, 0, 8, LIKE64)
-    if center == 0:
-        s = splat(0.0)
-    mu, q = welford.settle(n, load(pivots, 0, 8, LIKE64), s, load(m2, 0, 8, LIKE64))
+    s, q = load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64)
+    mu, q = welford.settle(n, load(pivots, 0, 8, LIKE64), s, q)
     store(mean, 0, 8, mu)
     store(m2, 0, 8, q)
 
