@@ -84,7 +84,7 @@ def take_out(out: Any, x: NDArray[Any], others: dict[str, NDArray[Any] | None]) 
         raise ValueError("out is read-only; pass an array that can be written")
     if _overlaps_itself(array):
         raise ValueError(f"out overlaps itself (shape {array.shape}, strides {array.strides}); pass one that does not")
-    if not _same_memory(array, x) and overlap(array, x):
+    if not same_memory(array, x) and overlap(array, x):
         raise ValueError("out overlaps x; pass x itself to work in place, or an array apart from it")
     for name, other in others.items():
         if other is not None and overlap(array, other):
@@ -156,7 +156,8 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} has dtype {x.dtype}, which NumPy does not have: {error}") from None
 
 
-def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays of one shape have the same elements in the same places."""
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.dtype == b.dtype
 
 

@@ -38,6 +38,13 @@ class Shape(NamedTuple):
         spatial = prod(n for i, n in enumerate(shape) if i not in (0, axis))
         return cls(shape, axis, shape[axis], values, spatial)
 
+    def check_training(self) -> None:
+        """Refuse one value a channel: it has no spread to learn from."""
+        if self.values == 1:
+            raise ValueError(
+                f"training needs more than one value a channel; x has shape {self.shape}, pass a larger batch"
+            )
+
 
 class Channels(NamedTuple):
     """x's shape, and weight and bias shaped to broadcast along the channel axis."""

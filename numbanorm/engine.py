@@ -124,12 +124,17 @@ def normalize(
     if states is None:
         states = _states(layout.group_shape(x.shape))
         _reduce(made, x, center, states)
-    count, mean, m2 = states
-    scale = np.empty_like(mean)
-    groups, table = schedule.merging(mean.size, 1)
-    _run(groups, "invert", MERGE, table, count, m2, scale, None, eps, 1, None, None, None)
-    _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, mean, scale)
+    _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, states[1], inverse_std(states, eps))
     return states
+
+
+def inverse_std(states: States, eps: float) -> NDArray[np.float64]:
+    """1 / sqrt(m2 / count + eps) of every group, 0 where that root is 0."""
+    count, _, m2 = states
+    scale = np.empty_like(m2)
+    groups, table = schedule.merging(m2.size, 1)
+    _run(groups, "invert", MERGE, table, count, m2, scale, None, eps, 1, None, None, None)
+    return scale
 
 
 def merge_last(states: States) -> States:
@@ -144,15 +149,17 @@ def merge_last(states: States) -> States:
 
 def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
     """Statistics of every group: in one pass, or of its parts, merged in order."""
-    chosen, kinds = made.schedule, (made.kinds[0], "none", "none", "none")
-    rest = (None, None, None, 0.0, int(center))
+    chosen, kind_of_x, options = made.schedule, made.kinds[0], (0.0, int(center))
+    only_x, arrays = (kind_of_x, "none", "none", "none"), (x, None, None, None)
     if chosen.parts == 1:
-        _run(chosen, "moments", kinds, made.table, x, *rest, *states)
+        _run(chosen, "moments", only_x, made.table, *arrays, *options, *states)
         return
     partial = _states((chosen.partial_states,))
-    _run(chosen._replace(tasks=chosen.tasks * chosen.parts), "moments", kinds, made.table, x, *rest, *partial)
-    kinds = (*MERGE[:3], made.kinds[0])  # x itself in the place of bias: the means are distances from its elements
-    _run(chosen._replace(serial=True), "merge", kinds, made.table, *partial, x, *rest[3:], *states)
+    by_part = chosen._replace(tasks=chosen.tasks * chosen.parts)
+    _run(by_part, "moments", only_x, made.table, *arrays, *options, *partial)
+    # x stands in the place of bias: the means are distances from its elements.
+    kinds = (*MERGE[:3], kind_of_x)
+    _run(chosen._replace(serial=True), "merge", kinds, made.table, *partial, x, *options, *states)
 
 
 def _run(chosen: schedule.Schedule, name: str, kinds: tuple[str, ...], *arguments: Any) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import give, result_like, take, take_out, view
+from .arrays import give, result_like, same_memory, take, take_out, view
 from .engine import Array, States
 from .layout import Layout
 from .moments import Moments, as_layout
@@ -130,7 +130,7 @@ def transform(
         if states is not None:
             others |= dict(zip(("moments.count", "moments.mean", "moments.m2"), states, strict=True))
         target = take_out(out, array, others)
-        if target.__array_interface__ == array.__array_interface__:
+        if same_memory(target, array):
             target = array
     states = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
     return (give(target, library) if out is None else out), states

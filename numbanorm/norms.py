@@ -86,21 +86,9 @@ def batch_norm(
     layout, factor = Layout.batch(given.x.axis), check_momentum(momentum)
     if not training:
         return _evaluate(x, layout, given, running, eps, out)
-    if given.x.values == 1:
-        raise ValueError(
-            f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
-        )
-    result, states = transform(
-        x,
-        layout,
-        given.weight,
-        given.bias,
-        eps=eps,
-        out=out,
-        keep=running is not None,
-        apart=running.arrays if running else None,
-    )
-    if running is not None and given.x.values > 0:
+    given.x.check_training()
+    result, states = _by_own_statistics(x, layout, given, running, eps, out)
+    if running is not None and states is not None and given.x.values > 0:
         running.update(states, factor)
     return result
 
@@ -179,16 +167,7 @@ def instance_norm(
             f"x of shape {given.x.shape} has one value for each channel of each sample: nothing is left to normalize; "
             "give it a further axis"
         )
-    result, states = transform(
-        x,
-        layout,
-        given.weight,
-        given.bias,
-        eps=eps,
-        out=out,
-        keep=running is not None,
-        apart=running.arrays if running else None,
-    )
+    result, states = _by_own_statistics(x, layout, given, running, eps, out)
     if running is not None and states is not None and given.x.values > 0:
         count, mean, m2 = states
         spread = m2 / (count - 1)
@@ -439,16 +418,13 @@ def batch_renorm(
     layout, factor, eps = Layout.batch(given.x.axis), check_momentum(momentum), check_eps(eps)
     if running is None or not training:
         return _evaluate(x, layout, given, running, eps, out)
-    if given.x.values == 1:
-        raise ValueError(
-            f"training needs more than one value a channel; x has shape {given.x.shape}, pass a larger batch"
-        )
+    given.x.check_training()
     states = engine.reduce(layout, view(x))
-    std = _std(states, eps)
-    old_std = _std(running.states, eps)
+    old = running.states
+    std, old_std = _std(states, eps), _std(old, eps)
     with np.errstate(divide="ignore", invalid="ignore"):
         r = np.clip(std / old_std, 1 / r_max, r_max)
-        d = np.clip((states[1] - running.states[1]) / old_std, -d_max, d_max)
+        d = np.clip((states[1] - old[1]) / old_std, -d_max, d_max)
     scale = r if weight is None else r * given.flat(weight)
     shift = d if weight is None else d * given.flat(weight)
     shift = shift if bias is None else shift + given.flat(bias)
@@ -524,9 +500,7 @@ def batch_instance_norm(
         raise ValueError(f"rho must be within 0 to 1, got values from {share.min()} to {share.max()}; clip it")
     count, mean, m2 = engine.reduce(layout, view(x))
     whole = engine.merge_last((count.T, mean.T, m2.T))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        by_batch = _inverse(_std(whole, eps))
-        by_instance = _inverse(_std((count, mean, m2), eps))
+    by_batch, by_instance = engine.inverse_std(whole, eps), engine.inverse_std((count, mean, m2), eps)
     slope = share * by_batch + (1 - share) * by_instance
     shift = share * by_batch * (mean - whole[1])
     if weight is not None:
@@ -538,6 +512,15 @@ def batch_instance_norm(
     return transform(
         x, layout, slope.reshape(spread), shift.reshape(spread), eps=0.0, states=(one, mean, one), out=out
     )[0]
+
+
+def _by_own_statistics(
+    x: Any, layout: Layout, given: Channels, running: Running | None, eps: float, out: Any
+) -> tuple[Any, States | None]:
+    """Normalize by x's own statistics, and return them where running ones wait for them."""
+    apart = None if running is None else running.arrays
+    keep = running is not None
+    return transform(x, layout, given.weight, given.bias, eps=eps, out=out, keep=keep, apart=apart)
 
 
 def _evaluate(x: Any, layout: Layout, given: Channels, running: Running | None, eps: float, out: Any) -> Any:
@@ -570,8 +553,3 @@ def _std(states: States, eps: float) -> Array:
     count, _, m2 = states
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt(m2 / count + eps)
-
-
-def _inverse(std: Array) -> Array:
-    """1 / std, and 0 for 0: a constant becomes its bias."""
-    return np.divide(1.0, std, out=np.zeros_like(std), where=std != 0)

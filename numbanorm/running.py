@@ -36,13 +36,11 @@ class Running:
                 raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
             if update and not array.flags.writeable:
                 raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
+            if update and overlap(array, view(x)):
+                raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
             arrays.append(array)
         if update and overlap(arrays[0], arrays[1]):
             raise ValueError("running_mean and running_var share memory; pass two arrays")
-        if update:
-            for array, name in zip(arrays, ("running_mean", "running_var"), strict=True):
-                if overlap(array, view(x)):
-                    raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
         return cls(arrays[0], arrays[1], mean)
 
     @property
@@ -56,10 +54,8 @@ class Running:
         mean = self.mean.astype(np.float64)
         return np.ones_like(mean), mean, self.var.astype(np.float64)
 
-    def update(self, states: States | None, momentum: float | None, ddof: int = 1) -> None:
+    def update(self, states: States, momentum: float | None, ddof: int = 1) -> None:
         """Move towards the statistics of a new batch."""
-        if states is None:
-            return
         if momentum is None:
             momentum = 1 / _batches_seen(self.owner)
         count, mean, m2 = states

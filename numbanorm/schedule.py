@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from .nest import UNIT, Loop, LoopNest, joined
 
-LANES = 16  # width of a kernel's vectors
+LANES = 16  # of a kernel's vectors: one 64-byte line of float32; two AVX-512 or four AVX registers of float64
 LONG_RUN = 256  # reduced runs from here on are walked one by one, shorter ones beside their neighbours if they can be
 TINY_RUN = 8  # reduced runs up to here leave most lanes empty: many groups are walked side by side instead
 MANY_ROWS = 8  # rows over which walking side by side earns back the merge of the columns
 TILE = 2048  # columns that one task walks at most, where nothing asks for more: 512 is 10 to 20% slower
-MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 32 bytes each
+MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 bytes each
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
 STRIP_ROWS = 8  # rows of a block that are read side by side where the block is larger than the next number
@@ -56,7 +56,7 @@ class Schedule(NamedTuple):
     rows: Loop  # reduced
     high: Loop
     low: Loop
-    parts: int  # in which a group is reduced; above 1 the call takes a pass for statistics and one for the output
+    parts: int  # in which a group is reduced, each merged after the one before
     part_size: int  # elements (rows family) or rows (columns family) of a part
     tile: int  # columns of a task
     stream: bool
@@ -104,8 +104,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
         parts = min(-(-WANTED_TASKS // tasks), max(1, elements // tasks // PART_ELEMENTS))
         parts, part_size = _pieces(size, parts, unit)
     stream = elements * itemsize > STREAM_BYTES and not in_place
-    inner = tuple(reduced)
-    fold = _foldable(list(rest))
+    inner, fold = tuple(reduced), _foldable(rest)
     return Schedule(
         family, outer, inner, rows, high, low, parts, part_size, tile, stream, fold, serial, tasks, nest.base
     )
@@ -114,17 +113,13 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
 def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
     """The same nest, walked in the order of memory: where statistics are given, any order will do."""
     if chosen.family == "rows":
-        outer, inner = tuple(nest.loops[:-1]), ()
+        outer = nest.loops[:-1]
         parts, part_size = _pieces(chosen.low.size, -(-chosen.low.size // OUTPUT_ELEMENTS), BLOCK)
-        tasks = prod(loop.size for loop in outer)
-        return chosen._replace(
-            outer=outer, inner=inner, rows=UNIT, parts=parts, part_size=part_size, tasks=tasks * parts
-        )
-    columns = chosen.high.size * chosen.low.size
+        tasks = prod(loop.size for loop in outer) * parts
+        return chosen._replace(outer=outer, inner=(), rows=UNIT, parts=parts, part_size=part_size, tasks=tasks)
     size = prod(loop.size for loop in chosen.inner) * chosen.rows.size
     parts, part_size = _pieces(size, -(-size * chosen.tile // OUTPUT_ELEMENTS), 1)
-    tasks = prod(loop.size for loop in chosen.outer) * -(-columns // chosen.tile)
-    return chosen._replace(parts=parts, part_size=part_size, tasks=tasks * parts)
+    return chosen._replace(parts=parts, part_size=part_size, tasks=chosen.tasks * parts)
 
 
 def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:

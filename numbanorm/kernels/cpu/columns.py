@@ -54,17 +54,10 @@ ROOM = MAX_COLUMNS + WIDTH  # numbers in each of a task's arrays; lanes may reac
 
 
 @inline
-def _tile(table, task):
-    """Where a task is: outer index, part, first column, its tile's high and low sizes."""
-    tile, parts = load_int(table, TILE), load_int(table, PARTS)
-    high, low = load_int(table, HIGH + SIZE), load_int(table, LOW + SIZE)
-    tiles = (high * low + tile - 1) // tile
-    column = task % tiles * tile
-    width = min(tile, high * low - column)
-    part = task // tiles
-    if high == 1:
-        return part // parts, part % parts, column, 1, width
-    return part // parts, part % parts, column, width // low, low
+def _tiles(table):
+    """How many tiles the columns make."""
+    tile = load_int(table, TILE)
+    return (load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE) + tile - 1) // tile
 
 
 @inline
@@ -78,6 +71,18 @@ def _corner(table, place, column):
     weight += a * load_int(table, HIGH + WEIGHT) + b * load_int(table, LOW + WEIGHT)
     bias += a * load_int(table, HIGH + BIAS) + b * load_int(table, LOW + BIAS)
     return x, out, weight, bias, group + a * load_int(table, HIGH + GROUP) + b * load_int(table, LOW + GROUP)
+
+
+@inline
+def _tile(table, index, tile):
+    """Where a tile at an index of the outer loops is: its corner, first column, and its high and low sizes."""
+    size, high, low = load_int(table, TILE), load_int(table, HIGH + SIZE), load_int(table, LOW + SIZE)
+    column = tile * size
+    width = min(size, high * low - column)
+    corner = _corner(table, locate_outer(table, index), column)
+    if high == 1:
+        return corner, column, 1, width
+    return corner, column, width // low, low
 
 
 @inline
@@ -160,13 +165,6 @@ def _bases(x, table, origin, high, low, center, bases):
                     load_first(x, origin + a * high_step + i * low_step, low_step, width, LIKE64)
                 )
             store_first(bases, 8 * (a * low + i), 8, width, base)
-
-
-@inline
-def _add_bases(columns, bases, mean):
-    """Turn distances from the bases into means."""
-    for i in range(0, columns, WIDTH):
-        store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
 
 
 @inline
@@ -260,6 +258,17 @@ def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
 
 
 @inline
+def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means, m2s):
+    """From distances of columns to states of groups: merged, made whole, written if asked. Returns a group's count."""
+    high, low = tile
+    n = _merge_columns(table, n, high, low, center, mean, m2)
+    for i in range(0, high * low, WIDTH):
+        store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
+    _write_states(table, corner[4], high, low, n, mean, m2, counts, means, m2s)
+    return n
+
+
+@inline
 def _read_states(table, group, high, low, mean, scale, means, scales):
     """Read the mean and the inverse standard deviation of every column of a tile."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
@@ -277,7 +286,7 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
     weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
     """
     _, _, wo, bo, _ = corner
-    _, outer, inner = tile
+    outer, inner = tile
     high, scale, offset = room
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
     unfit = splat(0.0)
@@ -335,7 +344,7 @@ def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, o
 def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
     """Write one part of the rows of a tile, given the mean and inverse standard deviation of its columns."""
     fold = load_int(table, FOLD) != 0
-    columns = tile[1] * tile[2]
+    columns = tile[0] * tile[1]
     if made_in_float32(x):
         high, scale, offset = viewed(room[0], LIKE32), viewed(room[1], LIKE32), viewed(room[2], LIKE32)
         if _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE32, (high, scale, offset)) == 0.0:
@@ -351,18 +360,16 @@ def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
 def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
     """States of each tile: into `count`, `mean` and `m2` by group, or by part and column where there are parts."""
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
-    parts = load_int(table, PARTS)
+    parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, q, bases = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
-        outer, part, column, high, low = _tile(table, task)
-        corner = _corner(table, locate_outer(table, outer), column)
+        outer, part = task // tiles // parts, task // tiles % parts
+        corner, column, high, low = _tile(table, outer, task % tiles)
         _bases(x, table, corner[0], high, low, center, bases)
         n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
         if parts == 1:
-            n = _merge_columns(table, n, high, low, center, mu, q)
-            _add_bases(high * low, bases, mu)
-            _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
         else:
             for i in range(high * low):
                 k = (outer * parts + part) * columns + column + i
@@ -375,20 +382,17 @@ def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean
 def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, count, mean, m2):
     """Merge the parts' states that `moments` left, part after part, into the states by group; a task is a tile."""
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
-    parts, tile = load_int(table, PARTS), load_int(table, TILE)
-    tiles = (columns + tile - 1) // tile
+    parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, q, bases = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
-        outer, _, column, high, low = _tile(table, (task // tiles * parts) * tiles + task % tiles)
-        corner = _corner(table, locate_outer(table, outer), column)
+        outer = task // tiles
+        corner, column, high, low = _tile(table, outer, task % tiles)
         n = 0.0
         for part in range(parts):
             at = 8 * ((outer * parts + part) * columns + column)
             n = _merge_part(high * low, n, mu, q, load_one(counts, at), means, m2s, at)
-        n = _merge_columns(table, n, high, low, center, mu, q)
         _bases(b, table, corner[0], high, low, center, bases)
-        _add_bases(high * low, bases, mu)
-        _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+        _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
 
 
 @kernel
@@ -397,37 +401,34 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
 
     Writes the states if asked.
     """
-    parts, tile = load_int(table, PARTS), load_int(table, TILE)
-    tiles = (load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE) + tile - 1) // tile
+    parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, q, mean_b, m2_b = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     bases = stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
-        outer, _, column, high, low = _tile(table, (task // tiles * parts) * tiles + task % tiles)
-        corner = _corner(table, locate_outer(table, outer), column)
+        corner, _, high, low = _tile(table, task // tiles, task % tiles)
         _bases(x, table, corner[0], high, low, center, bases)
         n = 0.0
         for part in range(parts):
             nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
             n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b, 0)
-        n = _merge_columns(table, n, high, low, center, mu, q)
-        _add_bases(high * low, bases, mu)
-        _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+        n = _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
         for i in range(0, high * low, WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))
         for part in range(parts):
-            _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, q, room)
+            _finish_tile(x, out, w, b, table, corner, part, (high, low), mu, q, room)
     stream_fence()
 
 
 @kernel
 def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, scale):
     """Output of each part of each tile, given the mean and inverse standard deviation of every group."""
+    parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, inverse = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
-        outer, part, column, high, low = _tile(table, task)
-        corner = _corner(table, locate_outer(table, outer), column)
+        outer, part = task // tiles // parts, task // tiles % parts
+        corner, _, high, low = _tile(table, outer, task % tiles)
         _read_states(table, corner[4], high, low, mu, inverse, mean, scale)
-        _finish_tile(x, out, w, b, table, corner, part, (column, high, low), mu, inverse, room)
+        _finish_tile(x, out, w, b, table, corner, part, (high, low), mu, inverse, room)
     stream_fence()

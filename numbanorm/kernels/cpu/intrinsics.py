@@ -202,6 +202,19 @@ def _load_lanes(builder, pointer, base, offset, step, count):
     return bits
 
 
+def _decode_lanes(builder, pointer, base, offset, step, count, neutral, like):
+    """WIDTH elements, or the first `count`, as lanes; `neutral` in every lane for a pointer of kind "none"."""
+    if pointer.kind == "none":
+        return splat_value(builder, neutral)
+    return _decode(builder, pointer, _load_lanes(builder, pointer, base, offset, step, count), FLOAT_OF[like])
+
+
+def _decode_one(builder, pointer, base, offset):
+    """One element as a float64."""
+    bits = builder.load(_address(builder, base, offset, pointer.storage), align=1)
+    return _decode(builder, pointer, bits, FLOATS["f8"])
+
+
 @intrinsic
 def load(typingctx, pointer, offset, step, like):
     """WIDTH elements at byte `offset`, `step` bytes apart, as lanes of `like`'s type.
@@ -212,10 +225,7 @@ def load(typingctx, pointer, offset, step, like):
 
     def codegen(context, builder, sig, args):
         base, at, by, neutral = args
-        if pointer.kind == "none":
-            return splat_value(builder, neutral)
-        bits = _load_lanes(builder, pointer, base, at, by, None)
-        return _decode(builder, pointer, bits, FLOAT_OF[like])
+        return _decode_lanes(builder, pointer, base, at, by, None, neutral, like)
 
     return result(pointer, types.int64, types.int64, like), codegen
 
@@ -227,10 +237,7 @@ def load_first(typingctx, pointer, offset, step, count, like):
 
     def codegen(context, builder, sig, args):
         base, at, by, n, neutral = args
-        if pointer.kind == "none":
-            return splat_value(builder, neutral)
-        bits = _load_lanes(builder, pointer, base, at, by, n)
-        return _decode(builder, pointer, bits, FLOAT_OF[like])
+        return _decode_lanes(builder, pointer, base, at, by, n, neutral, like)
 
     return result(pointer, types.int64, types.int64, types.int64, like), codegen
 
@@ -240,9 +247,7 @@ def load_one(typingctx, pointer, offset):
     """The element at byte `offset` as a float64."""
 
     def codegen(context, builder, sig, args):
-        base, at = args
-        bits = builder.load(_address(builder, base, at, pointer.storage), align=1)
-        return _decode(builder, pointer, bits, FLOATS["f8"])
+        return _decode_one(builder, pointer, *args)
 
     return types.float64(pointer, types.int64), codegen
 
@@ -474,9 +479,6 @@ def neutral_one(typingctx, pointer, offset, neutral):
 
     def codegen(context, builder, sig, args):
         base, at, otherwise = args
-        if pointer.kind == "none":
-            return otherwise
-        bits = builder.load(_address(builder, base, at, pointer.storage), align=1)
-        return _decode(builder, pointer, bits, FLOATS["f8"])
+        return otherwise if pointer.kind == "none" else _decode_one(builder, pointer, base, at)
 
     return types.float64(pointer, types.int64, types.float64), codegen

@@ -14,9 +14,10 @@ from numba.core.extending import intrinsic, type_callable
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
+from ...schedule import LANES
 from .. import welford
 
-WIDTH = 16  # lanes: one 64-byte line of float32; two AVX-512 or four AVX registers of float64
+WIDTH = LANES
 UNROLL = bool(get_host_cpu_features().get("avx512f"))  # 32 registers hold a second pair of sums
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))

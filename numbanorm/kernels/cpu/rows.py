@@ -50,6 +50,12 @@ from .walk import (
 
 
 @inline
+def _group_size(table):
+    """Elements of a group."""
+    return load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
+
+
+@inline
 def _position(table, start):
     """Inner repeat, row and place in the run of element `start` of a group."""
     if start == 0:
@@ -122,8 +128,7 @@ def _part_moments(x, table, origin, part, center):
     """State of one part of a group, its mean as the distance from the group's `_base`."""
     size = load_int(table, PART_SIZE)
     start = part * size
-    last = load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
-    last = min(start + size, last)
+    last = min(start + size, _group_size(table))
     base = _base(x, origin, center)
     n, mean, m2 = 0.0, 0.0, 0.0
     while start < last:
@@ -142,7 +147,7 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
     start = part * load_int(table, PART_SIZE)
-    left = min(load_int(table, PART_SIZE), load_int(table, REPEATS) * rows * size - start)
+    left = min(load_int(table, PART_SIZE), _group_size(table) - start)
     stream = load_int(table, STREAM) != 0
     high = convert(mean, like)
     repeat, row, i = _position(table, start)
@@ -182,11 +187,6 @@ def _finish_group(x, out, w, b, table, place, part, mean, scale):
         _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE32, False)
     else:
         _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64, made_in_float32(x))
-
-
-@inline
-def _group_size(table):
-    return load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
 
 
 @inline
