@@ -26,6 +26,7 @@ class Plan(NamedTuple):
     output: schedule.Schedule  # for output from given statistics
     output_table: NDArray[np.int64]
     kinds: tuple[str, ...]  # of x, out, weight, bias
+    group_shape: tuple[int, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -39,7 +40,7 @@ def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: boo
     chosen = schedule.choose(loops, itemsize, in_place)
     output = schedule.for_output(chosen, loops)
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
-    return Plan(chosen, chosen.table, output, output.table, kinds)
+    return Plan(chosen, chosen.table, output, output.table, kinds, grouping.group_shape)
 
 
 def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -115,17 +116,42 @@ def normalize(
     made = plan(layout, x, out, weight, bias)
     if x.size == 0:
         return reduce(layout, x, center) if keep else states
+    return execute(made, x, out, weight, bias, eps, center=center, states=states, keep=keep)
+
+
+def execute(
+    made: Plan,
+    x: Array,
+    out: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    *,
+    center: bool = True,
+    states: States | None = None,
+    keep: bool = False,
+) -> States | None:
+    """`normalize` of arrays that are not empty, by their plan."""
     arrays = (x, out, weight, bias, eps, int(center))
-    chosen, threads = made.schedule, get_num_threads()
-    if states is None and not schedule.is_split(chosen, threads):
-        states = _states(layout.group_shape(x.shape)) if keep else None
+    chosen = made.schedule
+    if states is None and not schedule.is_split(chosen, get_num_threads()):
+        states = _states(made.group_shape) if keep else None
         _run(chosen, "normalize", made.kinds, made.table, *arrays, *(states or (None, None, None)))
         return states
     if states is None:
-        states = _states(layout.group_shape(x.shape))
+        states = _states(made.group_shape)
         _reduce(made, x, center, states)
-    _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, states[1], inverse_std(states, eps))
+    if chosen.serial:
+        _run(made.output, "apply", made.kinds, made.output_table, *arrays, *states)
+    else:
+        scale = inverse_std(states, eps)
+        _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, states[1], scale)
     return states
+
+
+def compiled(made: Plan, name: str) -> Any:
+    """The compiled kernel of a plan's family: (first, last, table, x, ...)."""
+    return _launcher()._kernel(made.schedule.family, name, made.kinds).run
 
 
 def inverse_std(states: States, eps: float) -> NDArray[np.float64]:
@@ -145,6 +171,13 @@ def merge_last(states: States) -> States:
     count, mean, m2 = map(np.ascontiguousarray, states)
     _run(groups, "merge", MERGE, table, count, mean, m2, None, 0.0, 1, *merged)
     return merged
+
+
+def move(mean: Array, var: Array, states: States, momentum: float, ddof: int) -> None:
+    """Move running statistics towards those of a new batch, by the share `momentum`."""
+    groups, table = schedule.merging(mean.size, 1, mean.strides[0], var.strides[0])
+    kinds = (kind(mean.dtype), kind(var.dtype), "none", "none")
+    _run(groups, "move", kinds, table, mean, var, None, None, momentum, ddof, *states)
 
 
 def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:

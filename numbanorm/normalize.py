@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import engine
+from . import calls, engine
 from .arrays import give, result_like, same_memory, take, take_out, view
 from .engine import Array, States
 from .layout import Layout
@@ -83,6 +83,11 @@ def normalize(
     array([[-1.21, -0.73],
            [ 0.73,  1.21]], dtype=float32)
     """
+    known = None
+    if out is None and moments is None and not return_moments and (axis is None or type(axis) is int):
+        known = calls.describe(x, weight, bias, layout, axis, tuple(sizes.items()))
+        if call := calls.find(known, eps):
+            return calls.repeat(call, x, weight, bias, eps)[0]  # type: ignore[arg-type]
     chosen = as_layout(layout, axis, sizes)
     states: States | None = None
     if moments is not None:
@@ -94,7 +99,7 @@ def normalize(
         count, mean, m2 = (np.ascontiguousarray(a).reshape(shape) for a in moments._states)
         states = count, mean, m2
     result, states = transform(
-        x, chosen, weight, bias, eps=eps, states=states, out=out, keep=return_moments and moments is None
+        x, chosen, weight, bias, eps=eps, states=states, out=out, keep=return_moments and moments is None, known=known
     )
     if not return_moments:
         return result
@@ -113,11 +118,12 @@ def transform(
     out: Any = None,
     keep: bool = False,
     apart: dict[str, Array] | None = None,
+    known: calls.Description | None = None,
 ) -> tuple[Any, States | None]:
     """Check every argument, then run: (result, states of the groups if `keep`).
 
     `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not
-    overlap.
+    overlap. A call without `out` is remembered by the description `known`.
     """
     array, library = take(x)
     eps = check_eps(eps)
@@ -133,6 +139,8 @@ def transform(
         if same_memory(target, array):
             target = array
     states = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
+    if known is not None:
+        calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center)
     return (give(target, library) if out is None else out), states
 
 

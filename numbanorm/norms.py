@@ -1,12 +1,13 @@
 """The named norms: a Layout each, and for some of them running statistics."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import engine
+from . import calls, engine
 from .arrays import result_dtype, view
 from .channels import Channels, shape_of
 from .engine import Array, States
@@ -81,13 +82,19 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
+    training = bool(training)
+    known = None
+    if out is None:
+        known = _described(x, running_mean, running_var, weight, bias, "batch", training, channel_axis)
+    if call := calls.find(known, eps):
+        return _repeated(call, x, running_mean, running_var, weight, bias, eps, training, momentum)
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(x, running_mean, running_var, given.x.channels, update=training)
     layout, factor = Layout.batch(given.x.axis), check_momentum(momentum)
     if not training:
-        return _evaluate(x, layout, given, running, eps, out)
+        return _evaluate(x, layout, given, running, eps, out, known)
     given.x.check_training()
-    result, states = _by_own_statistics(x, layout, given, running, eps, out)
+    result, states = _by_own_statistics(x, layout, given, running, eps, out, known)
     if running is not None and states is not None and given.x.values > 0:
         running.update(states, factor)
     return result
@@ -154,25 +161,27 @@ def instance_norm(
     array([[[-1.225,  0.   ,  1.225],
             [-1.225,  0.   ,  1.225]]])
     """
+    use_input_stats = bool(use_input_stats)
+    known = None
+    if out is None:
+        known = _described(x, running_mean, running_var, weight, bias, "instance", use_input_stats, channel_axis)
+    if call := calls.find(known, eps):
+        return _repeated(call, x, running_mean, running_var, weight, bias, eps, use_input_stats, momentum)
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(x, running_mean, running_var, given.x.channels, update=use_input_stats)
     factor = check_momentum(momentum)
     if not use_input_stats:
-        return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out)
+        return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out, known)
     layout = Layout.instance(given.x.axis)
-    samples = given.x.shape[0]
     layout.resolve(given.x.shape)
     if given.x.spatial == 1:
         raise ValueError(
             f"x of shape {given.x.shape} has one value for each channel of each sample: nothing is left to normalize; "
             "give it a further axis"
         )
-    result, states = _by_own_statistics(x, layout, given, running, eps, out)
+    result, states = _by_own_statistics(x, layout, given, running, eps, out, known)
     if running is not None and states is not None and given.x.values > 0:
-        count, mean, m2 = states
-        spread = m2 / (count - 1)
-        new_mean, new_var = mean.sum(axis=0) / samples, spread.sum(axis=0) / samples
-        running.update((np.ones_like(new_mean), new_mean, new_var), factor, ddof=0)
+        running.update(states, factor)
     return result
 
 
@@ -224,8 +233,11 @@ def layer_norm(
     array([[-1.225,  0.   ,  1.225],
            [-0.926, -0.463,  1.389]])
     """
+    known = _described_last(x, normalized_shape, weight, bias, "layer") if out is None else None
+    if call := calls.find(known, eps):
+        return calls.repeat(call, x, weight, bias, eps)[0]  # type: ignore[arg-type]
     layout, weight, bias = _last_axes(x, normalized_shape, weight, bias)
-    return transform(x, layout, weight, bias, eps=eps, out=out)[0]
+    return transform(x, layout, weight, bias, eps=eps, out=out, known=known)[0]
 
 
 def rms_norm(
@@ -274,11 +286,13 @@ def rms_norm(
     >>> nbn.rms_norm(np.array([[3.0, 4.0, 0.0, 0.0]]), 4).round(3)
     array([[1.2, 1.6, 0. , 0. ]])
     """
-    layout, weight, _ = _last_axes(x, normalized_shape, weight, None)
     if eps is None:
-        dtype = result_dtype(view(x).dtype)
-        eps = 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
-    return transform(x, layout, weight, eps=eps, center=False, out=out)[0]
+        eps = _smallest_step(view(x).dtype)
+    known = _described_last(x, normalized_shape, weight, None, "rms") if out is None else None
+    if call := calls.find(known, eps):
+        return calls.repeat(call, x, weight, None, eps)[0]  # type: ignore[arg-type]
+    layout, weight, _ = _last_axes(x, normalized_shape, weight, None)
+    return transform(x, layout, weight, eps=eps, center=False, out=out, known=known)[0]
 
 
 def group_norm(
@@ -334,12 +348,17 @@ def group_norm(
     >>> nbn.group_norm(x, 2).round(3).ravel()
     array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
     """
+    known = None
+    if out is None:
+        known = calls.describe(x, weight, bias, "group", num_groups, type(num_groups), channel_axis, type(channel_axis))
+        if call := calls.find(known, eps):
+            return calls.repeat(call, x, weight, bias, eps)[0]  # type: ignore[arg-type]
     given = Channels.of(x, channel_axis, weight, bias)
     layout = Layout.group(num_groups, given.x.axis)
     layout.resolve(given.x.shape)
     if given.x.shape[0] * given.x.channels // as_int(num_groups, "num_groups") * given.x.spatial == 1:
         raise ValueError(f"x of shape {given.x.shape} in {num_groups} groups has one value a group; use fewer groups")
-    return transform(x, layout, given.weight, given.bias, eps=eps, out=out)[0]
+    return transform(x, layout, given.weight, given.bias, eps=eps, out=out, known=known)[0]
 
 
 def batch_renorm(
@@ -515,20 +534,97 @@ def batch_instance_norm(
 
 
 def _by_own_statistics(
-    x: Any, layout: Layout, given: Channels, running: Running | None, eps: float, out: Any
+    x: Any,
+    layout: Layout,
+    given: Channels,
+    running: Running | None,
+    eps: float,
+    out: Any,
+    known: calls.Description | None = None,
 ) -> tuple[Any, States | None]:
     """Normalize by x's own statistics, and return them where running ones wait for them."""
     apart = None if running is None else running.arrays
     keep = running is not None
-    return transform(x, layout, given.weight, given.bias, eps=eps, out=out, keep=keep, apart=apart)
+    return transform(x, layout, given.weight, given.bias, eps=eps, out=out, keep=keep, apart=apart, known=known)
 
 
-def _evaluate(x: Any, layout: Layout, given: Channels, running: Running | None, eps: float, out: Any) -> Any:
+def _evaluate(
+    x: Any,
+    layout: Layout,
+    given: Channels,
+    running: Running | None,
+    eps: float,
+    out: Any,
+    known: calls.Description | None = None,
+) -> Any:
     """Normalize by stored statistics."""
     if running is None:
         raise ValueError("running_mean and running_var are needed where the batch's own statistics are not used")
-    states = running.states
-    return transform(x, layout, given.weight, given.bias, eps=eps, states=states, out=out, apart=running.arrays)[0]
+    return transform(
+        x,
+        layout,
+        given.weight,
+        given.bias,
+        eps=eps,
+        states=running.states,
+        out=out,
+        apart=running.arrays,
+        known=known,
+    )[0]
+
+
+def _described(
+    x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, name: str, own: bool, channel_axis: int
+) -> calls.Description | None:
+    """Describe a call with or without running statistics."""
+    stored = None
+    if running_mean is not None or running_var is not None:
+        stored = calls.describe(running_mean, running_var, None)
+        if stored is None:
+            return None
+    return calls.describe(x, weight, bias, name, own, channel_axis, type(channel_axis), stored)
+
+
+def _repeated(
+    call: calls.Call,
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    eps: float,
+    own: bool,
+    momentum: float | None,
+) -> Any:
+    """Make a known call by x's own statistics, or by the running ones."""
+    factor = check_momentum(momentum)
+    if running_mean is None:
+        return calls.repeat(call, x, weight, bias, eps)[0]
+    running = Running(running_mean, running_var, running_mean)
+    if not own:
+        return calls.repeat(call, x, weight, bias, eps, states=running.states)[0]
+    running.check_memory(x)
+    result, states = calls.repeat(call, x, weight, bias, eps, keep=True)
+    running.update(states, factor)  # type: ignore[arg-type]
+    return result
+
+
+def _described_last(x: Any, normalized_shape: Any, weight: Any, bias: Any, name: str) -> calls.Description | None:
+    """Describe a call that normalizes the last axes."""
+    if type(normalized_shape) is int:
+        return calls.describe(x, weight, bias, name, normalized_shape)
+    if type(normalized_shape) in (tuple, list) and len(normalized_shape) == 1 and type(normalized_shape[0]) is int:
+        return calls.describe(x, weight, bias, name, normalized_shape[0])
+    if type(normalized_shape) in (tuple, list) and all(type(n) is int for n in normalized_shape):
+        return calls.describe(x, weight, bias, name, *normalized_shape)
+    return None
+
+
+@cache
+def _smallest_step(dtype: np.dtype) -> float:
+    """Machine epsilon of a result's dtype."""
+    dtype = result_dtype(dtype)
+    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
 
 
 def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[Layout, Array | None, Array | None]:

@@ -1,10 +1,12 @@
 """Running statistics: the caller's arrays, checked first and updated in place at the end."""
 
 import weakref
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 
+from . import engine
 from .arrays import overlap, view
 from .engine import Array, States
 from .normalize import check_number
@@ -34,14 +36,21 @@ class Running:
                 )
             if update and array.dtype.kind in "iub":
                 raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
-            if update and not array.flags.writeable:
-                raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
-            if update and overlap(array, view(x)):
-                raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
             arrays.append(array)
-        if update and overlap(arrays[0], arrays[1]):
+        made = cls(arrays[0], arrays[1], mean)
+        if update:
+            made.check_memory(view(x))
+        return made
+
+    def check_memory(self, x: Array) -> None:
+        """Refuse arrays that cannot be updated in place."""
+        for array, name in ((self.mean, "running_mean"), (self.var, "running_var")):
+            if not array.flags.writeable:
+                raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
+            if overlap(array, x):
+                raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
+        if overlap(self.mean, self.var):
             raise ValueError("running_mean and running_var share memory; pass two arrays")
-        return cls(arrays[0], arrays[1], mean)
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -51,16 +60,24 @@ class Running:
     @property
     def states(self) -> States:
         """As the states of one value a channel, whose m2 is the variance."""
-        mean = self.mean.astype(np.float64)
-        return np.ones_like(mean), mean, self.var.astype(np.float64)
+        return _ones(self.mean.size), self.mean.astype(np.float64), self.var.astype(np.float64)
 
-    def update(self, states: States, momentum: float | None, ddof: int = 1) -> None:
-        """Move towards the statistics of a new batch."""
+    def update(self, states: States, momentum: float | None) -> None:
+        """Move towards the statistics of a new batch: of each channel, or the mean over each channel's instances."""
         if momentum is None:
             momentum = 1 / _batches_seen(self.owner)
         count, mean, m2 = states
-        for old, new in ((self.mean, mean), (self.var, m2 / (count - ddof))):
-            old[...] = ((1 - momentum) * old.astype(np.float64) + momentum * new).astype(old.dtype)
+        ddof = 1
+        if mean.ndim == 2:
+            samples = len(mean)
+            mean, m2 = mean.sum(axis=0) / samples, (m2 / (count - 1)).sum(axis=0) / samples
+            count, ddof = _ones(mean.size), 0
+        engine.move(self.mean, self.var, (count, mean, m2), momentum, ddof)
+
+
+@lru_cache
+def _ones(channels: int) -> Array:
+    return np.ones(channels)
 
 
 def check_momentum(momentum: float | None) -> float | None:

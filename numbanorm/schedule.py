@@ -27,7 +27,8 @@ NEAR_BYTES = 32768  # of the first-level cache
 WANTED_TASKS = 32  # fewer groups than this are split into parts, to give every thread work; 64 cost more merges
 PART_ELEMENTS = 16384  # no part is smaller: its merge must not show
 OUTPUT_ELEMENTS = 65536  # of a task that writes output from given statistics: four times that leaves threads idle
-SHORT_GROUP = 512  # groups of one part up to here are taken WIDTH at a time, to share divisions and roots
+BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
+OUTPUT_COLUMNS = 512  # up to which short rows that lie behind one another are written as one: 10 to 50% for 24 to 64
 SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
 
 
@@ -58,7 +59,7 @@ class Schedule(NamedTuple):
     low: Loop
     parts: int  # in which a group is reduced, each merged after the one before
     part_size: int  # elements (rows family) or rows (columns family) of a part
-    tile: int  # columns of a task
+    tile: int  # columns of a task; or groups that are walked side by side
     stream: bool
     fold: bool  # weight and bias are one number for each group or column
     serial: bool
@@ -93,8 +94,9 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     serial = elements <= SERIAL_ELEMENTS
 
     if family == "rows":
-        tile, tasks, unit = low.size, nest.groups, BLOCK
+        tasks, unit = nest.groups, BLOCK
         size = repeats * rows.size * low.size
+        tile = _side_by_side(size, outer, rows, low)
     else:
         tile = _tile(high, low)
         tasks = prod(loop.size for loop in outer) * -(-columns // tile)
@@ -103,6 +105,8 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     if not serial and tasks < WANTED_TASKS:
         parts = min(-(-WANTED_TASKS // tasks), max(1, elements // tasks // PART_ELEMENTS))
         parts, part_size = _pieces(size, parts, unit)
+    if family == "rows" and parts > 1:
+        tile = 1
     stream = elements * itemsize > STREAM_BYTES and not in_place
     inner, fold = tuple(reduced), _foldable(rest)
     return Schedule(
@@ -117,9 +121,22 @@ def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
         parts, part_size = _pieces(chosen.low.size, -(-chosen.low.size // OUTPUT_ELEMENTS), BLOCK)
         tasks = prod(loop.size for loop in outer) * parts
         return chosen._replace(outer=outer, inner=(), rows=UNIT, parts=parts, part_size=part_size, tasks=tasks)
+    chosen = _widened(chosen)
     size = prod(loop.size for loop in chosen.inner) * chosen.rows.size
     parts, part_size = _pieces(size, -(-size * chosen.tile // OUTPUT_ELEMENTS), 1)
     return chosen._replace(parts=parts, part_size=part_size, tasks=chosen.tasks * parts)
+
+
+def _widened(chosen: Schedule) -> Schedule:
+    """Take several short rows that lie behind one another as one."""
+    rows, low = chosen.rows, chosen.low
+    beside = chosen.high.size == 1 and low.size <= chosen.tile and chosen.fold and joined(rows, low, operands=2)
+    most = min(rows.size, OUTPUT_COLUMNS // low.size)
+    together = next((n for n in range(most, 1, -1) if rows.size % n == 0), 1)
+    if not beside or together == 1:
+        return chosen
+    rest = Loop(rows.size // together, rows.x * together, rows.out * together, 0, 0, 0)
+    return chosen._replace(rows=rest, high=rows._replace(size=together), tile=together * low.size)
 
 
 def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:
@@ -141,9 +158,12 @@ def is_split(chosen: Schedule, threads: int) -> bool:
 
 
 @lru_cache(maxsize=256)
-def merging(groups: int, parts: int) -> tuple[Schedule, NDArray[np.int64]]:
-    """Schedule and table for merging `parts` states of each of so many groups, which lie side by side."""
-    outer = (Loop(groups, 0, 0, 0, 0, 1),)
+def merging(groups: int, parts: int, x: int = 0, out: int = 0) -> tuple[Schedule, NDArray[np.int64]]:
+    """Schedule and table for work on the states of so many groups, which lie side by side.
+
+    Each is merged of `parts` states, or belongs to an element of two arrays with steps `x` and `out`.
+    """
+    outer = (Loop(groups, x, out, 0, 0, 1),)
     made = Schedule("rows", outer, (), UNIT, UNIT, UNIT, parts, 1, 1, False, False, True, groups, (0,) * 5)
     return made, made.table
 
@@ -169,6 +189,14 @@ def _family(loops: list[Loop]) -> tuple[Literal["rows", "columns"], Loop, Loop, 
             rest.remove(kept[-1])
             return "columns", UNIT, kept[-1], [*rest, low]
     return "rows", UNIT, low, rest
+
+
+def _side_by_side(size: int, outer: tuple[Loop, ...], rows: Loop, low: Loop) -> int:
+    """How many neighbouring groups of so many elements the rows family walks at once."""
+    nearer = bool(outer) and low.size < LONG_RUN and abs(outer[-1].x) < abs(rows.x)
+    if not outer or not (size <= BLOCK or nearer):
+        return 1
+    return max(1, min(LANES, BATCH_ELEMENTS // size))
 
 
 def _foldable(loops: list[Loop]) -> bool:

@@ -13,9 +13,9 @@ from test_intrinsics import between_guards
 from test_schedule import form
 
 import numbanorm as nbn
-from numbanorm import engine, schedule
+from numbanorm import calls, engine, schedule
 from numbanorm.arrays import result_like
-from numbanorm.schedule import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK, SHORT_GROUP
+from numbanorm.schedule import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK
 
 TINY_RUN = schedule.TINY_RUN
 # Parallel from the first element on, many parts, narrow tiles.
@@ -32,9 +32,11 @@ def tune(monkeypatch):
         for name, value in constants.items():
             monkeypatch.setattr(schedule, name, value)
         engine._plan.cache_clear()
+        calls._known.clear()
 
     yield change
     engine._plan.cache_clear()
+    calls._known.clear()
 
 
 @pytest.fixture
@@ -141,14 +143,19 @@ SIX = (3, 2, 5, 4, 3, 7)
 AT = MAX_COLUMNS // 4 * 4
 CASES = {
     # name: shape, order in memory, layout, shape of weight and bias, constants, what the schedule must be
-    "rows": ((37, 300), None, layer(), (300,), WHOLE, "rows"),
-    "rows, small": ((37, 300), None, layer(), (300,), SERIAL, "rows serial"),
-    "rows of one block": ((3, BLOCK), None, layer(), (BLOCK,), WHOLE, "rows"),
+    "rows": ((37, 300), None, layer(), (300,), WHOLE, "rows beside"),
+    "rows, small": ((37, 300), None, layer(), (300,), SERIAL, "rows beside serial"),
+    "rows of one block": ((3, BLOCK), None, layer(), (BLOCK,), WHOLE, "rows beside"),
     "rows of two blocks": ((3, BLOCK + 1), None, layer(), (BLOCK + 1,), WHOLE, "rows"),
-    "rows, one weight each": ((4, 19, 300), None, layer(), (19, 1), WHOLE, "rows"),
-    "short groups": ((49, SHORT_GROUP), None, layer(), (), WHOLE, "rows"),
-    "groups a little longer": ((49, SHORT_GROUP + 1), None, layer(), (), WHOLE, "rows"),
-    "rows above tiny": ((100, TINY_RUN + 1), None, layer(), (TINY_RUN + 1,), WHOLE, "rows"),
+    "rows, one weight each": ((4, 19, 300), None, layer(), (19, 1), WHOLE, "rows beside"),
+    "rows side by side": ((49, 500), None, layer(), (), WHOLE, "rows beside"),
+    "rows side by side, given up": ((49, 500), None, layer(), (), {**WHOLE, "BATCH_ELEMENTS": 1}, "rows"),
+    "runs side by side": ((9, 37, 7, 7), None, BATCH, (37, 1, 1), WHOLE, "rows beside"),
+    "runs side by side, blocks": ((BLOCK // 49 + 2, 6, 7, 7), None, BATCH, (6, 1, 1), WHOLE, "rows beside"),
+    "runs side by side, tuples": ((9, 21, 7, 7), None, BATCH, (), {**WHOLE, "BATCH_ELEMENTS": 2000}, "rows beside"),
+    "runs side by side, one weight each": ((5, 3, 6, 7), None, BATCH, (3, 6, 7), WHOLE, "rows beside"),
+    "groups side by side": ((9, 12, 7, 7), None, GROUPS, (12, 1, 1), WHOLE, "rows beside"),
+    "rows above tiny": ((100, TINY_RUN + 1), None, layer(), (TINY_RUN + 1,), WHOLE, "rows beside"),
     "rows in parts": ((3, 3 * BLOCK + 7), None, layer(), (3 * BLOCK + 7,), SMALL, "rows parts"),
     "one row in parts": ((2, 5, 700), None, layer(3), (5, 1), SMALL, "rows parts"),
     "rows in repeats": ((9, 3, 20, 35), None, BATCH, (3, 1, 1), WHOLE, "rows"),
@@ -171,22 +178,30 @@ CASES = {
     "columns, weights by row": ((300, 40), None, COLUMNS, (300, 1), WHOLE, "columns"),
     "columns, weights by element": ((300, 40), None, COLUMNS, (300, 40), SMALL, "columns parts"),
     "channels last": ((5, 40, 7, 9), LAST4, BATCH, (40, 1, 1), SMALL, "columns parts"),
+    "channels last, wide rows": (
+        (5, 40, 8, 9),
+        LAST4,
+        BATCH,
+        (40, 1, 1),
+        {**SMALL, "OUTPUT_COLUMNS": 160},
+        "columns parts",
+    ),
     "groups, channels last": ((5, 24, 40), LAST3, GROUPS, (24, 1), WHOLE, "columns high kept"),
     "groups, channels last, tiles": ((5, 88, 40), LAST3, GROUPS, (88, 1), WHOLE, "columns high kept tiles"),
     "groups, channels last, parts": ((2, 24, 400), LAST3, GROUPS, (24, 1), SMALL, "columns high kept parts"),
     "groups of 255": ((2, 4 * (LONG_RUN - 1), LONG_RUN), LAST3, GROUPS, (), WHOLE, "columns high kept tiles"),
     "groups of 256": ((2, 4 * LONG_RUN, LONG_RUN), LAST3, GROUPS, (), WHOLE, "rows"),
-    "groups of few rows": ((2, 4 * 50, 49), LAST3, GROUPS, (), WHOLE, "rows"),
+    "groups of few rows": ((2, 4 * 50, 49), LAST3, GROUPS, (), WHOLE, "rows beside"),
     "interleaved groups": ((5, 24, 40), LAST3, INTERLEAVED, (24, 1), WHOLE, "columns low kept"),
     "interleaved groups, parts": ((2, 24, 400), LAST3, INTERLEAVED, (24, 1), SMALL, "columns low kept parts"),
     "interleaved, most columns": ((1, AT, MANY_ROWS), LAST3, INTERLEAVED, (AT, 1), WHOLE, "columns low kept"),
     "interleaved, too many columns": ((1, AT + 4, MANY_ROWS), LAST3, INTERLEAVED, (AT + 4, 1), WHOLE, "columns"),
     "interleaved groups, few rows": ((2, 40, MANY_ROWS - 1), LAST3, INTERLEAVED, (40, 1), WHOLE, "columns"),
     "tiny runs": ((200, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "columns tiles"),
-    "tiny runs, few": ((LANES - 1, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "rows"),
+    "tiny runs, few": ((LANES - 1, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "rows beside"),
     "nothing reduced": ((7, 130), None, nbn.Layout.axes(()), (130,), WHOLE, "columns tiles"),
     "a number": ((), None, nbn.Layout.axes(None), (), WHOLE, "columns"),
-    "six axes, rows": (SIX, (1, 3, 0, 4, 2, 5), nbn.Layout.axes((0, 2, 5)), (3, 7), SMALL, "rows"),
+    "six axes, rows": (SIX, (1, 3, 0, 4, 2, 5), nbn.Layout.axes((0, 2, 5)), (3, 7), SMALL, "rows beside"),
     "six axes, columns": (SIX, (1, 3, 0, 5, 2, 4), nbn.Layout.axes((0, 2, 5)), (3, 7), SMALL, "columns"),
 }
 

@@ -12,7 +12,7 @@ from strategies import RANDOM
 import numbanorm as nbn
 from numbanorm import engine, nest, schedule
 from numbanorm.layout import Factor, Grouping
-from numbanorm.nest import UNIT, Loop, LoopNest
+from numbanorm.nest import UNIT, Loop, LoopNest, joined
 from numbanorm.schedule import (
     LANES,
     LONG_RUN,
@@ -76,6 +76,8 @@ def check(made, itemsize=4, in_place=False):
         assert not chosen.low.kept
         size, states = reduced * columns, made.groups
         assert chosen.tasks == over == made.groups
+        assert 1 <= chosen.tile <= LANES
+        assert chosen.tile == 1 or chosen.parts == 1
     else:
         assert chosen.low.kept or chosen.high.kept or columns == 1
         assert 1 <= chosen.tile <= MAX_COLUMNS
@@ -97,9 +99,17 @@ def check(made, itemsize=4, in_place=False):
 
 def check_output(output, made, chosen):
     """Where statistics are given, the loops but the lanes' may come in any order; all are there."""
-    loops = [*output.outer, *output.inner, output.rows, output.high, output.low]
+    rows, high = output.rows, output.high
+    if high != chosen.high:  # several rows, one behind the other, were taken as one
+        assert chosen.high == UNIT
+        assert not high.kept
+        assert joined(rows, high) or rows.size == 1
+        assert joined(high, output.low, operands=2)
+        assert output.tile == high.size * output.low.size
+        rows, high = high._replace(size=rows.size * high.size), UNIT
+    loops = [*output.outer, *output.inner, rows, high, output.low]
     assert Counter(loop for loop in loops if loop != UNIT) == Counter(made.loops)
-    assert (output.family, output.high, output.low) == (chosen.family, chosen.high, chosen.low)
+    assert (output.family, high, output.low) == (chosen.family, chosen.high, chosen.low)
     over = prod(loop.size for loop in output.outer)
     if output.family == "rows":
         assert output.inner == ()
@@ -107,7 +117,7 @@ def check_output(output, made, chosen):
     else:
         columns = output.high.size * output.low.size
         assert 1 <= output.tile <= MAX_COLUMNS
-        assert output.high.size == 1 or output.tile == chosen.tile
+        assert output.high.size == 1 or output.high != chosen.high or output.tile == chosen.tile
         size, tiles = prod(loop.size for loop in output.inner) * output.rows.size, -(-columns // output.tile)
     assert (output.parts - 1) * output.part_size < size <= output.parts * output.part_size
     assert output.tasks == over * tiles * output.parts
@@ -153,6 +163,8 @@ def form(chosen):
     kinds = [kind for kind in ("high", "low") if getattr(chosen, kind).size > 1 and getattr(chosen, kind).kept]
     columns = chosen.high.size * chosen.low.size
     tiles = "tiles" if columns > chosen.tile else ""
+    if chosen.family == "rows":
+        tiles = "beside" if chosen.tile > 1 else ""
     merged = f"{'+'.join(kinds)} kept" if chosen.high.size > 1 else ""
     words = [chosen.family, merged, tiles, "parts" if chosen.parts > 1 else "", "serial" if chosen.serial else ""]
     return " ".join(word for word in words if word)
@@ -161,7 +173,7 @@ def form(chosen):
 LARGE = max(SERIAL_ELEMENTS, 2 * PART_ELEMENTS, WANTED_TASKS * TILE) + 1
 FEW = WANTED_TASKS - 1
 FORMS = {
-    "long runs": ((LARGE, LONG_RUN), nbn.Layout.layer(), None, "rows"),
+    "long runs": ((LARGE, LONG_RUN), nbn.Layout.layer(), None, "rows beside"),
     "one group": ((LARGE,), nbn.Layout.axes(None), None, "rows parts"),
     "few groups": ((FEW, LARGE), nbn.Layout.layer(), None, "rows parts"),
     "few groups, not large": ((FEW, PART_ELEMENTS), nbn.Layout.layer(), None, "rows"),
@@ -173,7 +185,7 @@ FORMS = {
     "groups, channels last": ((LARGE, 32, 49, 1), nbn.Layout.group(8), (0, 2, 3, 1), "columns high kept"),
     "groups of long runs": ((LARGE, 4 * LONG_RUN, 49), nbn.Layout.group(4), (0, 2, 1), "rows"),
     "tiny runs": ((LARGE, TINY_RUN), nbn.Layout.layer(), None, "columns tiles"),
-    "short runs": ((LARGE, TINY_RUN + 1), nbn.Layout.layer(), None, "rows"),
+    "short runs": ((LARGE, TINY_RUN + 1), nbn.Layout.layer(), None, "rows beside"),
     "nothing reduced": ((LARGE,), nbn.Layout.axes(()), None, "columns tiles"),
     "a number": ((), nbn.Layout.axes(None), None, "columns serial"),
 }

@@ -19,6 +19,7 @@ RANKS = [
     "kernels",
     "arrays",
     "engine",
+    "calls",
     "moments",
     "normalize",
     "channels running",

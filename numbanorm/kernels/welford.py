@@ -87,3 +87,9 @@ def fits_float32(mean, scale):
     near = where(square > 1e72, 0.0, near)
     near = where(square > 0.0, where(1e-60 > square, 0.0, near), near)
     return where(square == square, near, 1.0)
+
+
+@register_jitable
+def move(old, new, share):
+    """A running statistic, moved towards a new one by a share of 0 to 1."""
+    return (1.0 - share) * old + share * new

@@ -11,6 +11,7 @@ from .cache import inline, kernel
 from .intrinsics import (
     absent,
     exact_in_float64,
+    given,
     itemsize,
     load,
     load_first,
@@ -22,6 +23,7 @@ from .intrinsics import (
     store_first,
     store_one,
     stream_fence,
+    stream_head,
     viewed,
 )
 from .lanes import UNROLL, WIDTH, convert, first, splat, total
@@ -36,6 +38,7 @@ from .walk import (
     OUT,
     PART_SIZE,
     PARTS,
+    PEEL,
     REPEATS,
     ROWS,
     SIZE,
@@ -50,7 +53,8 @@ from .walk import (
     sum_run,
 )
 
-ROOM = MAX_COLUMNS + WIDTH  # numbers in each of a task's arrays; lanes may reach past the last one
+# Numbers in each of a task's arrays: lanes may reach past the last one, and coefficients begin up to WIDTH late.
+ROOM = MAX_COLUMNS + 2 * WIDTH
 
 
 @inline
@@ -269,15 +273,18 @@ def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means,
 
 
 @inline
-def _read_states(table, group, high, low, mean, scale, means, scales):
-    """Read the mean and the inverse standard deviation of every column of a tile."""
+def _read_states(table, group, high, low, eps, counts, means, m2s, mean, inverse):
+    """Read the mean and the inverse standard deviation of every column of a tile; see `apply`."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
     for a in range(high):
         for i in range(0, low, WIDTH):
             width, place = min(WIDTH, low - i), 8 * (a * low + i)
-            k = 8 * (group + a * high_group + i * low_group)
-            store_first(mean, place, 8, width, load_first(means, k, 8 * low_group, width, LIKE64))
-            store_first(scale, place, 8, width, load_first(scales, k, 8 * low_group, width, LIKE64))
+            k, step = 8 * (group + a * high_group + i * low_group), 8 * low_group
+            scale = load_first(m2s, k, step, width, LIKE64)
+            if given(counts):
+                scale = welford.inverse_std(scale, load_first(counts, k, step, width, LIKE64), eps)
+            store_first(mean, place, 8, width, load_first(means, k, step, width, LIKE64))
+            store_first(inverse, place, 8, width, scale)
 
 
 @inline
@@ -345,13 +352,23 @@ def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
     """Write one part of the rows of a tile, given the mean and inverse standard deviation of its columns."""
     fold = load_int(table, FOLD) != 0
     columns = tile[0] * tile[1]
+    # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
+    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL else 0
     if made_in_float32(x):
-        high, scale, offset = viewed(room[0], LIKE32), viewed(room[1], LIKE32), viewed(room[2], LIKE32)
+        high, scale, offset = (
+            viewed(room[0], skip, LIKE32),
+            viewed(room[1], skip, LIKE32),
+            viewed(room[2], skip, LIKE32),
+        )
         if _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE32, (high, scale, offset)) == 0.0:
             _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, LIKE32, False)
             return
-    high64, scale64, offset64 = room
-    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
+    high64, scale64, offset64 = (
+        viewed(room[0], skip, LIKE64),
+        viewed(room[1], skip, LIKE64),
+        viewed(room[2], skip, LIKE64),
+    )
+    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, (high64, scale64, offset64))
     rare = made_in_float32(x)
     _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64, rare)
 
@@ -421,14 +438,16 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
 
 
 @kernel
-def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, scale):
-    """Output of each part of each tile, given the mean and inverse standard deviation of every group."""
+def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """Output of each part of each tile, given the states of every group; without counts, m2 is the inverse
+    deviation.
+    """
     parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, inverse = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     for task in range(first_task, last_task):
         outer, part = task // tiles // parts, task // tiles % parts
         corner, _, high, low = _tile(table, outer, task % tiles)
-        _read_states(table, corner[4], high, low, mu, inverse, mean, scale)
+        _read_states(table, corner[4], high, low, eps, count, mean, m2, mu, inverse)
         _finish_tile(x, out, w, b, table, corner, part, (high, low), mu, inverse, room)
     stream_fence()

@@ -21,6 +21,7 @@ from .lanes import (
     I32,
     I64,
     WIDTH,
+    Lanes,
     call_named,
     first_lanes,
     lanes_of,
@@ -254,11 +255,15 @@ def load_one(typingctx, pointer, offset):
 
 @intrinsic
 def coefficient(typingctx, value, index, like):
-    """Lanes of a coefficient from element `index` on: the number itself, or what a pointer of `like`'s kind holds."""
+    """Lanes of a coefficient from element `index` on: the number itself, or lanes of it, or what a pointer of `like`'s
+    kind holds.
+    """
     result = lanes_of(like)
 
     def codegen(context, builder, sig, args):
         base, i, _ = args
+        if isinstance(value, Lanes):
+            return base
         if not isinstance(value, Pointer):
             return splat_value(builder, base)
         offset = builder.mul(i, ir.Constant(I64, value.itemsize))
@@ -429,6 +434,26 @@ def absent(typingctx):
     return Pointer("none")(), codegen
 
 
+@intrinsic
+def nothing(typingctx):
+    """No array of states."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I64, 0)
+
+    return Pointer("?f8")(), codegen
+
+
+@intrinsic
+def given(typingctx, pointer):
+    """Whether an optional array was passed."""
+
+    def codegen(context, builder, sig, args):
+        return builder.icmp_unsigned("!=", args[0], ir.Constant(I64, 0))
+
+    return types.boolean(pointer), codegen
+
+
 @intrinsic(prefer_literal=True)
 def stack(typingctx, count, like):
     """Room on the stack for a literal `count` of `like`'s type, aligned for lanes."""
@@ -444,13 +469,14 @@ def stack(typingctx, count, like):
 
 
 @intrinsic
-def viewed(typingctx, pointer, like):
-    """The same memory as an array of `like`'s type."""
+def viewed(typingctx, pointer, skip, like):
+    """The same memory as an array of `like`'s type, from its element `skip` on."""
+    result = Pointer({types.float32: "f4", types.float64: "f8"}[like])
 
     def codegen(context, builder, sig, args):
-        return args[0]
+        return builder.add(args[0], builder.mul(args[1], ir.Constant(I64, result.itemsize)))
 
-    return Pointer({types.float32: "f4", types.float64: "f8"}[like])(pointer, like), codegen
+    return result(pointer, types.int64, like), codegen
 
 
 @intrinsic

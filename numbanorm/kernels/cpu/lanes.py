@@ -55,8 +55,9 @@ def splat_value(builder, value):
 
 def first_lanes(builder, count):
     """Mask of the lanes below `count`."""
-    iota = ir.Constant(vector(I64), list(range(WIDTH)))
-    return builder.icmp_signed("<", iota, splat_value(builder, count))
+    bits = ir.IntType(WIDTH)
+    ones = builder.sub(builder.shl(ir.Constant(I64, 1), count), ir.Constant(I64, 1))
+    return builder.bitcast(builder.trunc(ones, bits), vector(I1))
 
 
 def call_named(builder, name, result, args):

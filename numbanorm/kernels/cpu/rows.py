@@ -1,26 +1,32 @@
 """Kernels that reduce the innermost run: layer norm, instance norm, batch norm with channels first.
 
 Each takes tasks [first, last) of a schedule; see `walk` for its table. A group is walked as one sequence of elements,
-cut into blocks of BLOCK: the sums of a block share a pivot, its first element, and blocks are merged in order.
+cut into blocks of BLOCK: the sums of a block share a pivot, its first element, and blocks are merged in order. Up to
+TILE neighbouring groups are walked side by side, one in each lane of what follows the sums: divisions and roots are
+shared, and where the runs of neighbours lie next to each other, memory is read in order.
 """
 
-from ...schedule import BLOCK, SHORT_GROUP
+from ...schedule import BLOCK
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
     absent,
     exact_in_float64,
+    given,
+    itemsize,
     load,
     load_first,
     load_int,
     load_one,
     made_in_float32,
     neutral_one,
+    nothing,
     stack,
     store,
     store_first,
     store_one,
     stream_fence,
+    viewed,
 )
 from .lanes import WIDTH, convert, splat, total
 from .walk import (
@@ -39,6 +45,7 @@ from .walk import (
     ROWS,
     SIZE,
     STREAM,
+    TILE,
     WEIGHT,
     X,
     load_group,
@@ -48,11 +55,29 @@ from .walk import (
     sum_run,
 )
 
+SQUARE = WIDTH * WIDTH  # lanes of WIDTH groups
+
 
 @inline
 def _group_size(table):
     """Elements of a group."""
     return load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
+
+
+@inline
+def _side(table):
+    """Entry of the innermost outer loop, which leads from a group to its neighbour; of the rows if there is none."""
+    outer = load_int(table, OUTER)
+    return LOOPS + (outer - 1) * LOOP if outer > 0 else ROWS
+
+
+@inline
+def _neighbours(table, index, last, most):
+    """How many of the groups from `index` to `last` are `_side` steps apart, `most` at most."""
+    if most == 1 or load_int(table, OUTER) == 0:
+        return 1
+    size = load_int(table, _side(table) + SIZE)
+    return min(min(most, last - index), size - index % size)
 
 
 @inline
@@ -66,12 +91,19 @@ def _position(table, start):
 
 
 @inline
-def _sums(x, table, origin, start, stop, pivot):
-    """Sums of x - pivot and of its square over elements [start, stop) of the group that begins at `origin`."""
+def _across(table):
+    """Whether the runs of neighbouring groups are nearer to each other than the runs of one group."""
+    if load_int(table, TILE) == 1:
+        return False
+    return load_int(table, ROWS + SIZE) == 1 or load_int(table, _side(table) + X) < abs(load_int(table, ROWS + X))
+
+
+@inline
+def _sums(x, table, origin, position, left, pivot):
+    """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`."""
     size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
     rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
-    repeat, row, i = _position(table, start)
-    left = stop - start
+    repeat, row, i = position
     s, q = splat(0.0), splat(0.0)
     while left > 0:
         offset = origin + locate_inner(table, repeat)[0]
@@ -87,90 +119,32 @@ def _sums(x, table, origin, start, stop, pivot):
 
 
 @inline
-def _base(x, origin, center):
-    """A group's first element: means are merged as distances from it, so that a large mean costs no digits."""
-    base = 0.0
-    if center != 0:
-        base = welford.finite_or_zero(load_one(x, origin))
-    return base
-
-
-@inline
-def _pivoted_sums(x, table, origin, start, stop, center):
-    """Pivot of elements [start, stop) of a group, and their sums about it; about zero where `center` is 0."""
-    pivot = 0.0
-    if center != 0:
-        repeat, row, i = _position(table, start)
-        at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
-        pivot = welford.finite_or_zero(load_one(x, origin + at))
-    again = center != 0 and not exact_in_float64(x)
-    while True:
-        s, q = _sums(x, table, origin, start, stop, pivot)
-        if not again:
-            break
-        again = False  # once more about the mean: the block is still in the cache
-        pivot += welford.finite_or_zero(s / float(stop - start))
-    if center == 0:
-        s = 0.0
-    return pivot, s, q
-
-
-@inline
-def _block_moments(x, table, origin, start, stop, center, base):
-    n = float(stop - start)
-    pivot, s, q = _pivoted_sums(x, table, origin, start, stop, center)
-    mean, m2 = welford.settle(n, pivot - base, s, q)
-    return n, mean, m2
-
-
-@inline
-def _part_moments(x, table, origin, part, center):
-    """State of one part of a group, its mean as the distance from the group's `_base`."""
-    size = load_int(table, PART_SIZE)
-    start = part * size
-    last = min(start + size, _group_size(table))
-    base = _base(x, origin, center)
-    n, mean, m2 = 0.0, 0.0, 0.0
-    while start < last:
-        stop = min(start + BLOCK, last)
-        nb, mean_b, m2_b = _block_moments(x, table, origin, start, stop, center, base)
-        n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
-        start = stop
-    return n, mean, m2
-
-
-@inline
-def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
-    """Write one part of a group, given its mean and the inverse of its standard deviation."""
-    xo, oo, wo, bo, _ = place
-    size, rows = load_int(table, LOW + SIZE), load_int(table, ROWS + SIZE)
-    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
-    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-    start = part * load_int(table, PART_SIZE)
-    left = min(load_int(table, PART_SIZE), _group_size(table) - start)
-    stream = load_int(table, STREAM) != 0
-    high = convert(mean, like)
-    repeat, row, i = _position(table, start)
+def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
+    """The same of `batch` groups, `side` bytes apart: each run of all of them, before the next run."""
+    pivots, sums, squares, lanes, lanes_of_squares = room
+    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
+    rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
+    repeat, row, i = position
+    left = size_of_block
     while left > 0:
-        ix, io, iw, ib = locate_inner(table, repeat)
+        offset = origin + locate_inner(table, repeat)[0]
         while row < rows and left > 0:
             count = min(size - i, left)
-            rx = xo + ix + row * load_int(table, ROWS + X) + i * xs
-            ro = oo + io + row * load_int(table, ROWS + OUT) + i * os
-            rw = wo + iw + row * load_int(table, ROWS + WEIGHT) + i * ws
-            rb = bo + ib + row * load_int(table, ROWS + BIAS) + i * bs
-            slope, bias = scale, -0.0
-            if ws == 0 and bs == 0:
-                slope, bias = scale * neutral_one(w, rw, 1.0), neutral_one(b, rb, -0.0)
-            # One weight and bias for the run are folded into scale and offset.
-            if ws == 0 and bs == 0 and welford.fits_float32(0.0, slope) == 1.0:
-                a, c = convert(slope, like), convert((float(high) - mean) * slope + bias, like)
-                none = absent()
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, count, high, a, c, like, stream, rare)
-            else:
-                a, c = convert(scale, like), convert((float(high) - mean) * scale, like)
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, a, c, like, stream, rare)
+            fresh = left == size_of_block
             left -= count
+            at = offset + row * row_step + i * step
+            for g in range(batch):
+                place = 8 * WIDTH * g
+                s, q = splat(0.0), splat(0.0)
+                if not fresh:
+                    s, q = load(lanes, place, 8, LIKE64), load(lanes_of_squares, place, 8, LIKE64)
+                s, q = sum_run(x, at + g * side, step, count, load_one(pivots, 8 * g), s, q)
+                if left == 0:
+                    store_one(sums, g, total(s))
+                    store_one(squares, g, total(q))
+                else:
+                    store(lanes, place, 8, s)
+                    store(lanes_of_squares, place, 8, q)
             i = 0
             row += 1
         row = 0
@@ -178,122 +152,282 @@ def _scale_group(x, out, w, b, table, place, part, mean, scale, like, rare):
 
 
 @inline
-def _finish_group(x, out, w, b, table, place, part, mean, scale):
-    """Write one part of a group in the narrowest precision that serves it."""
-    slope = scale
-    if load_int(table, LOW + WEIGHT) == 0:
-        slope = scale * neutral_one(w, place[2], 1.0)
-    if made_in_float32(x) and welford.fits_float32(mean, scale) * welford.fits_float32(0.0, slope) == 1.0:
-        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE32, False)
+def _firsts(x, at, side, batch, center, values):
+    """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
+    store(values, 0, 8, splat(0.0))
+    if center != 0:
+        for g in range(batch):
+            store_one(values, g, welford.finite_or_zero(load_one(x, at + g * side)))
+
+
+@inline
+def _block_sums(x, table, origin, side, batch, start, stop, center, room):
+    """`_sums` about the block's first element; about zero where `center` is 0."""
+    pivots, sums, squares, _, _ = room
+    position = _position(table, start)
+    repeat, row, i = position
+    at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
+    _firsts(x, origin + at, side, batch, center, pivots)
+    across = batch > 1 and _across(table)
+    again = center != 0 and not exact_in_float64(x)
+    while True:
+        if across:
+            _sums_across(x, table, origin, side, batch, position, stop - start, room)
+        else:
+            for g in range(batch):
+                s, q = _sums(x, table, origin + g * side, position, stop - start, load_one(pivots, 8 * g))
+                store_one(sums, g, s)
+                store_one(squares, g, q)
+        if not again:
+            break
+        again = False  # once more about the mean: the block is still in the cache
+        for g in range(batch):
+            shift = welford.finite_or_zero(load_one(sums, 8 * g) / float(stop - start))
+            store_one(pivots, g, load_one(pivots, 8 * g) + shift)
+    if center == 0:
+        for g in range(batch):
+            store_one(sums, g, 0.0)
+
+
+@inline
+def _add_block(n, nb, batch, room, bases, mean, m2):
+    """Merge the sums of a block of nb values into states of n values; returns how many they are together."""
+    pivots, sums, squares, _, _ = room
+    if batch == 1:  # not as lanes: the next block would wait for its own numbers on their way to memory
+        pivot = load_one(pivots, 0) - load_one(bases, 0)
+        mean_1, m2_1 = welford.settle(nb, pivot, load_one(sums, 0), load_one(squares, 0))
+        if n > 0.0:
+            _, mean_1, m2_1 = welford.merge(n, load_one(mean, 0), load_one(m2, 0), nb, mean_1, m2_1)
+        store_one(mean, 0, mean_1)
+        store_one(m2, 0, m2_1)
+        return n + nb
+    pivots_b = load(pivots, 0, 8, LIKE64) - load(bases, 0, 8, LIKE64)
+    mean_b, m2_b = welford.settle(nb, pivots_b, load(sums, 0, 8, LIKE64), load(squares, 0, 8, LIKE64))
+    if n > 0.0:
+        _, mean_b, m2_b = welford.merge(n, load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64), nb, mean_b, m2_b)
+    store(mean, 0, 8, mean_b)
+    store(m2, 0, 8, m2_b)
+    return n + nb
+
+
+@inline
+def _moments(x, table, origin, side, batch, first_part, last_part, center, room, states):
+    """States of `batch` groups over parts [first_part, last_part), merged in order; returns the count of each.
+
+    Means are merged as distances from `bases`, each group's first element, so that a large mean costs no digits.
+    """
+    mean, m2, bases = states
+    size, group_size = load_int(table, PART_SIZE), _group_size(table)
+    _firsts(x, origin, side, batch, center, bases)
+    n, mean_1, m2_1 = 0.0, 0.0, 0.0
+    for part in range(first_part, last_part):
+        start = part * size
+        last = min(start + size, group_size)
+        n_part = 0.0
+        while start < last:
+            stop = min(start + BLOCK, last)
+            _block_sums(x, table, origin, side, batch, start, stop, center, room)
+            n_part = _add_block(n_part, float(stop - start), batch, room, bases, mean, m2)
+            start = stop
+        if last_part > 1:  # then the batch is one group
+            n, mean_1, m2_1 = welford.merge(n, mean_1, m2_1, n_part, load_one(mean, 0), load_one(m2, 0))
+            store_one(mean, 0, mean_1)
+            store_one(m2, 0, m2_1)
+        n = n_part if n == 0.0 else n
+    return n
+
+
+@inline
+def _room():
+    """The arrays of `_sums` and `_moments`: one number for each of WIDTH groups, and their lanes."""
+    numbers = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    return numbers[0], numbers[1], numbers[2], stack(SQUARE, LIKE64), stack(SQUARE, LIKE64)
+
+
+@inline
+def _state_arrays():
+    """Mean and m2 of WIDTH groups, and the bases of their means."""
+    return stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+
+
+@inline
+def _coefficient_arrays():
+    """What `_scale_runs` works out for WIDTH runs."""
+    numbers = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    return numbers[0], numbers[1], numbers[2], stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+
+
+@inline
+def _made_whole(states):
+    """Means in the place of their distances from the groups' bases."""
+    mean, _, bases = states
+    store(mean, 0, 8, load(mean, 0, 8, LIKE64) + load(bases, 0, 8, LIKE64))
+
+
+@inline
+def _write_states(table, group, batch, n, states, counts, means, m2s):
+    """Write the states of `batch` neighbours to the arrays of all groups."""
+    mean, m2, _ = states
+    step = load_int(table, _side(table) + GROUP)
+    for g in range(batch):
+        store_one(counts, group + g * step, n)
+        store_one(means, group + g * step, load_one(mean, 8 * g))
+        store_one(m2s, group + g * step, load_one(m2, 8 * g))
+
+
+@inline
+def _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, like, room):
+    """Write `runs` runs of `size` elements, side by side on the loop at `entry`, the first at `place`.
+
+    `stats` are count, mean, m2 and eps; without a count, inverse standard deviations stand in the place of m2. Those of
+    the runs lie from byte k on, `step` bytes apart. One weight and bias for a run are folded into scale and offset; a
+    run whose coefficients do not fit float32 is made in float64.
+    """
+    xo, oo, wo, bo, _ = place
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    highs, scales, offsets, fits, inverses = room
+    fold, stream = ws == 0 and bs == 0, load_int(table, STREAM) != 0
+    count, mean, m2, eps = stats
+    mu, slope = load_first(mean, k, step, runs, LIKE64), load_first(m2, k, step, runs, LIKE64)
+    if given(count):
+        slope = welford.inverse_std(slope, load_first(count, k, step, runs, LIKE64), eps)
+    store(inverses, 0, 8, slope)
+    fit = welford.fits_float32(mu, slope)
+    high = convert(mu, like)
+    behind = convert(high, LIKE64) - mu
+    if fold:
+        slope = slope * load_first(w, wo, load_int(table, entry + WEIGHT), runs, 1.0)
+        fit = fit * welford.fits_float32(0.0, slope)
+        behind = behind * slope + load_first(b, bo, load_int(table, entry + BIAS), runs, LIKE64)
     else:
-        _scale_group(x, out, w, b, table, place, part, mean, scale, LIKE64, made_in_float32(x))
+        behind = behind * slope
+    bytes_ = itemsize(highs)
+    store(highs, 0, bytes_, high)
+    store(scales, 0, bytes_, convert(slope, like))
+    store(offsets, 0, bytes_, convert(behind, like))
+    store(fits, 0, 8, fit)
+    for g in range(runs):
+        rx, ro = xo + g * load_int(table, entry + X), oo + g * load_int(table, entry + OUT)
+        rw, rb = wo + g * load_int(table, entry + WEIGHT), bo + g * load_int(table, entry + BIAS)
+        if load_one(fits, 8 * g) == 1.0:
+            a, c, d = (
+                load(highs, g * bytes_, 0, like),
+                load(scales, g * bytes_, 0, like),
+                load(offsets, g * bytes_, 0, like),
+            )
+            if fold:
+                none = absent()
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like, stream, False)
+            else:
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like, stream, False)
+        else:
+            a, c = load_one(mean, k + g * step), load_one(inverses, 8 * g)
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64, stream, made_in_float32(x))
 
 
 @inline
-def _group_moments(x, table, origin, center):
-    """State of a group, part after part."""
-    n, mean, m2 = 0.0, 0.0, 0.0
-    for part in range(load_int(table, PARTS)):
-        nb, mean_b, m2_b = _part_moments(x, table, origin, part, center)
-        n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
-    return mean + _base(x, origin, center), m2
+def _write_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, room):
+    """`_scale_runs` in the precision that serves x."""
+    highs, scales, offsets, fits, inverses = room
+    if made_in_float32(x):
+        room32 = viewed(highs, 0, LIKE32), viewed(scales, 0, LIKE32), viewed(offsets, 0, LIKE32), fits, inverses
+        _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, LIKE32, room32)
+    else:
+        _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, LIKE64, room)
 
 
 @inline
-def _batch_moments(x, table, group, batch, center, mean, m2):
-    """Mean and m2 of `batch` neighbouring groups; the divisions of short ones are done side by side, in lanes."""
-    size = _group_size(table)
-    if size > SHORT_GROUP:
-        for i in range(batch):
-            mu, q = _group_moments(x, table, locate_outer(table, group + i)[0], center)
-            store_one(mean, i, mu)
-            store_one(m2, i, q)
-        return
-    n = float(size)
-    pivots = stack(WIDTH, LIKE64)
-    for i in range(batch):
-        pivot, s, q = _pivoted_sums(x, table, locate_outer(table, group + i)[0], 0, size, center)
-        store_one(pivots, i, pivot)
-        store_one(mean, i, s)
-        store_one(m2, i, q)
-    s, q = load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64)
-    mu, q = welford.settle(n, load(pivots, 0, 8, LIKE64), s, q)
-    store(mean, 0, 8, mu)
-    store(m2, 0, 8, q)
+def _moved(table, place, entry, count):
+    """A place `count` steps on along the loop at `entry`."""
+    x, out, weight, bias, k = place
+    x += count * load_int(table, entry + X)
+    out += count * load_int(table, entry + OUT)
+    weight += count * load_int(table, entry + WEIGHT)
+    bias += count * load_int(table, entry + BIAS)
+    return x, out, weight, bias, k
+
+
+@inline
+def _finish_groups(x, out, w, b, table, place, batch, stats, room):
+    """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
+    rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
+    across = _across(table)
+    entry, step = (_side(table), 8) if across else (ROWS, 0)
+    for lead in range(1 if across else batch):
+        xo, oo, wo, bo, k = _moved(table, place, _side(table), lead)
+        for repeat in range(load_int(table, REPEATS)):
+            ix, io, iw, ib = locate_inner(table, repeat)
+            row, at = 0, (xo + ix, oo + io, wo + iw, bo + ib, k)
+            while row < rows:
+                runs = batch if across else min(WIDTH, rows - row)
+                _write_runs(x, out, w, b, table, at, entry, runs, size, stats, 8 * lead, step, room)
+                done = 1 if across else runs
+                at = _moved(table, at, ROWS, done)
+                row += done
 
 
 @kernel
 def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
     """State of each (group, part): into `count`, `mean` and `m2` by group, or by task where there are several parts."""
     parts = load_int(table, PARTS)
-    mu, q = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
-    if parts > 1:
-        for task in range(first, last):
-            origin = locate_outer(table, task // parts)[0]
-            n, mean_b, m2_b = _part_moments(x, table, origin, task % parts, center)
+    room, states = _room(), _state_arrays()
+    side = load_int(table, _side(table) + X)
+    task = first
+    while task < last:
+        group, part = task // parts, task % parts
+        origin, _, _, _, k = locate_outer(table, group)
+        batch = _neighbours(table, group, last, load_int(table, TILE)) if parts == 1 else 1
+        n = _moments(x, table, origin, side, batch, part, part + 1, center, room, states)
+        if parts == 1:
+            _made_whole(states)
+            _write_states(table, k, batch, n, states, count, mean, m2)
+        else:
             store_one(count, task, n)
-            store_one(mean, task, mean_b)
-            store_one(m2, task, m2_b)
-        return
-    n = float(_group_size(table))
-    for group in range(first, last, WIDTH):
-        batch = min(WIDTH, last - group)
-        _batch_moments(x, table, group, batch, center, mu, q)
-        for i in range(batch):
-            k = locate_outer(table, group + i)[4]
-            store_one(count, k, n)
-            store_one(mean, k, load_one(mu, 8 * i))
-            store_one(m2, k, load_one(q, 8 * i))
+            store_one(mean, task, load_one(states[0], 0))
+            store_one(m2, task, load_one(states[1], 0))
+        task += batch
 
 
 @kernel
 def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
-    """Each group in one go: statistics, then output while the group is in the cache. Writes the state if asked."""
-    size = _group_size(table)
-    n = float(size)
-    step = WIDTH if size <= SHORT_GROUP else 1
-    mu, q, scale = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
-    for group in range(first, last, step):
-        batch = min(step, last - group)
-        _batch_moments(x, table, group, batch, center, mu, q)
-        if step == 1:
-            store_one(scale, 0, welford.inverse_std(load_one(q, 0), n, eps))
-        else:
-            store(scale, 0, 8, welford.inverse_std(load(q, 0, 8, LIKE64), n, eps))
-        for i in range(batch):
-            place = locate_outer(table, group + i)
-            store_one(count, place[4], n)
-            store_one(mean, place[4], load_one(mu, 8 * i))
-            store_one(m2, place[4], load_one(q, 8 * i))
-            for part in range(load_int(table, PARTS)):
-                _finish_group(x, out, w, b, table, place, part, load_one(mu, 8 * i), load_one(scale, 8 * i))
+    """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
+    parts = load_int(table, PARTS)
+    room, states = _room(), _state_arrays()
+    inverse = stack(WIDTH, LIKE64)
+    coefficients = _coefficient_arrays()
+    side = load_int(table, _side(table) + X)
+    group = first
+    while group < last:
+        place = locate_outer(table, group)
+        batch = _neighbours(table, group, last, load_int(table, TILE))
+        n = _moments(x, table, place[0], side, batch, 0, parts, center, room, states)
+        _made_whole(states)
+        _write_states(table, place[4], batch, n, states, count, mean, m2)
+        store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, eps))
+        _finish_groups(x, out, w, b, table, place, batch, (nothing(), states[0], inverse, eps), coefficients)
+        group += batch
     stream_fence()
 
 
 @kernel
-def apply(first, last, table, x, out, w, b, eps, center, count, mean, scale):
-    """Output of each (run, part), given the mean and inverse standard deviation of every group.
+def apply(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """Output of each (run, part), given the states of every group; without counts, m2 is the inverse deviation.
 
     The schedule's outer loops are all loops but the run, in the order of memory.
     """
-    parts, outer = load_int(table, PARTS), load_int(table, OUTER)
-    side, step = 1, LOOPS
-    if outer > 0:  # neighbours on the innermost of the outer loops are found by adding its steps
-        step = LOOPS + (outer - 1) * LOOP
-        side = load_int(table, step + SIZE)
+    parts, part_size = load_int(table, PARTS), load_int(table, PART_SIZE)
+    coefficients = _coefficient_arrays()
+    side = _side(table)
+    step, stats = 8 * load_int(table, side + GROUP), (count, mean, m2, eps)
     task = first
     while task < last:
-        index, part = task // parts, task % parts
-        xo, oo, wo, bo, k = locate_outer(table, index)
-        count = min(side - index % side, last - task) if parts == 1 else 1
-        for _ in range(count):
-            _finish_group(x, out, w, b, table, (xo, oo, wo, bo, k), part, load_one(mean, 8 * k), load_one(scale, 8 * k))
-            xo += load_int(table, step + X)
-            oo += load_int(table, step + OUT)
-            wo += load_int(table, step + WEIGHT)
-            bo += load_int(table, step + BIAS)
-            k += load_int(table, step + GROUP)
-        task += count
+        index, start = task // parts, task % parts * part_size
+        place = _moved(table, locate_outer(table, index), LOW, start)
+        runs = _neighbours(table, index, last, WIDTH) if parts == 1 else 1
+        size = min(part_size, load_int(table, LOW + SIZE) - start)
+        _write_runs(x, out, w, b, table, place, side, runs, size, stats, 8 * place[4], step, coefficients)
+        task += runs
     stream_fence()
 
 
@@ -304,6 +438,20 @@ def invert(first, last, table, counts, m2s, scales, b, eps, center, count, mean,
         width = min(WIDTH, last - group)
         n, q = load_first(counts, 8 * group, 8, width, LIKE64), load_first(m2s, 8 * group, 8, width, LIKE64)
         store_first(scales, 8 * group, 8, width, welford.inverse_std(q, n, eps))
+
+
+@kernel
+def move(first, last, table, running_mean, running_var, w, b, momentum, ddof, count, mean, m2):
+    """Move running statistics towards the mean and the variance, with `ddof`, of every group."""
+    x, out = load_int(table, LOOPS + X), load_int(table, LOOPS + OUT)
+    for group in range(first, last, WIDTH):
+        width, at = min(WIDTH, last - group), 8 * group
+        old = load_first(running_mean, group * x, x, width, LIKE64)
+        new = load_first(mean, at, 8, width, LIKE64)
+        store_first(running_mean, group * x, x, width, welford.move(old, new, momentum))
+        old = load_first(running_var, group * out, out, width, LIKE64)
+        new = load_first(m2, at, 8, width, LIKE64) / (load_first(count, at, 8, width, LIKE64) - float(ddof))
+        store_first(running_var, group * out, out, width, welford.move(old, new, momentum))
 
 
 @kernel

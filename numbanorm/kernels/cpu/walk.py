@@ -28,6 +28,7 @@ BASE_GROUP = BASE + 4
 ROWS, HIGH, LOW, LOOPS = 13, 19, 25, 31
 SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
 
+PEEL = 512  # elements of a run from which it pays to write up to a line of the cache first
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
 
 
@@ -113,9 +114,9 @@ def _finish(x, i, high, scale, offset, weight, bias, like):
 def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
     i, one = 0, convert(1.0, like)
     part = 0
-    if stream:
+    if stream or count >= PEEL:  # stores that cross no line of the cache are faster
         part = min(stream_head(out, oo), count)
-        stream = part >= 0
+        stream = stream and part >= 0
     while True:
         if part > 0:  # fewer than WIDTH: before the first aligned address, and at the end
             value = load_first(x, xo + i * xs, xs, part, like)
