@@ -1,0 +1,132 @@
+"""What a case is: a normalization layer on an array of some shape, dtype and order of memory."""
+
+from dataclasses import dataclass, replace
+from math import prod
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+
+Shape = tuple[int, ...]
+Arrays = SimpleNamespace  # x, weight, bias, mean, var: what a case works on
+
+# By the names of numbanorm's functions; batch norm in evaluation is a thing of its own.
+NORMS = {
+    "batch_norm": "Batch norm, training",
+    "batch_norm_eval": "Batch norm, evaluation",
+    "layer_norm": "Layer norm",
+    "rms_norm": "RMS norm",
+    "group_norm": "Group norm",
+    "instance_norm": "Instance norm",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer: which norm, on which array."""
+
+    name: str
+    norm: str  # of NORMS
+    shape: Shape
+    last: bool = False  # channels are the last axis; else axis 1
+    groups: int = 1
+    eps: float = 1e-5
+    dtype: str = "float32"
+    readme: bool = False  # a row of the README's table
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the channels."""
+        return len(self.shape) - 1 if self.last else 1
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.shape[self.channel_axis]
+
+    @property
+    def title(self) -> str:
+        """Name the layer and what is special about it."""
+        words = [self.name]
+        if self.norm == "batch_norm_eval":
+            words.append("evaluation")
+        if self.last and (len(self.shape) > 3 or self.norm not in ("layer_norm", "rms_norm")):
+            words.append("channels last")
+        if self.dtype != "float32":
+            words.append(self.dtype)
+        return ", ".join(words)
+
+    @property
+    def label(self) -> str:
+        """Name the case unlike any other."""
+        return f"{self.title}, {by(self.shape)}"
+
+    # A view of x in which groups are made of whole axes; so one function serves all norms.
+
+    @property
+    def view(self) -> Shape:
+        """Shape of that view."""
+        if self.norm != "group_norm":
+            return self.shape
+        axis = self.channel_axis
+        return (*self.shape[:axis], self.groups, self.channels // self.groups, *self.shape[axis + 1 :])
+
+    @property
+    def axes(self) -> Shape:
+        """Axes of the view that share statistics."""
+        axis = self.channel_axis
+        if self.norm in ("layer_norm", "rms_norm"):
+            return (axis,)
+        kept = {"batch_norm": {axis}, "batch_norm_eval": {axis}}.get(self.norm, {0, axis})
+        return tuple(i for i in range(len(self.view)) if i not in kept)
+
+    @property
+    def affine(self) -> Shape:
+        """Shape of weight and bias beside the view; () for none."""
+        axis = self.channel_axis
+        own = {axis, axis + 1} if self.norm == "group_norm" else {axis}
+        return tuple(n if i in own else 1 for i, n in enumerate(self.view))
+
+    def data(self, rng: np.random.Generator) -> np.ndarray:
+        """Return x: normal, with mean 1 and standard deviation 2."""
+        wide = np.float64 if self.dtype == "float64" else np.float32
+        return (rng.standard_normal(self.shape, wide) * wide(2) + wide(1)).astype(dtype_of(self.dtype), copy=False)
+
+    def arrays(self) -> Arrays:
+        """Return the input, weight, bias and running statistics, all in one dtype as networks have them."""
+        rng = np.random.default_rng(prod(self.shape))
+        x = self.data(rng)
+        names = ("weight", "bias", "mean", "var")
+        values = rng.uniform(0.5, 1.5, (len(names), prod(self.affine))).astype(x.dtype)
+        own = dict(zip(names, values, strict=True))
+        if not self.affine:
+            own["weight"] = own["bias"] = None
+        return Arrays(x=x, **own)
+
+    def tiny(self) -> "Case":
+        """Return the same case with short axes, to see that it runs."""
+        axis, groups = self.channel_axis, min(self.groups, 4)
+        most = [2, *[3] * (len(self.shape) - 1)]
+        most[axis] = 4 * groups
+        shape = tuple(map(min, self.shape, most))
+        return replace(self, shape=shape, groups=groups)
+
+
+def dtype_of(name: str) -> np.dtype:
+    """Return a dtype by its name; NumPy itself does not know bfloat16."""
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+def by(shape: Shape) -> str:
+    """Write a shape: 32×64×7×7."""
+    return "×".join(map(str, shape))
+
+
+def to_last(shape: Shape) -> Shape:
+    """Bring axis 1 to the end."""
+    return (shape[0], *shape[2:], shape[1])
+
+
+def both(case: Case) -> tuple[Case, Case]:
+    """Return a case with channels first, and with channels last."""
+    return case, replace(case, shape=to_last(case.shape), last=True)

@@ -1,0 +1,98 @@
+"""Copies of an array's bytes into another array: the least work that any function of it does, in several ways.
+
+Which copy is fastest depends on the size and on the number of threads. The yardstick is the fastest of all.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from numba import float32, get_num_threads, int64, njit, prange
+from numba.core import types
+
+from numbanorm.kernels.cpu.intrinsics import (
+    Pointer,
+    load,
+    load_first,
+    store,
+    store_first,
+    store_stream,
+    stream_fence,
+    stream_head,
+)
+from numbanorm.kernels.cpu.lanes import WIDTH
+
+try:
+    import torch
+except ImportError:  # one way less
+    torch = None
+
+WORD = 4  # bytes are copied as float32, whose lanes fill whole registers
+LINE = 4 * WIDTH  # words of one turn of the loop: four vectors
+SHARE = 1 << 16  # bytes: no thread copies less, as waking it takes longer
+
+
+def copies(x: np.ndarray, out: np.ndarray) -> dict[str, Callable[[], object]]:
+    """Return calls that copy contiguous `x` into contiguous `out`, each with the threads that are set by now."""
+    source, target = (a.reshape(-1).view(np.uint8) for a in (x, out))
+    ways: dict[str, Callable[[], object]] = {"NumPy's copyto": partial(np.copyto, target, source)}
+    if torch:
+        ways["torch's copy_"] = partial(torch.from_numpy(target).copy_, torch.from_numpy(source))
+    if source.size % WORD == 0:
+        shares = max(1, min(get_num_threads(), source.size // SHARE))
+        for name, stream in (("vector stores", 0), ("streaming stores", 1)):
+            arguments = (source.size // WORD, shares, stream, source, target)
+            ways[name] = partial(_compiled(parallel=shares > 1), *arguments)
+    return ways
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy_part(first, last, stream, x, out):
+    """Copy words [first, last), past the cache if `stream`."""
+    i, like = first, float32(0)
+    if stream and stream_head(out, WORD * first) == 0:
+        while i + LINE <= last:
+            for part in range(0, LINE, WIDTH):
+                store_stream(out, WORD * (i + part), load(x, WORD * (i + part), WORD, like))
+            i += LINE
+        stream_fence()
+    while i + LINE <= last:
+        for part in range(0, LINE, WIDTH):
+            store(out, WORD * (i + part), WORD, load(x, WORD * (i + part), WORD, like))
+        i += LINE
+    while i < last:
+        count = min(WIDTH, last - i)
+        store_first(out, WORD * i, WORD, count, load_first(x, WORD * i, WORD, count, like))
+        i += count
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy_alone(words, shares, stream, x, out):
+    """Copy with the caller's thread."""
+    head = min(max(0, stream_head(out, 0)), words)
+    _copy_part(0, head, 0, x, out)
+    _copy_part(head, words, stream, x, out)
+
+
+@njit(nogil=True, parallel=True, error_model="numpy")
+def _copy_shares(words, shares, stream, x, out):
+    """Copy in equal shares, one for each thread, each from an address that streaming stores take."""
+    head = min(max(0, stream_head(out, 0)), words)
+    lines = (words - head) // WIDTH
+    for share in prange(shares):
+        first = head + int64(share) * lines // shares * WIDTH
+        last = head + (int64(share) + 1) * lines // shares * WIDTH
+        if share == 0:
+            _copy_part(0, head, 0, x, out)
+        if share == shares - 1:
+            last = words
+        _copy_part(first, last, stream, x, out)
+
+
+@cache
+def _compiled(parallel: bool) -> Any:
+    """Compile the copy for its own threads, or for the caller's."""
+    function = _copy_shares if parallel else _copy_alone
+    integers, pointer = [types.int64] * 3, Pointer("f4")
+    return function.compile(types.void(*integers, pointer, pointer))

@@ -1,0 +1,100 @@
+"""Measure one case: each contender's error and time, and the time of a copy of the same bytes."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+from case import Arrays, Case
+from contenders import CONTENDERS, LIBRARIES, OWN, Call, to_numpy, torch
+from copying import copies
+from plain import Truth, oracle
+from timing import Ratio, interleaved
+
+LIMIT = 4.0  # units of rounding for numbanorm: a result is rounded at most eight times, by half a unit each
+WRONG = 2.0**14  # units for the others where they lose digits in adding up float32 and float64: they are still timed
+
+
+@dataclass
+class Row:
+    """What was measured of a case."""
+
+    case: Case
+    threads: int
+    off: dict[str, float] = field(default_factory=dict)  # each contender's largest difference from float64 ...
+    units: dict[str, float] = field(default_factory=dict)  # ... and in units of rounding (see plain.oracle)
+    seconds: dict[str, float] = field(default_factory=dict)  # a call as users make it, output allocated
+    ratios: dict[str, Ratio] = field(default_factory=dict)  # their time over numbanorm's
+    into: dict[str, float] = field(default_factory=dict)  # seconds of a call that writes into a given output
+    copy: dict[str, float] = field(default_factory=dict)  # seconds of each way to copy
+    first_call: float = 0.0  # seconds of numbanorm's first call, compilation included
+    notes: list[str] = field(default_factory=list)  # who could not be measured, and why
+
+    @property
+    def of_copy(self) -> float:
+        """Share of the best copy's speed that numbanorm reaches into a given output."""
+        return min(self.copy.values()) / self.into[OWN] if self.into else float("nan")
+
+    @property
+    def failed(self) -> bool:
+        """Whether numbanorm is wrong, or did not run."""
+        return not self.units.get(OWN, np.inf) <= LIMIT
+
+
+def measure(case: Case, threads: int, seconds: float, check_only: bool = False) -> Row:
+    """Compare every contender with float64, then time those that are right, in turn.
+
+    Half of the seconds go to calls that allocate their output, half to calls into a given output.
+    """
+    row, a = Row(case, threads), case.arrays()
+    truth = oracle(case, a)
+    calls: dict[str, Call] = {}
+    with torch.inference_mode() if torch else nullcontext():
+        for name in LIBRARIES:
+            call = _checked(row, name, truth, a)
+            if call is not None:
+                calls[name] = call
+        del truth  # it takes four times as much memory as x
+        if check_only or OWN not in calls:
+            return row
+        times = interleaved(calls, seconds / 2)
+        row.seconds = {name: times[name] for name in calls}
+        row.ratios = {name: times.ratio(name, OWN) for name in calls if name != OWN}
+        _into(row, a, seconds / 2)
+    return row
+
+
+def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
+    """Run a contender once and compare; None, with a note, if it cannot or is wrong."""
+    own = Arrays(**(vars(a) | {"mean": a.mean.copy(), "var": a.var.copy()}))  # each updates its running statistics
+    start = time.perf_counter()
+    try:
+        call = CONTENDERS[row.case.norm][name](row.case, own, None)
+        y = to_numpy(row.case, call())
+    except Exception as error:  # whatever another library raises: the rest is still measured
+        row.notes.append(f"{name} cannot run {row.case.label}: {error}")
+        return None
+    if name == OWN:
+        row.first_call = time.perf_counter() - start
+    row.off[name] = truth.off(y)
+    row.units[name] = max(truth.units(y), truth.running_units(own.mean, own.var))
+    limit = LIMIT if name == OWN or a.x.dtype.itemsize < 4 else WRONG
+    if not row.units[name] <= limit:
+        row.notes.append(f"{name} is wrong on {row.case.label}: off by {row.units[name]:.3g} units of rounding")
+        return None
+    return call
+
+
+def _into(row: Row, a: Arrays, seconds: float) -> None:
+    """Time calls into a given output beside copies into it. All write to the one output."""
+    out = np.empty_like(a.x)
+    calls: dict[str, Callable[[], object]] = {}
+    for name in row.seconds:
+        call = CONTENDERS[row.case.norm][name](row.case, a, out)
+        if call is not None:
+            calls[name] = call
+    ways = copies(a.x, out)
+    times = interleaved(calls | ways, seconds)
+    row.into = {name: times[name] for name in calls}
+    row.copy = {name: times[name] for name in ways}

@@ -1,0 +1,126 @@
+"""The cases in plain NumPy: fast, to race against, and in float64, to be right."""
+
+from dataclasses import dataclass
+from math import prod
+
+import ml_dtypes
+import numpy as np
+from case import Arrays, Case, Shape
+
+
+def numpy_norm(case: Case, a: Arrays, out: np.ndarray | None = None) -> np.ndarray:
+    """Normalize as one would with NumPy alone when speed matters: no copy that can be spared, work in place.
+
+    NumPy is slow in float16 and bfloat16, and loses digits there: such arrays are made float32 on the way.
+    """
+    if a.x.dtype.itemsize < 4:
+        wide = a.x.astype(np.float32)
+        return _given(out, numpy_norm(case, Arrays(**(vars(a) | {"x": wide})), wide), a.x.dtype)
+    x = a.x.reshape(case.view)
+    target = None if out is None else out.reshape(case.view)
+    weight, bias = (p if p is None else p.reshape(case.affine).astype(x.dtype, copy=False) for p in (a.weight, a.bias))
+    if case.norm == "batch_norm_eval":
+        scale = weight / np.sqrt(a.var.reshape(case.affine).astype(x.dtype, copy=False) + case.eps)
+        y = np.multiply(x, scale, out=target)
+        y += bias - a.mean.reshape(case.affine) * scale
+        return y.reshape(case.shape)
+    if case.norm == "rms_norm":
+        y = np.divide(x, np.sqrt(np.square(x).mean(case.axes, keepdims=True) + case.eps), out=target)
+        y *= weight
+        return y.reshape(case.shape)
+    mean = x.mean(case.axes, keepdims=True)
+    y = np.subtract(x, mean, out=target)
+    var = np.square(y).mean(case.axes, keepdims=True)
+    if case.norm == "batch_norm":
+        count = x.size // mean.size
+        a.mean += (0.1 * (mean.ravel() - a.mean)).astype(a.mean.dtype)
+        a.var += (0.1 * (var.ravel() * (count / (count - 1)) - a.var)).astype(a.var.dtype)
+    scale = 1 / np.sqrt(var + case.eps)
+    if weight is not None and prod(np.broadcast_shapes(scale.shape, weight.shape)) < x.size:
+        scale, weight = scale * weight, None  # both are small: one pass over y in place of two
+    y *= scale
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y.reshape(case.shape)
+
+
+def _given(out: np.ndarray | None, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round to the array asked for, or to a new one."""
+    if out is None:
+        return y.astype(dtype)
+    out[...] = y
+    return out
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a case ought to give, and the size of one rounding error in each element of it."""
+
+    y: np.ndarray
+    unit: np.ndarray
+    mean: np.ndarray | None = None  # running statistics after a training step
+    var: np.ndarray | None = None
+
+    def off(self, y: np.ndarray) -> float:
+        """Return the largest difference of y from the truth; infinity where y is NaN."""
+        return largest(np.abs(y.astype(np.float64, copy=False) - self.y))
+
+    def units(self, y: np.ndarray) -> float:
+        """Return the same in units of rounding."""
+        off = np.abs(y.astype(np.float64, copy=False) - self.y)
+        return largest(np.divide(off, self.unit, out=np.zeros_like(off), where=off != 0))
+
+    def running_units(self, mean: np.ndarray, var: np.ndarray) -> float:
+        """Return the same of the running mean and variance."""
+        if self.mean is None or self.var is None:
+            return 0.0
+        pairs = ((mean, self.mean), (var, self.var))
+        return max(largest(np.abs(got.astype(np.float64) / want - 1)) / epsilon(got.dtype) for got, want in pairs)
+
+
+def epsilon(dtype: np.dtype) -> float:
+    """Return the distance from 1 to the next number."""
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def largest(values: np.ndarray) -> float:
+    """Return the largest value, and infinity for NaN."""
+    return float(np.nan_to_num(values, nan=np.inf).max())
+
+
+def mean_of(x: np.ndarray, axes: Shape) -> np.ndarray:
+    """Return the mean, with the axes kept. They are brought to the end, where NumPy adds in pairs, not one by one."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    groups = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
+    return np.ascontiguousarray(groups).mean(-1).reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
+
+
+def oracle(case: Case, a: Arrays) -> Truth:
+    """Compute the case plainly in float64.
+
+    Every number in (x - mean) / std * weight + bias is rounded, and a mean is known no better than what it is the mean
+    of. So the unit is the spacing of floats of the size (|x - mean| + root mean square of x) / std * |weight| + |bias|.
+    """
+    wide = Arrays(**{name: None if v is None else v.astype(np.float64) for name, v in vars(a).items()})
+    x = wide.x.reshape(case.view)
+    weight, bias = (1.0, 0.0) if wide.weight is None else (p.reshape(case.affine) for p in (wide.weight, wide.bias))
+    running_mean = running_var = None
+    if case.norm == "batch_norm_eval":
+        mean, var = wide.mean.reshape(case.affine), wide.var.reshape(case.affine)
+    elif case.norm == "rms_norm":
+        mean, var, bias = np.zeros(()), mean_of(x**2, case.axes), 0.0
+    else:
+        mean = mean_of(x, case.axes)
+        var = mean_of((x - mean) ** 2, case.axes)
+    if case.norm == "batch_norm":
+        count = x.size // mean.size
+        running_mean = 0.9 * wide.mean + 0.1 * mean.ravel()
+        running_var = 0.9 * wide.var + 0.1 * var.ravel() * count / (count - 1)
+    std = np.sqrt(var + case.eps)
+    scale = weight / np.where(std == 0, 1, std)
+    scaled = (x - mean) * scale
+    size = np.abs(scaled) + np.abs(np.hypot(mean, std) * scale) + np.abs(bias)
+    unit = size * epsilon(a.x.dtype)
+    return Truth((scaled + bias).reshape(case.shape), unit.reshape(case.shape), running_mean, running_var)

@@ -1,0 +1,141 @@
+"""What was measured as a table in the terminal, as Markdown and as JSON."""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from case import by
+from contenders import LIBRARIES, OWN
+from measure import Row
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+Cells = dict[str, str]
+OTHERS = LIBRARIES[1:]
+BEGIN, END = "<!-- speed table", "<!-- end of speed table -->"
+NOTE = (
+    "Times in ms, output allocated. × NumPy, × torch: their time by numbanorm's. of copy: share of the speed of the "
+    "fastest copy of the same bytes, both into a given output. error: numbanorm's largest difference from float64, in "
+    "units of rounding. NumPy works in place."
+)
+
+
+def short(number: float) -> str:
+    """Write a ratio: 0.92, 8.31, 41."""
+    if math.isnan(number):
+        return "-"
+    return f"{number:.2f}" if number < 10 else f"{number:.0f}"
+
+
+def speed_cells(row: Row, threads: bool = False) -> Cells:
+    """Write one row of the table of times."""
+    milliseconds = {name: f"{row.seconds[name] * 1e3:.3g}" if name in row.seconds else "-" for name in LIBRARIES}
+    ratios = {name: short(row.ratios[name].median) if name in row.ratios else "-" for name in OTHERS}
+    return {
+        "layer": row.case.title,
+        "shape": by(row.case.shape),
+        **({"threads": str(row.threads)} if threads else {}),
+        **milliseconds,
+        **{f"× {name}": ratio for name, ratio in ratios.items()},
+        "of copy": short(row.of_copy),
+        "error": short(row.units[OWN]) if OWN in row.units else "-",
+    }
+
+
+def table_cells(rows: Sequence[Row]) -> list[Cells]:
+    """Write all rows; the number of threads is a column if there are several."""
+    several = len({row.threads for row in rows}) > 1
+    return [speed_cells(row, several) for row in rows]
+
+
+def show(rows: Sequence[Cells], console: Console) -> None:
+    """Print a table."""
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number != 0)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def markdown(rows: Sequence[Cells]) -> str:
+    """Write a table as Markdown."""
+    head = list(rows[0])
+    lines = [head, [":--" if number < 2 else "--:" for number in range(len(head))], *(row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Say how numbanorm compares, for each number of threads: geometric mean, worst row, rows won."""
+    lines = []
+    for threads in sorted({row.threads for row in rows}):
+        here = [row for row in rows if row.threads == threads]
+        words = f"{threads} thread{'s' * (threads > 1)}"
+        for name in OTHERS:
+            lines += _beside(name, [row for row in here if name in row.ratios], words)
+        timed = [row for row in here if row.into]
+        if timed:
+            worst = min(timed, key=lambda row: row.of_copy)
+            mean = statistics.geometric_mean(row.of_copy for row in timed)
+            where = f"{short(worst.of_copy)}, {worst.case.label}"
+            lines.append(f"Beside a copy, {words}: {mean:.2f} of its speed (geometric mean); least {where}.")
+    return lines
+
+
+def _beside(name: str, rows: Sequence[Row], words: str) -> Iterable[str]:
+    if rows:
+        ratios = [row.ratios[name].median for row in rows]
+        worst = min(rows, key=lambda row: row.ratios[name].median)
+        yield (
+            f"Beside {name}, {words}: {statistics.geometric_mean(ratios):.1f} times as fast (geometric mean), "
+            f"faster on {sum(ratio > 1 for ratio in ratios)} of {len(rows)} rows; "
+            f"worst {short(worst.ratios[name].median)}, {worst.case.label}."
+        )
+
+
+def accuracy(rows: Sequence[Row]) -> str:
+    """Say how far each contender is from float64."""
+    parts = []
+    for name in LIBRARIES:
+        if checked := [row for row in rows if name in row.units]:
+            worst = max(checked, key=lambda row: row.units[name])
+            parts.append(f"{name} {worst.units[name]:.3g} ({worst.case.label})")
+    return f"Largest difference from float64, in units of rounding: {'; '.join(parts)}."
+
+
+def as_markdown(machine: str, rows: Sequence[Row]) -> str:
+    """Write table, notes and summary."""
+    says = "\n".join(f"- {line}" for line in (*summary(rows), accuracy(rows)))
+    return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(table_cells(rows))}\n{NOTE}\n\n{says}\n"
+
+
+def write_markdown(path: Path, text: str) -> None:
+    """Put text between the marks of a file, or into a new file.
+
+    Raises
+    ------
+    ValueError
+        If the file exists and has no marks.
+    """
+    if not path.exists():
+        path.write_text(f"{BEGIN} -->\n\n{text}\n{END}\n", "utf-8")
+        return
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    begin = [number for number, line in enumerate(lines) if line.startswith(BEGIN)]
+    end = [number for number, line in enumerate(lines) if line.rstrip() == END]
+    if len(begin) != 1 or len(end) != 1 or end[0] < begin[0]:
+        raise ValueError(f"{path} needs one line that starts with '{BEGIN}', and below it one line '{END}'")
+    path.write_text("".join([*lines[: begin[0] + 1], f"\n{text}\n", *lines[end[0] :]]), "utf-8")
+
+
+def write_json(path: Path, machine: str, rows: Sequence[Row]) -> None:
+    """Write everything that was measured."""
+    found = [{**dataclasses.asdict(row), "label": row.case.label, "of_copy": row.of_copy} for row in rows]
+    for row in found:
+        if math.isnan(row["of_copy"]):
+            row["of_copy"] = None  # JSON has no NaN
+    path.write_text(json.dumps({"machine": machine.splitlines(), "rows": found}, indent=1, allow_nan=False), "utf-8")
