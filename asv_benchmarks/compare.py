@@ -13,6 +13,7 @@ from pathlib import Path
 
 from case import NORMS, Case
 from cases import CASES
+from contenders import LIBRARIES
 from machine import machine, set_threads, warning
 from measure import LIMIT, Row, measure
 from report import NOTE, accuracy, as_markdown, show, summary, table_cells, write_json, write_markdown
@@ -25,7 +26,13 @@ QUICK = 4_000_000  # elements: --quick leaves larger cases out
 MANY = 60  # rows: a picture of more than so many shows the README's
 
 
-def measure_all(cases: Sequence[Case], threads: Sequence[int], seconds: float, console: Console) -> list[Row]:
+def measure_all(
+    cases: Sequence[Case],
+    threads: Sequence[int],
+    seconds: float | None,
+    console: Console,
+    libraries: Sequence[str] = LIBRARIES,
+) -> list[Row]:
     """Measure one case after the other, with a progress bar if there is a terminal. Ctrl-C ends it early."""
     columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
     rows: list[Row] = []
@@ -36,7 +43,7 @@ def measure_all(cases: Sequence[Case], threads: Sequence[int], seconds: float, c
                 for number in threads:
                     progress.update(task, description=case.label)
                     set_threads(number)
-                    rows.append(measure(case, number, seconds))
+                    rows.append(measure(case, number, seconds, libraries))
                     progress.advance(task)
         except KeyboardInterrupt:
             console.print(f"Interrupted: {len(rows)} measured.")

@@ -1,7 +1,7 @@
 """Measure one case: each contender's error and time, and the time of a copy of the same bytes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -42,21 +42,21 @@ class Row:
         return not self.units.get(OWN, np.inf) <= LIMIT
 
 
-def measure(case: Case, threads: int, seconds: float, check_only: bool = False) -> Row:
+def measure(case: Case, threads: int, seconds: float | None, libraries: Sequence[str] = LIBRARIES) -> Row:
     """Compare every contender with float64, then time those that are right, in turn.
 
-    Half of the seconds go to calls that allocate their output, half to calls into a given output.
+    Half of the seconds go to calls that allocate their output, half to calls into a given output. None: no timing.
     """
     row, a = Row(case, threads), case.arrays()
     truth = oracle(case, a)
     calls: dict[str, Call] = {}
     with torch.inference_mode() if torch else nullcontext():
-        for name in LIBRARIES:
+        for name in libraries:
             call = _checked(row, name, truth, a)
             if call is not None:
                 calls[name] = call
         del truth  # it takes four times as much memory as x
-        if check_only or OWN not in calls:
+        if seconds is None or OWN not in calls:
             return row
         times = interleaved(calls, seconds / 2)
         row.seconds = {name: times[name] for name in calls}
