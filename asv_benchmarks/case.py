@@ -50,7 +50,7 @@ class Case:
         words = [self.name]
         if self.norm == "batch_norm_eval":
             words.append("evaluation")
-        if self.last and (len(self.shape) > 3 or self.norm not in ("layer_norm", "rms_norm")):
+        if self.last and self.norm != "rms_norm" and (self.norm != "layer_norm" or len(self.shape) > 3):
             words.append("channels last")
         if self.dtype != "float32":
             words.append(self.dtype)
@@ -87,15 +87,29 @@ class Case:
         own = {axis, axis + 1} if self.norm == "group_norm" else {axis}
         return tuple(n if i in own else 1 for i, n in enumerate(self.view))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of x."""
+        return prod(self.shape) * dtype_of(self.dtype).itemsize
+
+    @property
+    def span(self) -> int:
+        """Bytes that are read before the first output can be written: those between a group's ends, at least."""
+        if self.norm == "batch_norm_eval":
+            return 0
+        if self.last and self.norm not in ("layer_norm", "rms_norm"):
+            return self.nbytes if self.norm == "batch_norm" else self.nbytes // self.shape[0]
+        return prod(self.view[axis] for axis in self.axes) * dtype_of(self.dtype).itemsize
+
     def data(self, rng: np.random.Generator) -> np.ndarray:
         """Return x: normal, with mean 1 and standard deviation 2."""
         wide = np.float64 if self.dtype == "float64" else np.float32
         return (rng.standard_normal(self.shape, wide) * wide(2) + wide(1)).astype(dtype_of(self.dtype), copy=False)
 
-    def arrays(self) -> Arrays:
+    def arrays(self, x: np.ndarray | None = None) -> Arrays:
         """Return the input, weight, bias and running statistics, all in one dtype as networks have them."""
         rng = np.random.default_rng(prod(self.shape))
-        x = self.data(rng)
+        x = self.data(rng) if x is None else x
         names = ("weight", "bias", "mean", "var")
         values = rng.uniform(0.5, 1.5, (len(names), prod(self.affine))).astype(x.dtype)
         own = dict(zip(names, values, strict=True))

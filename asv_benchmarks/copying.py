@@ -1,6 +1,7 @@
 """Copies of an array's bytes into another array: the least work that any function of it does, in several ways.
 
-Which copy is fastest depends on the size and on the number of threads. The yardstick is the fastest of all.
+Which copy is fastest depends on the size and on the number of threads. The yardstick is the fastest of all. Where an
+array has to be read twice, once more reading it is added.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from numbanorm.kernels.cpu.intrinsics import (
     stream_fence,
     stream_head,
 )
-from numbanorm.kernels.cpu.lanes import WIDTH
+from numbanorm.kernels.cpu.lanes import WIDTH, splat
 
 try:
     import torch
@@ -43,8 +44,15 @@ def copies(x: np.ndarray, out: np.ndarray) -> dict[str, Callable[[], object]]:
         shares = max(1, min(get_num_threads(), source.size // SHARE))
         for name, stream in (("vector stores", 0), ("streaming stores", 1)):
             arguments = (source.size // WORD, shares, stream, source, target)
-            ways[name] = partial(_compiled(parallel=shares > 1), *arguments)
+            ways[name] = partial(_compiled(_copy_shares if shares > 1 else _copy_alone), *arguments)
     return ways
+
+
+def reading(x: np.ndarray) -> Callable[[], object]:
+    """Return a call that reads all of contiguous `x`, and adds it up for want of a cheaper use."""
+    shares = max(1, min(get_num_threads(), x.nbytes // SHARE))
+    source, sums = x.reshape(-1).view(np.uint8), np.empty(shares * WIDTH, np.float32)
+    return partial(_compiled(_read_shares), source.size // WORD, shares, 0, source, sums)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -90,9 +98,25 @@ def _copy_shares(words, shares, stream, x, out):
         _copy_part(first, last, stream, x, out)
 
 
+@njit(nogil=True, parallel=True, error_model="numpy")
+def _read_shares(words, shares, stream, x, sums):
+    """Add up in equal shares, each in four vectors; what does not fill them is left out."""
+    lines = words // LINE
+    for share in prange(shares):
+        i, last = int64(share) * lines // shares * LINE, (int64(share) + 1) * lines // shares * LINE
+        like = float32(0)
+        a, b, c, d = splat(like), splat(like), splat(like), splat(like)
+        while i < last:
+            a = a + load(x, WORD * i, WORD, like)
+            b = b + load(x, WORD * (i + WIDTH), WORD, like)
+            c = c + load(x, WORD * (i + 2 * WIDTH), WORD, like)
+            d = d + load(x, WORD * (i + 3 * WIDTH), WORD, like)
+            i += LINE
+        store(sums, WORD * WIDTH * int64(share), WORD, (a + b) + (c + d))
+
+
 @cache
-def _compiled(parallel: bool) -> Any:
-    """Compile the copy for its own threads, or for the caller's."""
-    function = _copy_shares if parallel else _copy_alone
-    integers, pointer = [types.int64] * 3, Pointer("f4")
-    return function.compile(types.void(*integers, pointer, pointer))
+def _compiled(function: Any) -> Any:
+    """Compile for addresses in the place of arrays, as numbanorm's kernels are."""
+    pointer = Pointer("f4")
+    return function.compile(types.void(types.int64, types.int64, types.int64, pointer, pointer))

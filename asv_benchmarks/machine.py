@@ -18,6 +18,14 @@ except ImportError:
 BUSY = 0.5  # processes that run already: from there on times are too long
 
 
+def cache_bytes(level: int) -> int:
+    """Return the size of a core's cache (level 2) or of the last one (level 3); a usual one if the system is silent."""
+    try:
+        return os.sysconf(f"SC_LEVEL{level}_CACHE_SIZE") or (1 << 20 if level == 2 else 32 << 20)
+    except (AttributeError, ValueError, OSError):
+        return 1 << 20 if level == 2 else 32 << 20
+
+
 def set_threads(number: int) -> None:
     """Let numbanorm, Numba (for the copies) and torch use so many threads each."""
     nbn.set_num_threads(number)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from case import Arrays, Case
 from contenders import CONTENDERS, LIBRARIES, OWN, Call, to_numpy, torch
-from copying import copies
+from copying import copies, reading
+from machine import cache_bytes
 from plain import Truth, oracle
 from timing import Ratio, interleaved
 
@@ -28,13 +29,14 @@ class Row:
     ratios: dict[str, Ratio] = field(default_factory=dict)  # their time over numbanorm's
     into: dict[str, float] = field(default_factory=dict)  # seconds of a call that writes into a given output
     copy: dict[str, float] = field(default_factory=dict)  # seconds of each way to copy
+    read: float = 0.0  # seconds of reading x once more, where x and a group's span exceed the caches
     first_call: float = 0.0  # seconds of numbanorm's first call, compilation included
     notes: list[str] = field(default_factory=list)  # who could not be measured, and why
 
     @property
     def of_copy(self) -> float:
-        """Share of the best copy's speed that numbanorm reaches into a given output."""
-        return min(self.copy.values()) / self.into[OWN] if self.into else float("nan")
+        """Share of the best copy's speed (and of a second read's) that numbanorm reaches into a given output."""
+        return (min(self.copy.values()) + self.read) / self.into[OWN] if self.into else float("nan")
 
     @property
     def failed(self) -> bool:
@@ -95,6 +97,13 @@ def _into(row: Row, a: Arrays, seconds: float) -> None:
         if call is not None:
             calls[name] = call
     ways = copies(a.x, out)
-    times = interleaved(calls | ways, seconds)
+    reads = {"read": reading(a.x)} if reads_twice(row.case) else {}
+    times = interleaved(calls | ways | reads, seconds)
     row.into = {name: times[name] for name in calls}
     row.copy = {name: times[name] for name in ways}
+    row.read = sum(times[name] for name in reads)
+
+
+def reads_twice(case: Case) -> bool:
+    """Whether memory has to be read twice: x is gone from the last cache, and a group from its core's."""
+    return case.nbytes > cache_bytes(3) and case.span > cache_bytes(2)

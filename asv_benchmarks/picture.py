@@ -1,6 +1,6 @@
 """A picture of what was measured: bars by layer, grouped by norm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +60,34 @@ def _bars(ax: Any, rows: Sequence[Row], series: dict[str, list[float]], start: f
 
 def _ratio(row: Row, name: str) -> float:
     return row.ratios[name].median if name in row.ratios else float("nan")
+
+
+def draw_share(found: Mapping[str, Mapping[int, float]], title: str, cache: int, path: Path) -> None:
+    """Draw the share of a copy's speed against the bytes of x, a line for each norm."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    ax = figure.subplots()
+    ax.set_title(title, fontsize=9)
+    for number, (name, shares) in enumerate(found.items()):
+        dashed = "--" if "channels last" in name else "-"
+        ax.plot(list(shares), list(shares.values()), dashed, marker="o", markersize=4, color=f"C{number}", label=name)
+    ax.axhline(1, color="black", linewidth=0.8)
+    ax.axvline(cache, color="grey", linewidth=0.8, linestyle=":")
+    ax.text(cache, 0.02, " last cache", color="grey", fontsize=8)
+    ax.set_xscale("log", base=2)
+    sizes = sorted({size for shares in found.values() for size in shares})
+    ax.set_xticks(sizes, [_size(size) for size in sizes])
+    ax.set(ylim=(0, max(1.1, *(1.05 * max(shares.values()) for shares in found.values()))), xlabel="size of x")
+    ax.set_ylabel("share of the speed of the fastest copy")
+    ax.grid(axis="y", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def _size(size: float) -> str:
+    for name in ("B", "KB", "MB", "GB"):
+        if size < 1024 or name == "GB":
+            break
+        size /= 1024
+    return f"{size:g} {name}"

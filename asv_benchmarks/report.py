@@ -16,11 +16,11 @@ from rich.table import Table
 
 Cells = dict[str, str]
 OTHERS = LIBRARIES[1:]
-BEGIN, END = "<!-- speed table", "<!-- end of speed table -->"
+TABLE = "speed table"  # the name of its marks in a Markdown file
 NOTE = (
     "Times in ms, output allocated. × NumPy, × torch: their time by numbanorm's. of copy: share of the speed of the "
-    "fastest copy of the same bytes, both into a given output. error: numbanorm's largest difference from float64, in "
-    "units of rounding. NumPy works in place."
+    "fastest copy of the same bytes, both into a given output; *: of a copy and a further read, where memory must be "
+    "read twice. error: numbanorm's largest difference from float64, in units of rounding. NumPy works in place."
 )
 
 
@@ -41,7 +41,7 @@ def speed_cells(row: Row, threads: bool = False) -> Cells:
         **({"threads": str(row.threads)} if threads else {}),
         **milliseconds,
         **{f"× {name}": ratio for name, ratio in ratios.items()},
-        "of copy": short(row.of_copy),
+        "of copy": short(row.of_copy) + "*" * (row.read > 0),
         "error": short(row.units[OWN]) if OWN in row.units else "-",
     }
 
@@ -52,20 +52,20 @@ def table_cells(rows: Sequence[Row]) -> list[Cells]:
     return [speed_cells(row, several) for row in rows]
 
 
-def show(rows: Sequence[Cells], console: Console) -> None:
-    """Print a table."""
+def show(rows: Sequence[Cells], console: Console, names: int = 2) -> None:
+    """Print a table. The first columns are names, the others numbers."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for number, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number != 0)
+        table.add_column(heading, justify="left" if number < names else "right", no_wrap=number != 0)
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
 
 
-def markdown(rows: Sequence[Cells]) -> str:
-    """Write a table as Markdown."""
+def markdown(rows: Sequence[Cells], names: int = 2) -> str:
+    """Write a table as Markdown. The first columns are names, the others numbers."""
     head = list(rows[0])
-    lines = [head, [":--" if number < 2 else "--:" for number in range(len(head))], *(row.values() for row in rows)]
+    lines = [head, [":--" if number < names else "--:" for number in range(len(head))], *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -113,23 +113,24 @@ def as_markdown(machine: str, rows: Sequence[Row]) -> str:
     return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(table_cells(rows))}\n{NOTE}\n\n{says}\n"
 
 
-def write_markdown(path: Path, text: str) -> None:
-    """Put text between the marks of a file, or into a new file.
+def write_markdown(path: Path, text: str, name: str = TABLE) -> None:
+    """Put text between the marks <!-- NAME ... --> and <!-- end of NAME --> of a file, or into a new file.
 
     Raises
     ------
     ValueError
-        If the file exists and has no marks.
+        If the file exists and has no such marks.
     """
+    begin, end = f"<!-- {name}", f"<!-- end of {name} -->"
     if not path.exists():
-        path.write_text(f"{BEGIN} -->\n\n{text}\n{END}\n", "utf-8")
+        path.write_text(f"{begin} -->\n\n{text}\n{end}\n", "utf-8")
         return
     lines = path.read_text("utf-8").splitlines(keepends=True)
-    begin = [number for number, line in enumerate(lines) if line.startswith(BEGIN)]
-    end = [number for number, line in enumerate(lines) if line.rstrip() == END]
-    if len(begin) != 1 or len(end) != 1 or end[0] < begin[0]:
-        raise ValueError(f"{path} needs one line that starts with '{BEGIN}', and below it one line '{END}'")
-    path.write_text("".join([*lines[: begin[0] + 1], f"\n{text}\n", *lines[end[0] :]]), "utf-8")
+    first = [number for number, line in enumerate(lines) if line.startswith(begin)]
+    last = [number for number, line in enumerate(lines) if line.rstrip() == end]
+    if len(first) != 1 or len(last) != 1 or last[0] < first[0]:
+        raise ValueError(f"{path} needs one line that starts with '{begin}', and below it one line '{end}'")
+    path.write_text("".join([*lines[: first[0] + 1], f"\n{text}\n", *lines[last[0] :]]), "utf-8")
 
 
 def write_json(path: Path, machine: str, rows: Sequence[Row]) -> None:

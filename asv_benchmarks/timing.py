@@ -48,21 +48,22 @@ def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float) -> Ti
 
     A round goes through the functions forth and back (A B C C B A). A turn begins with a call that is not timed, which
     brings the data into the caches and wakes the threads. `seconds` are shared equally: a slow function leaves after
-    fewer rounds, at least LEAST. With 0 seconds each function runs in one round.
+    fewer rounds, at least LEAST. With 0 seconds there is one round without rests: to see that all run.
     """
     fastest = {name: min(_time(call), _time(call)) for name, call in calls.items()}  # the first call may compile
     rounds: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
-    least, share = (LEAST if seconds else 1), seconds / len(calls)
+    least, rest, share = (LEAST, REST, seconds / len(calls)) if seconds else (1, 0.0, 0.0)
+    together = min(2, len(calls))  # the last one does not go on alone, with all caches for itself
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while active := [n for n in calls if len(rounds[n]) < least or spent[n] < share]:
+        while len(active := [n for n in calls if len(rounds[n]) < least or spent[n] < share]) >= together:
             samples: dict[str, list[float]] = {name: [] for name in active}
             for name in (*active, *reversed(active)):
                 start = time.perf_counter()
                 # The number is fixed beforehand: a turn that ended at the first slow call would favour slow calls.
-                samples[name] += _turn(calls[name], min(MOST, 1 + int(TURN / fastest[name])))
+                samples[name] += _turn(calls[name], rest, min(MOST, 1 + int(TURN / fastest[name])))
                 spent[name] += time.perf_counter() - start
             for name, values in samples.items():
                 rounds[name].append(statistics.median(values))
@@ -72,9 +73,9 @@ def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float) -> Ti
     return Times(rounds)
 
 
-def _turn(call: Callable[[], object], number: int) -> list[float]:
+def _turn(call: Callable[[], object], rest: float, number: int) -> list[float]:
     """Rest, warm up, and time a number of calls."""
-    time.sleep(REST)
+    time.sleep(rest)
     call()
     return [_time(call) for _ in range(number)]
 
