@@ -113,24 +113,31 @@ def as_markdown(machine: str, rows: Sequence[Row]) -> str:
     return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(table_cells(rows))}\n{NOTE}\n\n{says}\n"
 
 
-def write_markdown(path: Path, text: str, name: str = TABLE) -> None:
-    """Put text between the marks <!-- NAME ... --> and <!-- end of NAME --> of a file, or into a new file.
+def marks(path: Path, name: str = TABLE) -> tuple[int, int]:
+    """Return the lines of a file that are the marks <!-- NAME ... --> and <!-- end of NAME -->.
 
     Raises
     ------
     ValueError
-        If the file exists and has no such marks.
+        If they are not there, or not once.
     """
     begin, end = f"<!-- {name}", f"<!-- end of {name} -->"
-    if not path.exists():
-        path.write_text(f"{begin} -->\n\n{text}\n{end}\n", "utf-8")
-        return
-    lines = path.read_text("utf-8").splitlines(keepends=True)
+    lines = path.read_text("utf-8").splitlines()
     first = [number for number, line in enumerate(lines) if line.startswith(begin)]
-    last = [number for number, line in enumerate(lines) if line.rstrip() == end]
+    last = [number for number, line in enumerate(lines) if line == end]
     if len(first) != 1 or len(last) != 1 or last[0] < first[0]:
         raise ValueError(f"{path} needs one line that starts with '{begin}', and below it one line '{end}'")
-    path.write_text("".join([*lines[: first[0] + 1], f"\n{text}\n", *lines[last[0] :]]), "utf-8")
+    return first[0], last[0]
+
+
+def write_markdown(path: Path, text: str, name: str = TABLE) -> None:
+    """Put text between the marks of a file, or into a new file."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"<!-- {name} -->\n<!-- end of {name} -->\n", "utf-8")
+    first, last = marks(path, name)
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[: first + 1], f"\n{text}\n", *lines[last:]]), "utf-8")
 
 
 def write_json(path: Path, machine: str, rows: Sequence[Row]) -> None:
@@ -139,4 +146,5 @@ def write_json(path: Path, machine: str, rows: Sequence[Row]) -> None:
     for row in found:
         if math.isnan(row["of_copy"]):
             row["of_copy"] = None  # JSON has no NaN
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine.splitlines(), "rows": found}, indent=1, allow_nan=False), "utf-8")

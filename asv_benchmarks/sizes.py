@@ -19,7 +19,7 @@ from contenders import CONTENDERS, OWN, Call
 from copying import copies, reading
 from machine import cache_bytes, machine, set_threads, warning
 from measure import reads_twice
-from report import Cells, markdown, short, show, write_markdown
+from report import Cells, markdown, marks, short, show, write_markdown
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from timing import interleaved
@@ -196,12 +196,19 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the tables between the marks of this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the shares of copy speed")
     args = parser.parse_args()
+    wanted = list(WHAT) if "all" in args.what else list(dict.fromkeys(args.what))
+    try:  # before all the measuring
+        for what in wanted:
+            if args.markdown and args.markdown.exists():
+                marks(args.markdown, f"table of {what}")
+    except ValueError as error:
+        parser.error(str(error))
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     set_threads(args.threads)
     console.print(machine(args.threads))
     if busy := warning():
         console.print(f"[yellow]{busy}[/yellow]")
-    for what in WHAT if "all" in args.what else dict.fromkeys(args.what):
+    for what in wanted:
         set_threads(args.threads)
         columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -23,7 +23,7 @@ from cases import CASES
 from compare import measure_all
 from contenders import OWN
 from machine import machine, set_threads, warning
-from measure import LIMIT, Row
+from measure import Row
 from report import NOTE, Cells, accuracy, show, summary, table_cells
 
 QUICK = 1_000_000  # elements: --quick leaves larger layers out
@@ -90,14 +90,14 @@ def main() -> int:
     console.print(f"\n[bold]Speed[/bold]: {len(layers)} layers, the median of calls made in turn")
     rows = measure_all(layers, [args.threads], 0.2 if args.quick else 1.0, console)
     for note in (note for row in rows for note in row.notes):
-        console.print(f"[red]{note}[/red]")
+        console.print(note, style="red", markup=False)
     show(table_cells(rows), console)
     console.print("\n".join((NOTE, *summary(rows))))
 
     first_calls = sum(row.first_call for row in (*checked, *rows))
     console.print(f"Compilation and first calls: {first_calls:.1f} s.\n{accuracy(rows)}")
     if any(row.failed for row in (*checked, *rows)):
-        console.print(f"[bold red]numbanorm is off by more than {LIMIT:g} units: wrong.[/bold red]")
+        console.print("[bold red]numbanorm is wrong, or did not run.[/bold red]")
         return 1
     return 0
 
