@@ -125,6 +125,13 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
         _pooled(kernel.run, tasks, pieces, arguments)
 
 
+def prepare(family: str, name: str, kinds: tuple[str, ...]) -> None:
+    """Compile a kernel, and what runs it on several threads, or load them from the cache, ahead of the first launch."""
+    _kernel(family, name, kinds)
+    if not _process.forked and _layer_is_safe():
+        _parallel()
+
+
 class _Shares:
     """The pieces of one call, each taken by whichever thread comes first."""
 
