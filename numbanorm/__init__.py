@@ -17,6 +17,7 @@ from .norms import (
     rms_norm,
 )
 from .reparam import spectral_norm, weight_norm, weight_standardize
+from .warmup import warmup
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "rms_norm",
     "set_num_threads",
     "spectral_norm",
+    "warmup",
     "weight_norm",
     "weight_standardize",
 ]

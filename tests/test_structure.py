@@ -24,6 +24,7 @@ RANKS = [
     "normalize",
     "channels running",
     "norms reparam",
+    "warmup",
 ]
 INTEGRATIONS = {"torch", "sklearn", "dask", "plot", "__main__"}
 
@@ -48,6 +49,7 @@ SIGNATURES = {
     "spectral_norm": "(w, u=None, *, axis=0, num_iterations=1, eps=1e-12)",
     "set_num_threads": "(n)",
     "get_num_threads": "()",
+    "warmup": "(dtypes=('float32',), *, progress=False)",
 }
 
 

@@ -1,0 +1,205 @@
+"""The command line. Where it compiles, it has two or three small kernels to compile."""
+
+import ctypes
+import re
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_warmup import files, fresh, process
+
+from numbanorm import __main__ as command
+from numbanorm import __version__, get_num_threads
+from numbanorm.warmup import signatures
+
+# The first two kernels of a dtype, and its rows.merge: two of one function.
+FEW = """
+import sys
+from numbanorm import __main__ as command
+
+def few(dtypes, of=command.signatures):
+    return [s for s in of(dtypes) if s.name in ("invert", "merge") and s.family == "rows"]
+
+command.signatures = few
+sys.exit(command.main({}))
+"""
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+
+
+def few(*arguments, **env):
+    return process("-c", FEW.format(list(arguments)), **env)
+
+
+# warmup ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [(), ("--jobs", "1"), ("--jobs", "3")])
+def test_kernels_are_on_disk_afterwards(jobs, tmp_path):
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path)}
+    done = few("warmup", *jobs, **env)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"3 kernels are ready \(.* s\), in .* \([34] kernels, 0\.\d MB\)\n", done.stdout)
+    assert str(tmp_path) in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.split()[0] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert {line.split(maxsplit=1)[1] for line in lines} >= {"rows.invert(f8, f8, f8, none)"}
+    kept = files(tmp_path)
+    assert sum(path.suffix == ".nbc" for path in kept) >= 3
+    again = few("warmup", *jobs, "--quiet", **env)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert files(tmp_path) == kept
+
+
+@posix
+def test_no_place_for_a_cache(tmp_path):
+    """It says so at once: in the time given here nothing is compiled."""
+    (tmp_path / "file").touch()
+    done = process("-m", "numbanorm", "warmup", "--quiet", NUMBANORM_CACHE_DIR=str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch("nothing could be kept: .* set NUMBANORM_CACHE_DIR to a folder .*\n", done.stderr)
+
+
+def test_kernels_that_could_not_be_kept(tmp_path):
+    """The folder goes away while kernels are compiled, as if the disk were full."""
+    code = "import shutil\nfrom numbanorm import __main__ as command\nfound = command.found\n"
+    code += f"command.found = lambda s: (shutil.rmtree({str(tmp_path)!r}, True), found(s))[1]\n"
+    done = process("-c", code + FEW.format(["warmup"]), NUMBANORM_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"could not be kept in {tmp_path}" in done.stderr
+
+
+def test_no_two_kernels_of_a_function_at_a_time(monkeypatch):
+    """Numba's index of a function's kernels has no lock. Different functions are compiled side by side."""
+    lock, now, most = threading.Lock(), [], []
+
+    def prepare(signature):
+        with lock:
+            now.append(signature[:2])
+            assert len(set(now)) == len(now)
+            most.append(len(now))
+        time.sleep(0.002)
+        with lock:
+            now.remove(signature[:2])
+        return signature
+
+    monkeypatch.setattr(command, "prepare", prepare)
+    monkeypatch.setattr(command, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    needed = signatures(["float32", "float64"])
+    assert sorted(command.compiled(needed, 4)) == sorted(needed)
+    assert 1 < max(most) <= 4
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["warmup", "--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["warmup", "float23"], "'float23', which is no dtype; give float64"),
+        (["warmup", "float32", "complex64"], "no kernels for dtype complex64"),
+        (["warmup", "--jobs", "many"], "invalid int value: 'many'"),
+        (["cool"], "invalid choice: 'cool'"),
+        ([], "required: command"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, complaint, capsys):
+    with pytest.raises(SystemExit) as error:
+        command.main(arguments)
+    assert error.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert complaint in errors
+
+
+# info -----------------------------------------------------------------------------------------------------------------
+
+
+def table(text):
+    """Names and values; all values begin in one column."""
+    rows = [re.fullmatch(r"(\S+(?: \S+)*)( {2,})(\S.*)", line) for line in text.splitlines()]
+    assert len({row.start(3) for row in rows}) == 1
+    return {row[1]: row[3] for row in rows}
+
+
+def test_info(tmp_path):
+    said = table(fresh("-m", "numbanorm", "info", NUMBANORM_CACHE_DIR=str(tmp_path), NUMBA_THREADING_LAYER="workqueue"))
+    assert said["numbanorm"] == __version__
+    assert said["Python"].startswith(".".join(map(str, sys.version_info[:3])))
+    assert {"numpy", "numba", "llvmlite", "torch", "ml_dtypes", "CPU", "GPU"} < set(said)
+    assert said["threads"] == str(get_num_threads())
+    assert said["threading layer"] == "workqueue"
+    assert re.fullmatch(re.escape(str(tmp_path)) + r".* \(0 kernels, 0.0 MB\)", said["cache folder"])
+
+
+def test_info_counts_kernels(tmp_path):
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path)}
+    few("warmup", "--jobs", "1", "--quiet", **env)
+    kept = [path.stat() for path in tmp_path.rglob("*.nbc")]
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    told = table(fresh("-m", "numbanorm", "info", **env))["cache folder"]
+    assert told.endswith(f" ({len(kept)} kernels, {size / 1e6:.1f} MB)")
+    assert len(kept) >= 3
+
+
+@posix
+def test_info_where_nothing_works(tmp_path):
+    (tmp_path / "file").touch()
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path / "file"), "NUMBA_THREADING_LAYER": "nonsense"}
+    said = table(fresh("-m", "numbanorm", "info", **env))
+    assert said["threading layer"].startswith("none: ")
+    assert "nonsense" in said["threading layer"]
+    assert said["cache folder"].startswith("none: set NUMBANORM_CACHE_DIR to ")
+
+
+def test_info_without_numba():
+    code = "import sys; sys.modules['numba'] = None; from numbanorm.__main__ import main; sys.exit(main(['info']))"
+    said = table(fresh("-c", code))
+    assert said["threading layer"].startswith("none: ")
+    assert said["cache folder"].startswith("none: ")
+
+
+def test_info_imports_neither_torch_nor_cuda():
+    code = "import sys; from numbanorm.__main__ import main; main(['info']); print(*sys.modules, file=sys.stderr)"
+    done = process("-c", code)
+    assert "numba" in done.stderr.split()
+    assert not {"torch", "numba.cuda"} & set(done.stderr.split())
+
+
+class Driver:
+    """A CUDA driver with two GPUs."""
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDeviceGetCount(self, number):
+        number._obj.value = 2
+        return 0
+
+    def cuDeviceGet(self, device, i):
+        device._obj.value = i
+        return 0
+
+    def cuDeviceGetName(self, name, size, device):
+        name.value = b"Model %d" % device.value
+        return 0
+
+
+def test_gpus(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    assert command._gpus() == ["Model 0", "Model 1"]
+
+
+def test_a_driver_without_gpus(monkeypatch):
+    monkeypatch.setattr(Driver, "cuInit", lambda self, flags: 100)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    assert command._gpus() == []
+
+
+def test_no_driver(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert command._gpus() == []
