@@ -167,6 +167,10 @@ def test_info_imports_neither_torch_nor_cuda():
     assert not {"torch", "numba.cuda"} & set(done.stderr.split())
 
 
+def test_a_package_that_is_missing():
+    assert command._version("no-such-distribution") == "not installed"
+
+
 class Driver:
     """A CUDA driver with two GPUs."""
 
