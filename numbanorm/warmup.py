@@ -26,7 +26,7 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
     """Compile the kernels of all norms ahead of time, or load them from the cache folder.
 
     Without it each kernel is compiled at the first call that needs it. Compiling them all takes about half a minute a
-    dtype; loading them, which is what the next process does, takes less than one. ``python -m numbanorm warmup``
+    dtype; loading them, which is what the next process does, takes half a second. ``python -m numbanorm warmup``
     compiles in several processes.
 
     Parameters
