@@ -75,6 +75,7 @@ def signatures(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Signature]:
             needed += [Signature(family, "apply", (x, out, *pair)) for pair in given + made]
             needed.append(Signature(family, "moments", (x, "none", "none", "none")))
             needed.append(Signature(family, "merge", (*MERGE[:3], x)))
+        needed.append(Signature("rows", "move", (out, out, "none", "none")))
     return list(dict.fromkeys(needed))
 
 

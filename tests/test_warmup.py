@@ -42,7 +42,7 @@ def call_norms(x, axis):
     for given in ({}, {"weight"}, {"weight", "bias"}):
         by_channel = {name: np.ones(channels, stored) for name in given}
         by_last = {name: np.ones(last, stored) for name in given}
-        mean, var = np.zeros(channels), np.ones(channels)
+        mean, var = np.zeros(channels, stored), np.ones(channels, stored)
         options = {**by_channel, "channel_axis": axis}
         nbn.batch_norm(x, training=True, **options)
         nbn.batch_norm(x, mean, var, training=True, **options)
