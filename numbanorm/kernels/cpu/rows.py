@@ -28,7 +28,7 @@ from .intrinsics import (
     stream_fence,
     viewed,
 )
-from .lanes import WIDTH, convert, splat, total
+from .lanes import WIDTH, convert, first, splat, total
 from .walk import (
     BIAS,
     GROUP,
@@ -51,6 +51,7 @@ from .walk import (
     load_group,
     locate_inner,
     locate_outer,
+    scale_near,
     scale_run,
     sum_run,
 )
@@ -307,18 +308,23 @@ def _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, l
     store(scales, 0, bytes_, convert(slope, like))
     store(offsets, 0, bytes_, convert(behind, like))
     store(fits, 0, 8, fit)
+    x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
+    none = absent()
+    if fold and xs == itemsize(x) and os == itemsize(out) and total(first(1.0 - fit, runs)) == 0.0:
+        for g in range(runs):
+            a, c = load(highs, g * bytes_, 0, like), load(scales, g * bytes_, 0, like)
+            d = load(offsets, g * bytes_, 0, like)
+            rx, ro = xo + g * x_step, oo + g * out_step
+            scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream)
+        return
     for g in range(runs):
-        rx, ro = xo + g * load_int(table, entry + X), oo + g * load_int(table, entry + OUT)
+        rx, ro = xo + g * x_step, oo + g * out_step
         rw, rb = wo + g * load_int(table, entry + WEIGHT), bo + g * load_int(table, entry + BIAS)
         if load_one(fits, 8 * g) == 1.0:
-            a, c, d = (
-                load(highs, g * bytes_, 0, like),
-                load(scales, g * bytes_, 0, like),
-                load(offsets, g * bytes_, 0, like),
-            )
+            a, c = load(highs, g * bytes_, 0, like), load(scales, g * bytes_, 0, like)
+            d = load(offsets, g * bytes_, 0, like)
             if fold:
-                none = absent()
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like, stream, False)
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like, stream, True)
             else:
                 scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like, stream, False)
         else:

@@ -111,12 +111,25 @@ def _finish(x, i, high, scale, offset, weight, bias, like):
 
 
 @inline
+def _scale_lanes(x, w, wo, ws, b, bo, bs, i, high, scale, offset, like):
+    """Scale and shift of lanes of x, the elements of a run from i on."""
+    weight, bias = load(w, wo + i * ws, ws, convert(1.0, like)), load(b, bo + i * bs, bs, like)
+    return _finish(x, i, high, scale, offset, weight, bias, like)
+
+
+@inline
 def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
     i, one = 0, convert(1.0, like)
     part = 0
-    if stream or count >= PEEL:  # stores that cross no line of the cache are faster
+    if stream or count >= PEEL:
         part = min(stream_head(out, oo), count)
         stream = stream and part >= 0
+    # The last lanes may be written twice, but not be read twice: x may be the output.
+    again = count >= WIDTH and not stream
+    end = count - WIDTH
+    last = splat(convert(0.0, like))
+    if again:
+        last = load(x, xo + end * xs, xs, like)
     while True:
         if part > 0:  # fewer than WIDTH: before the first aligned address, and at the end
             value = load_first(x, xo + i * xs, xs, part, like)
@@ -125,9 +138,7 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
             store_first(out, oo + i * os, os, part, y)
             i += part
         while i + WIDTH <= count:
-            value = load(x, xo + i * xs, xs, like)
-            weight, bias = load(w, wo + i * ws, ws, one), load(b, bo + i * bs, bs, like)
-            y = _finish(value, i, high, scale, offset, weight, bias, like)
+            y = _scale_lanes(load(x, xo + i * xs, xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like)
             if stream:
                 store_stream(out, oo + i * os, y)
             else:
@@ -135,7 +146,17 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
             i += WIDTH
         if i >= count:
             break
+        if again:
+            store(out, oo + end * os, os, _scale_lanes(last, w, wo, ws, b, bo, bs, end, high, scale, offset, like))
+            break
         part = count - i
+
+
+@inline
+def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream):
+    """`scale_run` of contiguous runs: the steps are constants."""
+    xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
 
 
 @inline
@@ -147,8 +168,7 @@ def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
     out the fast path for contiguous runs, to save its compilation.
     """
     if not rare and xs == itemsize(x) and os == itemsize(out) and ws == itemsize(w) and bs == itemsize(b):
-        xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)  # constants from here on
-        _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
+        scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream)
     else:
         _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False)
 
