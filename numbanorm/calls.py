@@ -14,6 +14,7 @@ from .arrays import result_dtype
 from .engine import Array, Plan, States
 
 MOST = 4096  # descriptions that are kept
+NO_STATES = (None, None, None)
 
 Description = tuple[Any, ...]
 
@@ -23,8 +24,11 @@ class Call(NamedTuple):
 
     plan: Plan
     center: bool
-    run: Any  # the compiled kernel, where one thread does it all in one pass
+    stored: bool  # by other statistics than x's own
     dtype: np.dtype | None  # of the result, where it is not x's own
+    run: Any  # the compiled kernel that does it all, where one thread and one pass do; with its tasks and its table
+    tasks: int
+    table: Array
 
 
 _known: dict[Description, Call] = {}
@@ -54,15 +58,20 @@ def find(description: Description | None, eps: Any) -> Call | None:
     return _known.get(description) if type(eps) is float and eps >= 0 else None  # type: ignore[arg-type]
 
 
-def remember(description: Description, plan: Plan, x: Array, center: bool) -> None:
-    """Keep a call that passed all checks."""
+def remember(description: Description, plan: Plan, x: Array, center: bool, stored: bool) -> None:
+    """Keep a call that passed all checks, made with x's own statistics or with others."""
     if x.size == 0:
         return
     if len(_known) >= MOST:
         _known.clear()
-    chosen, dtype = plan.schedule, result_dtype(x.dtype)
-    run = engine.compiled(plan, "normalize") if chosen.serial else None
-    _known[description] = Call(plan, center, run, None if dtype == x.dtype else dtype)
+    dtype, chosen, table = result_dtype(x.dtype), plan.schedule, plan.table
+    run = None
+    if chosen.serial:
+        run = engine.compiled(plan, "apply" if stored else "normalize")
+        if stored:
+            chosen, table = plan.output, plan.output_table
+    own_dtype = None if dtype == x.dtype else dtype
+    _known[description] = Call(plan, center, stored, own_dtype, run, chosen.tasks, table)
 
 
 def repeat(
@@ -77,8 +86,11 @@ def repeat(
 ) -> tuple[Array, States | None]:
     """Make a known call, as `engine.normalize` does: (result, states of the groups if `keep`)."""
     out = np.empty_like(x, call.dtype)
-    plan = call.plan
-    if states is None and not keep and call.run is not None:
-        call.run(0, plan.schedule.tasks, plan.table, x, out, weight, bias, eps, call.center, None, None, None)
-        return out, None
-    return out, engine.execute(plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep)
+    if call.run is None:
+        return out, engine.execute(
+            call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep
+        )
+    if keep and states is None:
+        states = engine.new_states(call.plan.group_shape)
+    call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or NO_STATES))
+    return out, states

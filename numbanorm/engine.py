@@ -73,7 +73,7 @@ def plan(
 
 def reduce(layout: Layout, x: Array, center: bool = True) -> States:
     """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
-    states = _states(layout.group_shape(x.shape))
+    states = new_states(layout.group_shape(x.shape))
     if x.size == 0:
         for state, value in zip(states, (0.0, np.nan, 0.0), strict=True):
             state.fill(value)
@@ -135,11 +135,11 @@ def execute(
     arrays = (x, out, weight, bias, eps, int(center))
     chosen = made.schedule
     if states is None and not schedule.is_split(chosen, get_num_threads()):
-        states = _states(made.group_shape) if keep else None
+        states = new_states(made.group_shape) if keep else None
         _run(chosen, "normalize", made.kinds, made.table, *arrays, *(states or (None, None, None)))
         return states
     if states is None:
-        states = _states(made.group_shape)
+        states = new_states(made.group_shape)
         _reduce(made, x, center, states)
     if chosen.serial:
         _run(made.output, "apply", made.kinds, made.output_table, *arrays, *states)
@@ -166,7 +166,7 @@ def inverse_std(states: States, eps: float) -> NDArray[np.float64]:
 def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
     *shape, parts = states[0].shape
-    merged = _states(tuple(shape))
+    merged = new_states(tuple(shape))
     groups, table = schedule.merging(merged[0].size, parts)
     count, mean, m2 = map(np.ascontiguousarray, states)
     _run(groups, "merge", MERGE, table, count, mean, m2, None, 0.0, 1, *merged)
@@ -175,9 +175,14 @@ def merge_last(states: States) -> States:
 
 def move(mean: Array, var: Array, states: States, momentum: float, ddof: int) -> None:
     """Move running statistics towards those of a new batch, by the share `momentum`."""
-    groups, table = schedule.merging(mean.size, 1, mean.strides[0], var.strides[0])
-    kinds = (kind(mean.dtype), kind(var.dtype), "none", "none")
-    _run(groups, "move", kinds, table, mean, var, None, None, momentum, ddof, *states)
+    run, table = _mover(mean.size, mean.strides[0], mean.dtype, var.strides[0], var.dtype)
+    run(0, mean.size, table, mean, var, None, None, momentum, ddof, *states)
+
+
+@lru_cache(maxsize=256)
+def _mover(size: int, mean_step: int, of_mean: np.dtype, var_step: int, of_var: np.dtype) -> tuple[Any, Array]:
+    groups, table = schedule.merging(size, 1, mean_step, var_step)
+    return _launcher()._kernel(groups.family, "move", (kind(of_mean), kind(of_var), "none", "none")).run, table
 
 
 def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
@@ -187,7 +192,7 @@ def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
     if chosen.parts == 1:
         _run(chosen, "moments", only_x, made.table, *arrays, *options, *states)
         return
-    partial = _states((chosen.partial_states,))
+    partial = new_states((chosen.partial_states,))
     by_part = chosen._replace(tasks=chosen.tasks * chosen.parts)
     _run(by_part, "moments", only_x, made.table, *arrays, *options, *partial)
     # x stands in the place of bias: the means are distances from its elements.
@@ -209,7 +214,8 @@ def _launcher() -> Any:
     return launcher
 
 
-def _states(shape: tuple[int, ...]) -> States:
+def new_states(shape: tuple[int, ...]) -> States:
+    """States of groups, to be written."""
     return np.empty(shape), np.empty(shape), np.empty(shape)
 
 

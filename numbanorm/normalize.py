@@ -138,9 +138,10 @@ def transform(
         target = take_out(out, array, others)
         if same_memory(target, array):
             target = array
+    stored = states is not None
     states = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
     if known is not None:
-        calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center)
+        calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center, stored)
     return (give(target, library) if out is None else out), states
 
 
