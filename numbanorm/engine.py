@@ -1,6 +1,5 @@
 """One call: from a layout and arrays to a plan (LoopNest, schedule, kernel), and running it."""
 
-import os
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from . import nest, schedule
 from .arrays import kind
+from .kernels.cpu import processors
 from .layout import Layout
 from .nest import OPERANDS
 
@@ -223,10 +223,8 @@ _num_threads: int | None = None
 
 
 def available_threads() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
+    """Processors that this process may use: by its affinity and its container's quota."""
+    return processors.available()
 
 
 def get_num_threads() -> int:

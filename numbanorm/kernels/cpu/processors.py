@@ -1,0 +1,61 @@
+"""How many processors this process may use: by its affinity, and by the CPU quota of its container."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Where control groups are mounted, by controllers in /proc/self/cgroup; "" is version 2.
+_MOUNTS = {"": ("", "unified"), "cpu": ("cpu", "cpu,cpuacct", "cpuacct,cpu")}
+
+
+def available(root: Path = Path("/")) -> int:
+    """Processors of the affinity, or fewer if a quota gives less time. `root` is the file system's."""
+    limit = quota(root)
+    return min(_allowed(), math.ceil(limit)) if limit < math.inf else _allowed()
+
+
+def _allowed() -> int:
+    if hasattr(os, "process_cpu_count"):  # Python 3.13: heeds PYTHON_CPU_COUNT too
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def quota(root: Path = Path("/")) -> float:
+    """Processors' worth of time that the control groups of this process give it; inf without a limit."""
+    return min((limit for group in _groups(root) for limit in _limits(group)), default=math.inf)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Folders of the control groups of this process, with all that they lie in.
+
+    In a container, the path may be that outside of it, of which no folder is seen. Then the mount itself is the
+    container's group.
+    """
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "?", "?"][:3]
+        version = "cpu" if "cpu" in controllers.split(",") else controllers
+        names = [name for name in path.split("/") if name not in ("", ".", "..")]
+        for mount in _MOUNTS.get(version, ()):
+            for depth in range(len(names) + 1):
+                yield (root / "sys/fs/cgroup" / mount).joinpath(*names[:depth])
+
+
+def _limits(group: Path) -> Iterator[float]:
+    """The group's limits, by version 2 (`cpu.max`: quota or "max", and period) and version 1 (-1: no limit)."""
+    pairs = (
+        _read(group / "cpu.max").split(),
+        [*_read(group / "cpu.cfs_quota_us").split(), *_read(group / "cpu.cfs_period_us").split()],
+    )
+    for pair in pairs:
+        if len(pair) == 2 and all(number.isdecimal() and int(number) > 0 for number in pair):
+            yield int(pair[0]) / int(pair[1])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except (OSError, ValueError):
+        return ""
