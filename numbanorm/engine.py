@@ -1,5 +1,6 @@
 """One call: from a layout and arrays to a plan (LoopNest, schedule, kernel), and running it."""
 
+import threading
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from . import nest, schedule
 from .arrays import kind
-from .kernels.cpu import processors
+from .kernels.cpu import forks, processors
 from .layout import Layout
 from .nest import OPERANDS
 
@@ -206,12 +207,17 @@ def _run(chosen: schedule.Schedule, name: str, kinds: tuple[str, ...], *argument
     _launcher().launch(chosen.family, name, kinds, chosen.tasks, threads, *arguments)
 
 
+_importing = threading.RLock()
+forks.guard(_importing)
+
+
 @cache
 def _launcher() -> Any:
     """The launcher's module: with it comes Numba, so it is imported at the first call."""
-    from .kernels.cpu import launcher
+    with _importing:  # half imported in a fork, it would never be whole
+        from .kernels.cpu import launcher
 
-    return launcher
+        return launcher
 
 
 def new_states(shape: tuple[int, ...]) -> States:

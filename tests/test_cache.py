@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_launcher import run_python
+from processes import run_python
 
 import numbanorm as nbn
 

@@ -1,209 +1,26 @@
-"""Threads, forks and threading layers, each in a process of its own: right results, the same bits, and no end.
+"""The launcher: torch's threads are left alone, the pool is no larger than it may be. See also test_processes.py."""
 
-What is guarded against is listed in the launcher's docstring: most of it ends or hangs a process.
-"""
-
-import importlib
-import os
-import signal
-import subprocess
-import sys
+import _thread
 import threading
-from importlib.util import find_spec
-from pathlib import Path
+import time
+import weakref
 
 import numpy as np
+import processes
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 
 import numbanorm as nbn
+from numbanorm.kernels.cpu import launcher
 from numbanorm.schedule import SERIAL_ELEMENTS
 
-MODULES = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
-fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
 
-# Large enough for all threads: rows in one pass; columns in parts, merged; one group in parts.
-PREAMBLE = f"""
-import hashlib, multiprocessing, os, sys, threading
-import numpy as np
-
-x = np.random.default_rng(0).standard_normal(({3 * SERIAL_ELEMENTS // 256 + 1}, 257), np.float32)
-
-def digest():
-    import numbanorm as nbn
-    results = [nbn.normalize(x, axis=1), nbn.normalize(x, axis=0), nbn.moments(x).m2]
-    return hashlib.sha256(b"".join(r.tobytes() for r in results)).hexdigest()
-
-def in_child(work, *arguments):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work(*arguments)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    status = os.waitpid(pid, 0)[1]
-    assert status == 0, f"the child ended with {{status}}"
-
-def check():
-    assert digest() == expected
-
-def pool_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("numbanorm")]
-"""
-
-
-def run_python(code, **env):
-    """What a fresh process prints. It must end by itself, in time and without error."""
-    home = str(Path(nbn.__file__).parents[1])
-    env = {**os.environ, "PYTHONPATH": home, "NUMBA_NUM_THREADS": "4", **env}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen([sys.executable, "-P", "-c", code], env=env, **pipes) as process:
-        try:
-            output, errors = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            end_all(process)
-            raise
-    assert process.returncode == 0, f"ended with {process.returncode}: {errors[-2000:]}"
-    return output.strip()
-
-
-def end_all(process):
-    """End a process that hangs, and its forks."""
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-
-
-@pytest.fixture(scope="module")
-def expected():
-    """The digest that one thread computes."""
-    return run_python(PREAMBLE + "import numbanorm; numbanorm.set_num_threads(1); print(digest())")
-
-
-@pytest.fixture(params=MODULES)
-def run(request, expected):
-    """Run code after the preamble, in a process with this threading layer."""
-    try:
-        importlib.import_module(f"numba.np.ufunc.{MODULES[request.param]}")
-    except ImportError:
-        pytest.skip(f"Numba has no {request.param} here")
-
-    def run(code):
-        code = f"{PREAMBLE}\nexpected, layer = {expected!r}, {request.param!r}\n{code}"
-        return run_python(code, NUMBA_THREADING_LAYER=request.param)
-
-    return run
-
-
-def test_one_thread_after_another(run):
-    """On Numba's threads where that is safe, else on the pool's."""
-    run("""
-check()
-import numba
-assert numba.threading_layer() == layer
-assert bool(pool_threads()) == (layer == "workqueue")
-""")
-
-
-def test_threads_at_once(run):
-    """Cold: the first calls of all, which compile and start everything."""
-    run("""
-barrier, wrong = threading.Barrier(4), []
-
-def work():
-    barrier.wait()
-    wrong.extend(d for d in (digest() for _ in range(10)) if d != expected)
-
-threads = [threading.Thread(target=work) for _ in range(4)]
-[t.start() for t in threads]
-[t.join() for t in threads]
-assert not wrong
-""")
-
-
-@fork
-def test_fork_after_use(run):
-    run("""
-def child():
-    assert not pool_threads()
-    check()
-    assert pool_threads()
-    in_child(check)
-    check()
-
-check()
-in_child(child)
-in_child(child)
-check()
-""")
-
-
-@fork
-def test_fork_before_first_use(run):
-    run("""
-import numbanorm.kernels.cpu.launcher
-
-in_child(check)
-in_child(in_child, check)
-check()
-in_child(check)
-""")
-
-
-@fork
-def test_fork_before_import(run):
-    """The child cannot have been told of the fork; the parent has used OpenMP all the same, if there is torch."""
-    run("""
-try:
-    import torch
-    torch.ones(1_000_000).add_(1).sum()
-except ImportError:
-    pass
-in_child(check)
-check()
-""")
-
-
-@fork
-def test_forking_pools(run):
-    run("""
-check()
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    assert pool.starmap(digest, [()] * 6) == [expected] * 6
-check()
-""")
-
-
-@fork
-def test_fork_beside_a_busy_thread(run):
-    """The other thread launches all the time, and is missing in the child."""
-    run("""
-stop = threading.Event()
-
-def work():
-    while not stop.is_set():
-        check()
-
-check()
-busy = threading.Thread(target=work)
-busy.start()
-try:
-    for _ in range(5):
-        in_child(check)
-finally:
-    stop.set()
-    busy.join()
-""")
-
-
-@needs_torch
+@pytest.mark.skipif(not processes.HAS_TORCH, reason="needs torch")
+@pytest.mark.parametrize("layer", processes.LAYERS)
 @pytest.mark.parametrize("first", ["torch", "numbanorm"])
-def test_torch_keeps_its_threads(run, first):
+def test_torch_keeps_its_threads(first, layer):
     """Their number is left alone, whoever starts first, in this thread and in others."""
-    run(f"""
+    code = f"""
 if {first!r} == "numbanorm":
     check()
 import torch
@@ -217,19 +34,24 @@ other.start()
 other.join()
 assert seen[0] == seen[2]
 assert torch.get_num_threads() == 3
-""")
+"""
+    case = processes.Case("", code)
+    if reason := processes.unfit(case, layer, torch=True):
+        pytest.skip(reason)
+    processes.run(case, layer)
 
 
-@needs_torch
-@fork
-def test_fork_after_torch(run):
-    run("""
-import torch
-torch.ones(1_000_000).add_(1).sum()
-in_child(check)
+@pytest.mark.parametrize("layer", processes.LAYERS)
+def test_the_start_method_of_processes_is_left_to_the_user(layer):
+    code = """
+import multiprocessing
 check()
-in_child(check)
-""")
+assert multiprocessing.get_start_method(allow_none=True) is None
+multiprocessing.set_start_method("spawn")
+"""
+    if reason := processes.unfit(processes.Case("", code), layer, torch=False):
+        pytest.skip(reason)
+    processes.run(processes.Case("", code), layer)
 
 
 # in this process ------------------------------------------------------------------------------------------------------
@@ -238,13 +60,9 @@ in_child(check)
 @pytest.fixture
 def forked(monkeypatch):
     """The launcher, as if this process were a fork."""
-    from numbanorm.kernels.cpu import launcher
-
     process = launcher._Process(forked=True)
     monkeypatch.setattr(launcher, "_process", process)
-    yield process
-    if process.pool is not None:
-        process.pool.shutdown()
+    return process
 
 
 def test_the_number_of_threads_holds_for_every_python_thread(threads):
@@ -265,8 +83,14 @@ def large(rng):
 def test_the_pool_is_as_large_as_it_may_be(count, forked, threads, rng):
     nbn.set_num_threads(count)
     nbn.normalize(large(rng), axis=1)
-    assert forked.pool_size == count - 1
-    assert forked.pool is None or len(forked.pool._threads) <= count - 1
+    assert forked.helpers == count - 1
+
+
+def test_no_more_threads_than_numba_may_have(forked, threads, rng, monkeypatch):
+    monkeypatch.setattr("numba.core.config.NUMBA_NUM_THREADS", 2)
+    nbn.set_num_threads(4)
+    nbn.normalize(large(rng), axis=1)
+    assert forked.helpers == 1
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2])
@@ -275,17 +99,100 @@ def test_no_more_threads_can_be_started(allowed, forked, threads, rng, monkeypat
     x = large(rng)
     nbn.set_num_threads(1)
     once = nbn.normalize(x, axis=1)
-    start, started = threading.Thread.start, []
+    start = launcher.start_new_thread
 
-    def limited(thread):
-        if len(started) == allowed:
+    def limited(*arguments):
+        if forked.helpers == allowed:
             raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
+        return start(*arguments)
 
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(launcher, "start_new_thread", limited)
     nbn.set_num_threads(4)
     nbn.normalize(x, axis=1, out=x)
-    if forked.pool is not None:
-        forked.pool.shutdown()
     np.testing.assert_array_equal(x, once)
+    assert forked.helpers == allowed
+
+
+def test_errors_in_helpers_are_raised(forked):
+    """No kernel raises, but memory may be short."""
+    begun = threading.Barrier(2)
+
+    def kernel(first, last):
+        begun.wait()
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        launcher._Shares(kernel, 2, 2, ()).share_out()
+    assert forked.helpers == 1
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_helpers_end_with_their_pool():
+    pool = launcher._Process(forked=True)
+    before = _thread._count()
+    pool.call_helpers(int, 3)
+    wait_for(lambda: _thread._count() == before + 3)
+    del pool
+    wait_for(lambda: _thread._count() == before)
+
+
+def test_helpers_keep_no_arrays(forked, threads, rng):
+    """Nor does a call that waits for helpers who are busy elsewhere."""
+    nbn.set_num_threads(2)
+    nbn.normalize(large(rng), axis=1)
+    busy = threading.Event()
+    forked.calls.put(busy.wait)
+    x = large(rng)
+    gone = weakref.ref(x)
+    nbn.normalize(x, axis=1)
+    del x
+    assert gone() is None
+    busy.set()
+
+
+# compiling ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def where():
+    """A stand-in for the compilation of a kernel: the thread that does it."""
+    return launcher._undisturbed(threading.get_ident)
+
+
+def test_the_main_thread_does_not_compile(where):
+    """It may be interrupted."""
+    assert where() != threading.get_ident()
+
+
+def test_other_threads_do(where):
+    seen = []
+    other = threading.Thread(target=lambda: seen.extend([where(), threading.get_ident()]))
+    other.start()
+    other.join()
+    assert seen[0] == seen[1]
+
+
+def test_within_a_compilation_the_main_thread_compiles(where):
+    """Any other thread would wait for it."""
+    with global_compiler_lock:
+        assert where() == threading.get_ident()
+
+
+def test_compiling_without_another_thread(where, monkeypatch):
+    def failing(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(launcher, "start_new_thread", failing)
+    assert where() == threading.get_ident()
+
+
+def test_errors_of_a_compilation_are_raised():
+    with pytest.raises(ValueError, match="invalid literal"):
+        launcher._undisturbed(int)("x")

@@ -5,18 +5,25 @@ layers, in a process that was never forked. Elsewhere (Numba's own workqueue abo
 OpenMP when a forked child launches) a few Python threads take a share each; the kernels do not hold the GIL.
 """
 
+import atexit
+import multiprocessing
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from _thread import start_new_thread
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from itertools import count
+from itertools import count, islice
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from numba.core import types
+from llvmlite.binding import ffi
+from numba.core import config, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_threads
 
-from . import columns, rows
+from . import columns, forks, rows
 from .cache import parallel
 from .intrinsics import Pointer
 
@@ -24,34 +31,37 @@ _FAMILIES = {"rows": rows, "columns": columns}
 _TABLE, _STATE = Pointer("i8"), Pointer("?f8")
 
 
-def _was_forked() -> bool:
-    """Whether this process is a fork that never called exec, as far as the system tells (PF_FORKNOEXEC)."""
-    try:
-        with open("/proc/self/stat", "rb") as stat:
-            flags = int(stat.read().rpartition(b")")[2].split()[6])
-    except (OSError, ValueError, IndexError):
-        return False
-    return bool(flags & 0x40)
-
-
 class _Process:
-    """What holds for this process: whether it is a fork, and its pool of Python threads."""
+    """What holds for this process: whether it is a fork, and its pool of Python threads.
+
+    The pool is not one of the standard library's: an interrupt within those may leave a lock of theirs locked.
+    """
 
     def __init__(self, forked: bool) -> None:
         self.forked = forked
-        self.lock = threading.Lock()
-        self.pool: ThreadPoolExecutor | None = None
-        self.pool_size = 0
+        self.helpers = 0
+        self.calls: SimpleQueue = SimpleQueue()
 
-    def executor(self, size: int) -> ThreadPoolExecutor:
-        with self.lock:
-            if self.pool is None or self.pool_size < size:
-                self.pool = ThreadPoolExecutor(size, thread_name_prefix="numbanorm")
-                self.pool_size = size
-            return self.pool
+    def call_helpers(self, work: Callable[[], None], number: int) -> None:
+        """Let up to `number` threads do this work. There are fewer if no more can be started (any more)."""
+        with suppress(RuntimeError):
+            while self.helpers < number:  # without a lock: several threads at once may start a few too many
+                start_new_thread(_help, (self.calls,))
+                self.helpers += 1
+        for _ in range(min(number, self.helpers)):
+            self.calls.put(work)
+
+    def __del__(self) -> None:
+        for _ in range(self.helpers):
+            self.calls.put(None)
 
 
-_process = _Process(_was_forked())
+def _help(calls: SimpleQueue) -> None:
+    while (work := calls.get()) is not None:
+        work()
+
+
+_process = _Process(forks.was_forked())
 
 
 def _after_fork() -> None:
@@ -59,20 +69,78 @@ def _after_fork() -> None:
     _process = _Process(forked=True)
 
 
+def _locks() -> list[Any]:
+    """What a thread may hold while it compiles or starts threads, in the order in which it takes them.
+
+    They are Numba's and llvmlite's, by names that may change: one that is not found is left out.
+    """
+    owners = (global_compiler_lock, "_lock"), (numba_threads, "_backend_init_thread_lock"), (ffi.lib._lock, "_lock")
+    locks = [getattr(owner, name, None) for owner, name in owners]
+    return [lock for lock in locks if hasattr(lock, "_at_fork_reinit")]
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+forks.guard(*_locks())
 
 
 @cache
 def _layer_is_safe() -> bool:
-    """Start Numba's threads; whether several Python threads may launch on them."""
+    """Start Numba's threads; whether several Python threads may launch on them.
+
+    Two things that this changes are put back. One OpenMP serves torch too, and starting it resets torch's number of
+    threads. And Numba asks how processes are started, after which the user could no longer choose it.
+    """
+    start_method = multiprocessing.get_start_method(allow_none=True)
     torch = sys.modules.get("torch")
     torch = torch if hasattr(torch, "set_num_threads") else None  # not yet while another thread imports it
     threads_of_torch = torch.get_num_threads() if torch else 0
-    numba_threads._launch_threads()
-    if torch and torch.get_num_threads() != threads_of_torch:  # one OpenMP serves both, and starting it resets this
-        torch.set_num_threads(threads_of_torch)
+    try:
+        numba_threads._launch_threads()
+    finally:
+        if torch and torch.get_num_threads() != threads_of_torch:
+            torch.set_num_threads(threads_of_torch)
+        if start_method is None:
+            multiprocessing.set_start_method(None, force=True)
     return numba_threads.threading_layer() in ("omp", "tbb")
+
+
+def _undisturbed(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: compile where no interrupt comes, as signals do to the main thread only.
+
+    One in the midst of LLVM's work would leave objects with two owners, and end the process later. The main thread
+    is interrupted as it waits. What is compiled meanwhile is found by the next call.
+    """
+
+    def compiled(*arguments: Any) -> Any:
+        result: SimpleQueue = SimpleQueue()
+
+        def work() -> None:
+            try:
+                result.put((compile(*arguments), None))
+            except BaseException as error:
+                result.put((None, error))
+
+        within = global_compiler_lock.is_locked()  # this thread is compiling, and calls us: nobody else can
+        if threading.current_thread() is not threading.main_thread() or within:
+            return compile(*arguments)
+        try:
+            start_new_thread(work, ())
+        except RuntimeError:  # no thread can be started (any more)
+            return compile(*arguments)
+        value, error = result.get()
+        if error is not None:
+            raise error
+        return value
+
+    return compiled
+
+
+@atexit.register
+def _finish_compiling() -> None:
+    """The process must not end while an interrupted call still compiles: LLVM would vanish below it."""
+    if global_compiler_lock._lock.acquire(timeout=forks.WAIT):
+        global_compiler_lock._lock.release()
 
 
 class Kernel(NamedTuple):
@@ -83,6 +151,7 @@ class Kernel(NamedTuple):
 
 
 @cache
+@_undisturbed
 def _kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
     dispatcher = getattr(_FAMILIES[family], name)
     arrays = [_TABLE, *map(Pointer, kinds)]
@@ -93,6 +162,7 @@ def _kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
 
 
 @cache
+@_undisturbed
 def _parallel() -> Any:
     """`cache.parallel`, compiled: (tasks, pieces, address, table, ...)."""
     any_array = Pointer("?u1")
@@ -111,18 +181,18 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
     kinds : tuple of str
         Kinds of x, out, weight and bias, "none" for what is left out.
     tasks, threads : int
-        How many tasks there are, and how many threads may share them.
+        How many tasks there are, and how many threads may share them: these, and no more than Numba may have.
     *arguments
         Table, x, out, weight, bias, eps, center, count, mean, m2: arrays (or None) and numbers.
     """
-    pieces = min(tasks, threads)
+    pieces = min(tasks, threads, config.NUMBA_NUM_THREADS)
     kernel = _kernel(family, name, kinds)
     if pieces <= 1:
         kernel.run(0, tasks, *arguments)
     elif not _process.forked and _layer_is_safe():
         _parallel()(tasks, pieces, kernel.address, *arguments)
     else:
-        _pooled(kernel.run, tasks, pieces, arguments)
+        _Shares(kernel.run, tasks, pieces, arguments).share_out()
 
 
 def prepare(family: str, name: str, kinds: tuple[str, ...]) -> None:
@@ -133,40 +203,56 @@ def prepare(family: str, name: str, kinds: tuple[str, ...]) -> None:
 
 
 class _Shares:
-    """The pieces of one call, each taken by whichever thread comes first."""
+    """The pieces of one call, each taken by whichever thread comes first.
+
+    An interrupt may come to the calling thread after any step. It must not lose a piece that is then waited for
+    without end, nor give the arrays back to the caller while helpers still write to them. So whatever that thread
+    takes is noted in the same step (`extend`), and it counts anew what has ended.
+    """
 
     def __init__(self, kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:
         self.kernel, self.tasks, self.pieces, self.arguments = kernel, tasks, pieces, arguments
         self.taken = count()
-        self.done = threading.Semaphore(0)
+        self.mine: list[int] = []  # what the calling thread took
+        self.ended: list[int] = []  # what helpers took and ended
+        self.errors: list[BaseException] = []
+        self.news: SimpleQueue = SimpleQueue()  # there is one more in `ended`
 
-    def work(self) -> None:
-        """Take pieces until none is left. A thread that comes too late finds none, and nobody waits for it."""
+    def share_out(self) -> None:
+        """Call helpers, take pieces, and wait for those that helpers took."""
+        try:
+            _process.call_helpers(self.help, self.pieces - 1)
+            while True:
+                self.mine.extend(islice(self.taken, 1))
+                if self.mine[-1] >= self.pieces:
+                    break
+                self._run(self.mine[-1])
+        finally:
+            self._finish()
+        if self.errors:
+            raise self.errors[0]
+
+    def help(self) -> None:
+        """Take pieces until none is left, in a thread of the pool. Who comes too late finds none."""
         while (piece := next(self.taken)) < self.pieces:
             try:
-                first, last = piece * self.tasks // self.pieces, (piece + 1) * self.tasks // self.pieces
-                self.kernel(first, last, *self.arguments)
-            finally:
-                self.done.release()
+                self._run(piece)
+            except BaseException as error:
+                self.errors.append(error)
+            self.ended.append(piece)
+            self.news.put(None)
 
-    def finish(self) -> None:
-        """Wait for every piece that was begun; what an interrupt has left is not begun any more."""
-        while next(self.taken) < self.pieces:
-            self.done.release()
-        for _ in range(self.pieces):
-            self.done.acquire()
+    def _run(self, piece: int) -> None:
+        first, last = piece * self.tasks // self.pieces, (piece + 1) * self.tasks // self.pieces
+        self.kernel(first, last, *self.arguments)
 
-
-def _pooled(kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:
-    """Share the tasks among a few Python threads and this one."""
-    shares = _Shares(kernel, tasks, pieces, arguments)
-    try:
-        executor = _process.executor(pieces - 1)
-        for _ in range(pieces - 1):
-            executor.submit(shares.work)
-    except RuntimeError:  # no thread can be started (any more): those there are, and this one, do it all
-        pass
-    try:
-        shares.work()
-    finally:  # the arrays are ours until the last thread is done with them
-        shares.finish()
+    def _finish(self) -> None:
+        try:
+            self.mine.extend(islice(self.taken, self.pieces))  # after an interrupt, no more is begun
+            helped = self.pieces - sum(piece < self.pieces for piece in self.mine)
+            while len(self.ended) < helped:
+                self.news.get()
+        except BaseException:  # another interrupt
+            self._finish()
+            raise
+        self.arguments = ()  # a helper that is busy elsewhere may hold this for long
