@@ -97,6 +97,31 @@ def test_the_package_folder_is_left_alone(tmp_path):
 
 
 @posix
+def test_a_read_only_package(cache, tmp_path):
+    home = package(tmp_path)
+    folders = [home, *(path for path in home.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o500)
+    try:
+        assert call(cache, PYTHONPATH=str(tmp_path)) == "5.0 hit"
+        assert call("", PYTHONPATH=str(tmp_path), HOME=str(home / "py.typed"), XDG_CACHE_HOME="") == "5.0 miss"
+    finally:
+        for folder in folders:
+            folder.chmod(0o700)
+
+
+@posix
+def test_a_folder_that_others_can_write(cache):
+    """What lies there would be executed."""
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    for mode in (0o770, 0o707):
+        folder.chmod(mode)
+        assert call(cache) == "5.0 miss"
+    folder.chmod(0o700)
+    assert call(cache) == "5.0 hit"
+
+
+@posix
 def test_the_folder_of_the_user(tmp_path):
     env = {"NUMBANORM_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "xdg"), "HOME": str(tmp_path / "home")}
     assert call(**env) == "5.0 miss"
@@ -171,8 +196,9 @@ def test_files_removed_under_a_process(tmp_path):
 
 
 def test_processes_at_once(tmp_path):
-    with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(call, [tmp_path / "cache"] * 3))
+    """All of them compile, and write to one empty folder."""
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(call, [tmp_path / "cache"] * 4))
     assert {result.split()[0] for result in results} == {"5.0"}
     assert call(tmp_path / "cache") == "5.0 hit"
 
