@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import cache
 from importlib import metadata
@@ -312,6 +313,8 @@ import numbanorm
 children = []
 first = threading.Thread(target=check)
 first.start()
+while "numba.core.types" not in sys.modules:
+    time.sleep(0.001)
 while first.is_alive():
     children.append(start(check))
     time.sleep(0.04)
@@ -589,16 +592,20 @@ def _cell(case: Case, layer: str, torch: bool, times: int) -> str:
 def main() -> None:
     """Print the table: how often each case passed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--times", type=int, default=3)
-    times = parser.parse_args().times
+    parser.add_argument("--times", type=int, default=3, help="runs of each case")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    options = parser.parse_args()
     versions = [f"{name} {metadata.version(name)}" for name in ("numba", "numpy", "torch", "tbb") if find_spec(name)]
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
     print(f"{date.today()}: {system}, Python {platform.python_version()}, {', '.join(versions)}.\n")
     columns = [(layer, torch) for layer in LAYERS for torch in (False, True)]
     print("|", " | ".join(["case", *(f"{layer}, torch" if torch else layer for layer, torch in columns)]), "|")
     print("|:--|" + "--:|" * len(columns))
-    for case in CASES.values():
-        print("|", " | ".join([case.title, *(_cell(case, *column, times) for column in columns)]), "|", flush=True)
+    expected()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for case in CASES.values():
+            cells = pool.map(lambda column, case=case: _cell(case, *column, options.times), columns)
+            print("|", " | ".join([case.title, *cells]), "|", flush=True)
 
 
 if __name__ == "__main__":

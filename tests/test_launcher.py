@@ -113,6 +113,51 @@ def test_no_more_threads_can_be_started(allowed, forked, threads, rng, monkeypat
     assert forked.helpers == allowed
 
 
+def test_an_interrupt_at_every_step():
+    """Of the thread that calls: it waits for what helpers have begun, and for nothing else."""
+    processes.run_python("""
+import sys, threading, time
+from numbanorm.kernels.cpu import launcher
+
+running, closed, wrong = [], True, []
+
+def kernel(first, last):
+    running.append(first)
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(0.002)
+    if closed:
+        wrong.append(step)
+    running.remove(first)
+
+def trace(frame, event, argument):
+    global steps
+    if frame.f_code.co_filename != launcher.__file__:
+        return None
+    frame.f_trace_opcodes = True
+    if event == "opcode":
+        steps += 1
+        if steps == step:
+            raise KeyboardInterrupt
+    return trace
+
+step = 0
+while True:
+    step += 1
+    steps, closed, shares = 0, False, launcher._Shares(kernel, 12, 4, ())
+    sys.settrace(trace)
+    try:
+        shares.share_out()
+        sys.settrace(None)
+        break
+    except KeyboardInterrupt:
+        sys.settrace(None)
+    closed = True
+    assert not running and not wrong, (step, wrong)
+time.sleep(0.1)
+assert step > 100 and not wrong, (step, wrong)
+""")
+
+
 def test_errors_in_helpers_are_raised(forked):
     """No kernel raises, but memory may be short."""
     begun = threading.Barrier(2)

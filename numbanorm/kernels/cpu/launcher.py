@@ -227,8 +227,16 @@ class _Shares:
                 if self.mine[-1] >= self.pieces:
                     break
                 self._run(self.mine[-1])
-        finally:
-            self._finish()
+            self._wait()
+        except BaseException:
+            while True:
+                try:
+                    self._wait()
+                    break
+                except BaseException:  # one more interrupt: the first is raised
+                    pass
+            raise
+        self.arguments = ()  # a helper that is busy elsewhere may hold this for long
         if self.errors:
             raise self.errors[0]
 
@@ -246,13 +254,8 @@ class _Shares:
         first, last = piece * self.tasks // self.pieces, (piece + 1) * self.tasks // self.pieces
         self.kernel(first, last, *self.arguments)
 
-    def _finish(self) -> None:
-        try:
-            self.mine.extend(islice(self.taken, self.pieces))  # after an interrupt, no more is begun
-            helped = self.pieces - sum(piece < self.pieces for piece in self.mine)
-            while len(self.ended) < helped:
-                self.news.get()
-        except BaseException:  # another interrupt
-            self._finish()
-            raise
-        self.arguments = ()  # a helper that is busy elsewhere may hold this for long
+    def _wait(self) -> None:
+        self.mine.extend(islice(self.taken, self.pieces))  # after an interrupt, no more is begun
+        helped = self.pieces - sum(piece < self.pieces for piece in self.mine)
+        while len(self.ended) < helped:
+            self.news.get()
