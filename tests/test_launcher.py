@@ -202,6 +202,27 @@ def test_helpers_keep_no_arrays(forked, threads, rng):
     busy.set()
 
 
+@pytest.mark.parametrize("available, awake", [(2, 3), (8, 4)])
+def test_numba_wakes_no_more_threads_than_wanted_if_processors_are_few(available, awake):
+    """It follows the affinity, not a quota. What the user told it is put back."""
+    processes.run_python(f"""
+import numpy as np, numba
+from numbanorm.kernels.cpu import launcher, processors
+import numbanorm as nbn
+
+processors.available = lambda: {available}
+launcher._layer_is_safe = lambda: True
+launcher._parallel = lambda: lambda *arguments: seen.append(numba.get_num_threads())
+seen = []
+nbn.set_num_threads(3)
+nbn.normalize(np.ones((2000, 100)), axis=1)
+assert seen == [{awake}] and numba.get_num_threads() == 4
+numba.set_num_threads(1)
+nbn.normalize(np.ones((2000, 100)), axis=1)
+assert seen == [{awake}, 1] and numba.get_num_threads() == 1
+""")
+
+
 # compiling ------------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,13 @@ def write(root, files):
         path.write_text(text)
 
 
+@pytest.fixture(autouse=True)
+def unknown():
+    processors.available.cache_clear()
+    yield
+    processors.available.cache_clear()
+
+
 V2, CPU, ACCT = "sys/fs/cgroup", "sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"
 V1_LINES = "12:memory:/m\n3:cpu,cpuacct:{}\n1:name=systemd:/s\n0::/s\n"
 

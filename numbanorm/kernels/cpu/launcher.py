@@ -23,7 +23,7 @@ from numba.core import config, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_threads
 
-from . import columns, forks, rows
+from . import columns, forks, processors, rows
 from .cache import parallel
 from .intrinsics import Pointer
 
@@ -171,6 +171,26 @@ def _parallel() -> Any:
     return parallel.compile(types.void(*integers, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE))
 
 
+@cache
+def _has_spare_threads() -> bool:
+    """Whether Numba, which knows nothing of quotas, has more threads than there are processors for them."""
+    return processors.available() < config.NUMBA_NUM_THREADS
+
+
+def _on_numbas_threads(threads: int, *arguments: Any) -> None:
+    """Run `cache.parallel`. All threads of a launch wake up, and wait for each other, though they have no piece."""
+    run = _parallel()
+    if not _has_spare_threads():
+        run(*arguments)
+        return
+    before = numba_threads.get_num_threads()
+    numba_threads.set_num_threads(min(before, threads))
+    try:
+        run(*arguments)
+    finally:
+        numba_threads.set_num_threads(before)
+
+
 def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: int, *arguments: Any) -> None:
     """Run all tasks of a kernel on up to `threads` threads.
 
@@ -190,7 +210,7 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
     if pieces <= 1:
         kernel.run(0, tasks, *arguments)
     elif not _process.forked and _layer_is_safe():
-        _parallel()(tasks, pieces, kernel.address, *arguments)
+        _on_numbas_threads(threads, tasks, pieces, kernel.address, *arguments)
     else:
         _Shares(kernel.run, tasks, pieces, arguments).share_out()
 

@@ -3,14 +3,16 @@
 import math
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 # Where control groups are mounted, by controllers in /proc/self/cgroup; "" is version 2.
 _MOUNTS = {"": ("", "unified"), "cpu": ("cpu", "cpu,cpuacct", "cpuacct,cpu")}
 
 
+@cache
 def available(root: Path = Path("/")) -> int:
-    """Processors of the affinity, or fewer if a quota gives less time. `root` is the file system's."""
+    """Processors of the affinity, or fewer if a quota gives less time; asked once. `root` is the file system's."""
     limit = quota(root)
     return min(_allowed(), math.ceil(limit)) if limit < math.inf else _allowed()
 
