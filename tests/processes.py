@@ -313,7 +313,7 @@ import numbanorm
 children = []
 first = threading.Thread(target=check)
 first.start()
-while "numba.core.types" not in sys.modules:
+while first.is_alive() and "numba.core.types.functions" not in sys.modules:  # which asks for a logger, as do later ones
     time.sleep(0.001)
 while first.is_alive():
     children.append(start(check))
@@ -528,14 +528,18 @@ def environment(layer: str) -> dict[str, str]:
     if layer == "default":
         return {"NUMBA_THREADING_LAYER": "default"}
     env = {"NUMBA_THREADING_LAYER": layer}
-    if layer == "tbb" and sys.platform == "linux" and find_spec("numba") is not None:
-        try:
-            libraries = [file.locate() for file in metadata.files("tbb") or () if file.name == "libtbb.so.12"]
-        except metadata.PackageNotFoundError:
-            libraries = []
+    if layer == "tbb" and sys.platform == "linux" and _version("tbb"):
+        libraries = [file.locate() for file in metadata.files("tbb") or () if file.name == "libtbb.so.12"]
         paths = [*(str(path.resolve().parent) for path in libraries), os.environ.get("LD_LIBRARY_PATH", "")]
         env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
     return env
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 @cache
@@ -595,7 +599,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="runs of each case")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     options = parser.parse_args()
-    versions = [f"{name} {metadata.version(name)}" for name in ("numba", "numpy", "torch", "tbb") if find_spec(name)]
+    versions = [f"{name} {version}" for name in ("numba", "numpy", "torch", "tbb") if (version := _version(name))]
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
     print(f"{date.today()}: {system}, Python {platform.python_version()}, {', '.join(versions)}.\n")
     columns = [(layer, torch) for layer in LAYERS for torch in (False, True)]
