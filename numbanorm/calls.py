@@ -87,9 +87,7 @@ def repeat(
     """Make a known call, as `engine.normalize` does: (result, states of the groups if `keep`)."""
     out = np.empty_like(x, call.dtype)
     if call.run is None:
-        return out, engine.execute(
-            call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep
-        )
+        return out, engine.execute(call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep)
     if keep and states is None:
         states = engine.new_states(call.plan.group_shape)
     call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or NO_STATES))

@@ -152,7 +152,7 @@ def execute(
 
 def compiled(made: Plan, name: str) -> Any:
     """The compiled kernel of a plan's family: (first, last, table, x, ...)."""
-    return _launcher()._kernel(made.schedule.family, name, made.kinds).run
+    return _launcher().compiled_kernel(made.schedule.family, name, made.kinds).run
 
 
 def inverse_std(states: States, eps: float) -> NDArray[np.float64]:
@@ -183,7 +183,7 @@ def move(mean: Array, var: Array, states: States, momentum: float, ddof: int) ->
 @lru_cache(maxsize=256)
 def _mover(size: int, mean_step: int, of_mean: np.dtype, var_step: int, of_var: np.dtype) -> tuple[Any, Array]:
     groups, table = schedule.merging(size, 1, mean_step, var_step)
-    return _launcher()._kernel(groups.family, "move", (kind(of_mean), kind(of_var), "none", "none")).run, table
+    return _launcher().compiled_kernel(groups.family, "move", (kind(of_mean), kind(of_var), "none", "none")).run, table
 
 
 def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:

@@ -262,3 +262,17 @@ def test_compiling_without_another_thread(where, monkeypatch):
 def test_errors_of_a_compilation_are_raised():
     with pytest.raises(ValueError, match="invalid literal"):
         launcher._undisturbed(int)("x")
+
+
+def test_a_layer_that_cannot_start_is_done_without(monkeypatch):
+    from numbanorm.kernels.cpu import launcher
+
+    def missing():
+        raise ValueError("No threading layer could be loaded.")
+
+    launcher._layer_is_safe.cache_clear()
+    monkeypatch.setattr(launcher.numba_threads, "_launch_threads", missing)
+    try:
+        assert not launcher._layer_is_safe()
+    finally:
+        launcher._layer_is_safe.cache_clear()

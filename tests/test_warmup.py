@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import numbanorm as nbn
+from numbanorm import calls, engine
 from numbanorm.arrays import kind
 from numbanorm.warmup import Signature, show, signatures
 
@@ -68,8 +69,20 @@ def launched(monkeypatch):
     from numbanorm.kernels.cpu import launcher
 
     seen = set()
+
+    def compiled(*signature):
+        seen.add(signature)
+        return launcher.Kernel(lambda *arguments: None, 0)
+
+    def forget():
+        calls._known.clear()
+        engine._mover.cache_clear()
+
+    forget()
     monkeypatch.setattr(launcher, "launch", lambda family, name, kinds, *rest: seen.add((family, name, kinds)))
-    return seen
+    monkeypatch.setattr(launcher, "compiled_kernel", compiled)
+    yield seen
+    forget()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -86,7 +86,7 @@ forks.guard(*_locks())
 
 @cache
 def _layer_is_safe() -> bool:
-    """Start Numba's threads; whether several Python threads may launch on them.
+    """Start Numba's threads; whether they did, and several Python threads may launch on them.
 
     Two things that this changes are put back. One OpenMP serves torch too, and starting it resets torch's number of
     threads. And Numba asks how processes are started, after which the user could no longer choose it.
@@ -97,6 +97,8 @@ def _layer_is_safe() -> bool:
     threads_of_torch = torch.get_num_threads() if torch else 0
     try:
         numba_threads._launch_threads()
+    except ValueError:  # the layer that NUMBA_THREADING_LAYER names is not there
+        return False
     finally:
         if torch and torch.get_num_threads() != threads_of_torch:
             torch.set_num_threads(threads_of_torch)
@@ -152,7 +154,8 @@ class Kernel(NamedTuple):
 
 @cache
 @_undisturbed
-def _kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
+def compiled_kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
+    """Compile a kernel for these kinds of x, out, weight and bias, or load it; once."""
     dispatcher = getattr(_FAMILIES[family], name)
     arrays = [_TABLE, *map(Pointer, kinds)]
     signature = types.void(types.int64, types.int64, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE)
@@ -206,7 +209,7 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
         Table, x, out, weight, bias, eps, center, count, mean, m2: arrays (or None) and numbers.
     """
     pieces = min(tasks, threads, config.NUMBA_NUM_THREADS)
-    kernel = _kernel(family, name, kinds)
+    kernel = compiled_kernel(family, name, kinds)
     if pieces <= 1:
         kernel.run(0, tasks, *arguments)
     elif not _process.forked and _layer_is_safe():
@@ -217,7 +220,7 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
 
 def prepare(family: str, name: str, kinds: tuple[str, ...]) -> None:
     """Compile a kernel, and what runs it on several threads, or load them from the cache, ahead of the first launch."""
-    _kernel(family, name, kinds)
+    compiled_kernel(family, name, kinds)
     if not _process.forked and _layer_is_safe():
         _parallel()
 
