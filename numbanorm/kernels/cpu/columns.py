@@ -49,7 +49,7 @@ from .walk import (
     add_sums,
     locate_inner,
     locate_outer,
-    scale_run,
+    scale_any,
     sum_run,
 )
 
@@ -289,7 +289,7 @@ def _read_states(table, group, high, low, eps, counts, means, m2s, mean, inverse
 
 @inline
 def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
-    """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_run`,
+    """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_any`,
     weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
     """
     _, _, wo, bo, _ = corner
@@ -335,13 +335,13 @@ def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, o
             rx, ro = xo + ix + row * load_int(table, ROWS + X), oo + io + row * load_int(table, ROWS + OUT)
             if fold:
                 none = absent()
-                scale_run(
+                scale_any(
                     x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream, rare
                 )
             else:
                 rw, rb = wo + iw + row * load_int(table, ROWS + WEIGHT), bo + ib + row * load_int(table, ROWS + BIAS)
                 ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-                scale_run(
+                scale_any(
                     x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream, rare
                 )
             row += 1

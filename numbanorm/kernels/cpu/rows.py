@@ -303,33 +303,37 @@ def _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, l
         behind = behind * slope + load_first(b, bo, load_int(table, entry + BIAS), runs, LIKE64)
     else:
         behind = behind * slope
-    bytes_ = itemsize(highs)
-    store(highs, 0, bytes_, high)
-    store(scales, 0, bytes_, convert(slope, like))
-    store(offsets, 0, bytes_, convert(behind, like))
+    item = itemsize(highs)
+    store(highs, 0, item, high)
+    store(scales, 0, item, convert(slope, like))
+    store(offsets, 0, item, convert(behind, like))
     store(fits, 0, 8, fit)
     x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
+    w_step, b_step = load_int(table, entry + WEIGHT), load_int(table, entry + BIAS)
     none = absent()
-    if fold and xs == itemsize(x) and os == itemsize(out) and total(first(1.0 - fit, runs)) == 0.0:
+    near = xs == itemsize(x) and os == itemsize(out) and total(first(1.0 - fit, runs)) == 0.0
+    if near and fold:
         for g in range(runs):
-            a, c = load(highs, g * bytes_, 0, like), load(scales, g * bytes_, 0, like)
-            d = load(offsets, g * bytes_, 0, like)
             rx, ro = xo + g * x_step, oo + g * out_step
+            a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
             scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream)
-        return
-    for g in range(runs):
-        rx, ro = xo + g * x_step, oo + g * out_step
-        rw, rb = wo + g * load_int(table, entry + WEIGHT), bo + g * load_int(table, entry + BIAS)
-        if load_one(fits, 8 * g) == 1.0:
-            a, c = load(highs, g * bytes_, 0, like), load(scales, g * bytes_, 0, like)
-            d = load(offsets, g * bytes_, 0, like)
+    elif near and ws == itemsize(w) and bs == itemsize(b):
+        for g in range(runs):
+            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
+            a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
+            scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream)
+    else:
+        for g in range(runs):
+            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
+            if load_one(fits, 8 * g) == 0.0:
+                a, c = load_one(mean, k + g * step), load_one(inverses, 8 * g)
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64)
+                continue
+            a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
             if fold:
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like, stream, True)
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like)
             else:
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like, stream, False)
-        else:
-            a, c = load_one(mean, k + g * step), load_one(inverses, 8 * g)
-            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64, stream, made_in_float32(x))
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like)
 
 
 @inline

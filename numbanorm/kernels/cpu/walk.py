@@ -153,24 +153,31 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
 
 
 @inline
+def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like):
+    """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`.
+
+    xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, lanes of one number, or
+    pointers to one for each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
+    """
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False)
+
+
+@inline
 def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream):
-    """`scale_run` of contiguous runs: the steps are constants."""
+    """`scale_run` of contiguous runs: the steps are constants. `stream`: write past the cache."""
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
     _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
 
 
 @inline
-def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, rare):
-    """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`.
-
-    xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, or pointers to one for
-    each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0. `rare`, a constant, leaves
-    out the fast path for contiguous runs, to save its compilation.
+def scale_any(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, rare):
+    """`scale_near` if the runs are contiguous, else `scale_run`. `rare`, a constant: always `scale_run`, to save
+    compilation.
     """
     if not rare and xs == itemsize(x) and os == itemsize(out) and ws == itemsize(w) and bs == itemsize(b):
         scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream)
     else:
-        _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False)
+        scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like)
 
 
 @inline
