@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def edit(path, old, new):
 
 def test_the_next_process_finds_the_kernel(cache):
     kept = files(cache)
-    assert {path.suffix for path in kept} == {".nbi", ".nbc"}
+    assert {path.suffix for path in kept} == {".nbc"}
     assert call(cache) == "5.0 hit"
     assert files(cache) == kept
 
@@ -130,8 +131,8 @@ def test_the_folder_of_the_user(tmp_path):
     assert call(**env) == "5.0 miss"
     made = tmp_path / "home" / ".cache" / "numbanorm"
     assert files(made)
-    for path in made.iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0  # what lies there is executed
+    for path in made.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0  # what lies there is executed
 
 
 @posix
@@ -141,17 +142,6 @@ def test_a_folder_that_cannot_be_made(env, tmp_path):
     (tmp_path / "file").touch()
     empty = {"NUMBANORM_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path)}
     assert call(**{**empty, env: str(tmp_path / "file")}) == "5.0 miss"
-
-
-@posix
-def test_a_folder_that_cannot_be_written(cache, tmp_path):
-    for folder in (tmp_path / "empty", cache):
-        folder.mkdir(exist_ok=True)
-        for path in (*folder.rglob("*"), folder):
-            path.chmod(0o500 if path.is_dir() else 0o400)
-        if os.access(folder, os.W_OK):
-            pytest.skip("this user may write everywhere")
-        assert call(folder).startswith("5.0")
 
 
 def test_no_home_at_all():
@@ -167,32 +157,65 @@ Path.home = home
     assert run_python(homeless + CALL, **empty) == "5.0 miss"
 
 
-DAMAGE = {"garbage": lambda old: b"garbage", "truncated": lambda old: old[:-20], "empty": lambda old: b""}
+# damage ---------------------------------------------------------------------------------------------------------------
+
+DAMAGE = {
+    "garbage": lambda old: b"garbage",
+    "truncated": lambda old: old[:-20],
+    "cut in its key": lambda old: old[:40],
+    "empty": lambda old: b"",
+    "with a hole": lambda old: old[:-20000] + bytes(10000) + old[-10000:],  # in machine code: it would crash
+    "of another key": lambda old: old.replace(b"rows.merge", b"rows.purge", 1),
+}
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_files_are_replaced(damage, suffix, cache):
+def test_damaged_files_are_replaced(damage, cache):
     for path in files(cache):
-        if path.suffix == suffix:
-            path.write_bytes(DAMAGE[damage](path.read_bytes()))
+        path.write_bytes(DAMAGE[damage](path.read_bytes()))
     assert call(cache) == "5.0 miss"
     assert call(cache) == "5.0 hit"
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-def test_something_in_the_way(suffix, cache):
-    for path in files(cache):
-        if path.suffix == suffix:
-            path.unlink()
-            path.mkdir()
+def test_a_file_of_another_kernel(cache):
+    """As if both had one digest."""
+    (merge,) = files(cache)
+    run_python(compiling("float32"), NUMBANORM_CACHE_DIR=str(cache))
+    (other,) = (path for path in files(cache) if path.name.startswith("rows.merge-") and path != merge)
+    shutil.copy(other, merge)
     assert call(cache) == "5.0 miss"
+    assert call(cache) == "5.0 hit"
+
+
+def test_something_in_the_way(cache):
+    for path in files(cache):
+        path.unlink()
+        path.mkdir()
+    assert call(cache) == "5.0 miss"
+    assert not files(cache)
 
 
 def test_files_removed_under_a_process(tmp_path):
     """Between finding its folder and keeping a kernel in it."""
     script = f"from numbanorm.kernels.cpu import cache, rows\nimport shutil\nshutil.rmtree({str(tmp_path)!r})\n{CALL}"
     assert run_python(script, NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
+
+
+# several at once ------------------------------------------------------------------------------------------------------
+
+
+def compiling(*dtypes):
+    """A program that merges states for arrays of these dtypes, and says which kernels it has compiled."""
+    return f"""
+from numbanorm.kernels.cpu import rows
+from numbanorm.warmup import prepare, signatures
+
+needed = [s for s in signatures({dtypes}) if s[:2] == ("rows", "merge") and s.kinds[3] != "none"]
+assert len(needed) == {len(dtypes)}
+for signature in needed:
+    prepare(signature)
+print(len(rows.merge.overloads), len(rows.merge.stats.cache_misses))
+"""
 
 
 def test_processes_at_once(tmp_path):
@@ -203,15 +226,168 @@ def test_processes_at_once(tmp_path):
     assert call(tmp_path / "cache") == "5.0 hit"
 
 
+def test_processes_at_once_with_different_dtypes(tmp_path):
+    dtypes = ["float32", "float64", "float16", "int32"]
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path / "cache")}
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda dtype: run_python(compiling(dtype), **env), dtypes)) == ["1 1"] * 4
+    assert run_python(compiling(*dtypes), **env) == "4 0"
+
+
+# A program pauses before it first puts a file in its place, until it is told to go on.
+PAUSED = """
+import os
+from numbanorm.kernels.cpu import cache
+
+def replace(*paths, then=os.replace):
+    os.replace = then
+    print("here", flush=True)
+    input()
+    then(*paths)
+
+os.replace = replace
+"""
+# A program, of which {other!r} is another, is ahead of it when the first file is put in place, and behind ever after.
+AROUND = """
+import os, subprocess, sys
+from numbanorm.kernels.cpu import cache
+
+def replace(*paths, then=os.replace):
+    os.replace = then
+    pipes = {{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}}
+    with subprocess.Popen([sys.executable, "-P", "-c", {other!r}], **pipes) as process:
+        assert process.stdout.readline() == "here\\n"
+        then(*paths)
+        process.communicate("go on\\n")
+        assert process.returncode == 0
+
+os.replace = replace
+"""
+
+
+def test_two_kernels_of_a_function_at_once(tmp_path):
+    """Both processes have looked at the empty folder when the first writes; the second writes before it is done."""
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path / "cache")}
+    around = AROUND.format(other=PAUSED + compiling("float32"))
+    assert run_python(around + CALL, **env) == "5.0 miss"
+    assert run_python(compiling("float32"), **env) == "1 0"
+    assert run_python(CALL, **env) == "5.0 hit"
+
+
+# whom it trusts -------------------------------------------------------------------------------------------------------
+
+
+# A process becomes one of another user, who may not be able to read its packages: first it loads them.
+NOBODY = """
+import os
+import numba
+from numbanorm.kernels.cpu import cache, launcher
+
+numba.njit(lambda x: x + 1.0)(1.0)
+os.setgid(65534)
+os.setuid(65534)
+os.environ["NUMBANORM_CACHE_DIR"] = {!r}
+cache.folder.cache_clear()
+"""
+
+
+@pytest.fixture
+def read_only(warm, tmp_path):
+    """A warm and an empty folder, and how to run a program that cannot write them: if by root, as another user."""
+    with tempfile.TemporaryDirectory() as home:
+        folders = shutil.copytree(warm, Path(home) / "warm"), Path(home) / "empty"
+        folders[1].mkdir()
+        if os.getuid() == 0:
+            for path in (Path(home), *folders):
+                path.chmod(0o755)
+            yield (
+                *folders,
+                lambda code, folder: run_python(NOBODY.format(str(folder)) + code, NUMBANORM_CACHE_DIR=str(tmp_path)),
+            )
+        else:
+            inside = [path for folder in folders for path in (folder, *folder.rglob("*")) if path.is_dir()]
+            for path in inside:
+                path.chmod(0o500)
+            yield *folders, lambda code, folder: run_python(code, NUMBANORM_CACHE_DIR=str(folder))
+            for path in inside:
+                path.chmod(0o700)
+
+
+@posix
+def test_a_folder_that_can_only_be_read(read_only):
+    warm, _, run = read_only
+    kept = files(warm)
+    other = (
+        "\nfrom numbanorm.kernels.cpu import launcher\nlauncher._kernel('rows', 'invert', ('f8', 'f8', 'f8', 'none'))"
+    )
+    assert run(CALL + other, warm) == "5.0 hit"
+    assert files(warm) == kept
+
+
+@posix
+def test_an_empty_folder_that_can_only_be_read(read_only):
+    _, empty, run = read_only
+    assert run(CALL + "\nfrom numbanorm.kernels.cpu.cache import folder\nprint(folder())", empty) == "5.0 miss\nNone"
+    assert not list(empty.iterdir())
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o770, 0o757])
+def test_a_folder_that_others_can_write(mode, cache):
+    (path,) = cache.iterdir()
+    path.chmod(mode)
+    kept = files(cache)
+    assert call(cache) == "5.0 miss"
+    assert files(cache) == kept
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_file_that_others_can_write(mode, cache):
+    for path in files(cache):
+        path.chmod(mode)
+    assert call(cache) == "5.0 miss"
+    assert call(cache) == "5.0 hit"
+
+
+@posix
+def test_what_belongs_to_others(cache):
+    """The folder, or a file in a folder that may have been another's a moment ago."""
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    (path,), (kernel,) = cache.iterdir(), files(cache)
+    os.chown(kernel, 65534, 65534)
+    assert call(cache) == "5.0 miss"
+    assert call(cache) == "5.0 hit"
+    os.chown(path, 65534, 65534)
+    assert call(cache) == "5.0 miss"
+
+
+@posix
+def test_nobody_else_can_write_what_is_made(tmp_path):
+    """Even if files are for all to write by default. All can read: an image may be filled by one user for others."""
+    assert run_python(f"import os; os.umask(0)\n{CALL}", NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o755}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files(tmp_path)} == {0o644}
+
+
+# other ways to run ----------------------------------------------------------------------------------------------------
+
+
+def test_without_optimization_nothing_is_kept(tmp_path):
+    """Numba leaves addresses of the process in such code; its own cache warns of that."""
+    code = "import warnings; warnings.simplefilter('error')\n" + CALL
+    assert run_python(code, NUMBANORM_CACHE_DIR=str(tmp_path), NUMBA_OPT="0") == "5.0 miss"
+    assert not files(tmp_path)
+
+
 def test_a_numba_without_such_a_cache(tmp_path):
     """The interface is semi-private: if it changes, kernels are compiled every time."""
     script = """
-from numba.core import caching
+from numba.core import caching, dispatcher
+from numba.experimental import function_type
 
-class FunctionCache:
-    def __init__(self, function):
-        raise TypeError("another interface")
-
-caching.FunctionCache = FunctionCache
+del caching.NullCache
 """
     assert run_python(script + CALL, NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
+    assert not files(tmp_path)
