@@ -2,11 +2,13 @@
 
 import argparse
 import ctypes
+import os
 import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
@@ -49,14 +51,16 @@ def warmup(needed: Sequence[Signature], jobs: int, quiet: bool) -> int:
     if folder is None:  # compiling for this process alone would help nobody
         print(f"nothing could be kept: there is no place for a cache; {MEND}", file=sys.stderr)
         return 1
-    start, done = time.perf_counter(), compiled(needed, jobs)
+    writable = os.access(folder, os.W_OK)  # else all there is to do is to look whether everything is there
+    start, done = time.perf_counter(), compiled(needed if writable else (), jobs)
     if quiet:
         for _ in done:
             pass
     else:
         show(done, len(needed))
     if not all(map(found, needed)):  # a full disk, or a Numba with another kind of cache
-        print(f"the compiled kernels could not be kept in {folder}: is there room?", file=sys.stderr)
+        reason = "is there room?" if writable else "it can only be read"
+        print(f"the compiled kernels could not be kept in {folder}: {reason}", file=sys.stderr)
         return 1
     if not quiet:
         print(f"{len(needed)} kernels are ready ({time.perf_counter() - start:.1f} s), in {_cache()}")
@@ -79,24 +83,35 @@ def kept(folder: Path) -> tuple[int, int]:
 def compiled(needed: Sequence[Signature], jobs: int) -> Iterator[Signature]:
     """Compile kernels in several processes, and give back each when it is done.
 
-    Numba's index of a function's kernels on disk has no lock: no two kernels of one function are compiled at a time.
+    Kernels of one family for one kind of x share functions that a process compiles once: it keeps to them while there
+    are any, and then helps where most is left.
     """
     waiting: dict[tuple[str, str], list[Signature]] = {}
-    for signature in needed:
-        waiting.setdefault(signature[:2], []).append(signature)
-    with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(prepare, line.pop(0)) for line in sorted(waiting.values(), key=_cost, reverse=True)}
+    for signature in sorted(needed, key=_cost):
+        waiting.setdefault((signature.family, signature.kinds[0]), []).append(signature)
+    with ExitStack() as stack:
+        running = {}
+
+        def begin(process: ProcessPoolExecutor, group: tuple[str, str] | None = None) -> None:
+            if group not in waiting:
+                group = max(waiting, key=lambda group: sum(map(_cost, waiting[group])))
+            running[process.submit(prepare, waiting[group].pop())] = process, group
+            if not waiting[group]:
+                del waiting[group]
+
+        for _ in range(min(jobs, len(needed))):
+            begin(stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"))))
         while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for signature in (future.result() for future in finished):
-                if line := waiting[signature[:2]]:
-                    running.add(pool.submit(prepare, line.pop(0)))
-                yield signature
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                process, group = running.pop(future)
+                if waiting:
+                    begin(process, group)
+                yield future.result()
 
 
-def _cost(line: Sequence[Signature]) -> int:
-    """How long the kernels of one function take, roughly: those that make statistics take five times as long."""
-    return len(line) * (5 if line[0].name in ("normalize", "moments") else 1)
+def _cost(signature: Signature) -> int:
+    """How long a kernel takes, roughly: one that makes statistics and output takes several times as long."""
+    return 4 if signature.name == "normalize" else 1
 
 
 def info() -> None:

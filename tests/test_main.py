@@ -3,9 +3,9 @@
 import ctypes
 import re
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 from test_warmup import files, fresh, process
@@ -72,25 +72,48 @@ def test_kernels_that_could_not_be_kept(tmp_path):
     assert f"could not be kept in {tmp_path}" in done.stderr
 
 
-def test_no_two_kernels_of_a_function_at_a_time(monkeypatch):
-    """Numba's index of a function's kernels has no lock. Different functions are compiled side by side."""
-    lock, now, most = threading.Lock(), [], []
+@posix
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_folder_that_can_only_be_read(warm, tmp_path):
+    """Kernels that are there will do; for those that are not, no process is started."""
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path)}
+    if warm:
+        few("warmup", "--quiet", "--jobs", "1", **env)
+    code = "import os\nfrom numbanorm import __main__ as command\nos.access = lambda path, mode: mode != os.W_OK\n"
+    code += "command.ProcessPoolExecutor = None\n"
+    done = process("-c", code + FEW.format(["warmup", "--quiet"]), **env)
+    assert done.returncode == (0 if warm else 1)
+    assert warm or re.fullmatch("the compiled kernels could not be kept in .*: it can only be read\n", done.stderr)
 
-    def prepare(signature):
-        with lock:
-            now.append(signature[:2])
-            assert len(set(now)) == len(now)
-            most.append(len(now))
-        time.sleep(0.002)
-        with lock:
-            now.remove(signature[:2])
-        return signature
 
-    monkeypatch.setattr(command, "prepare", prepare)
-    monkeypatch.setattr(command, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+class Processes(ThreadPoolExecutor):
+    """In the place of a process: a thread that says what it was given."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, size, mp_context):
+        super().__init__(size)
+        self.given = []
+        self.made.append(self)
+
+    def submit(self, function, signature):
+        self.given.append(signature)
+        return super().submit(function, signature)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 4, 7, 200])
+def test_each_process_keeps_to_a_family_and_dtype(jobs, monkeypatch):
+    monkeypatch.setattr(Processes, "made", [])
+    monkeypatch.setattr(command, "ProcessPoolExecutor", Processes)
+    monkeypatch.setattr(command, "prepare", lambda signature: time.sleep(0.001) or signature)
     needed = signatures(["float32", "float64"])
-    assert sorted(command.compiled(needed, 4)) == sorted(needed)
-    assert 1 < max(most) <= 4
+    assert sorted(command.compiled(needed, jobs)) == sorted(needed)
+    assert len(Processes.made) == min(jobs, len(needed))
+    lines = [[(s.family, s.kinds[0]) for s in process.given] for process in Processes.made]
+    assert all(lines)
+    if jobs <= 4:  # as many as there are families and dtypes, all of which are begun first
+        assert len({line[0] for line in lines}) == jobs
+        assert all(line[:6] == [line[0]] * 6 for line in lines)
 
 
 @pytest.mark.parametrize(
