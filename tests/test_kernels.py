@@ -302,3 +302,22 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         normalize(layout, x, weight, bias, out=out, states=states)
         engine.reduce(layout, x)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", "<f4"])
+@pytest.mark.parametrize("name", ["rows", "rows in parts", "columns", "columns in parts", "groups, channels last"])
+def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads, rng):
+    """Also past the cache, which takes whole, aligned lines only."""
+    shape, order, layout, _, constants, _ = CASES[name]
+    tune(**constants, STREAM_BYTES=0 if stream else 1 << 40)
+    plain = array(rng, shape, np.dtype(dtype).newbyteorder("="), order)
+    expected, states = normalize(layout, plain)
+    check_result(expected, states, plain, layout)
+    like = plain.astype(dtype, order="K")
+    for shift in (0, 1, 4, 60):
+        x, out = placed(like, shift), placed(like, 64 - shift)
+        x[...] = plain
+        got, _ = normalize(layout, x, out=out)
+        assert got.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(got, expected)

@@ -38,7 +38,7 @@ from .walk import (
     OUT,
     PART_SIZE,
     PARTS,
-    PEEL,
+    PEEL_COLUMNS,
     REPEATS,
     ROWS,
     SIZE,
@@ -320,12 +320,12 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
 
 
 @inline
-def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, like, rare):
-    """Write one part of the rows of a tile."""
+def _scale_tile(x, out, w, b, table, corner, rows_of_part, columns, fold, high, scale, offset, like, rare):
+    """Write some rows of a tile, from one to before another."""
     xo, oo, wo, bo, _ = corner
     rows, stream = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
-    start, stop = _part_rows(table, part)
+    start, stop = rows_of_part
     while start < stop:
         repeat, row = start // rows, start % rows
         ix, io, iw, ib = locate_inner(table, repeat)
@@ -348,12 +348,12 @@ def _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, o
 
 
 @inline
-def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
-    """Write one part of the rows of a tile, given the mean and inverse standard deviation of its columns."""
+def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
+    """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
     fold = load_int(table, FOLD) != 0
     columns = tile[0] * tile[1]
     # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
-    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL else 0
+    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
     if made_in_float32(x):
         high, scale, offset = (
             viewed(room[0], skip, LIKE32),
@@ -361,7 +361,7 @@ def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
             viewed(room[2], skip, LIKE32),
         )
         if _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE32, (high, scale, offset)) == 0.0:
-            _scale_tile(x, out, w, b, table, corner, part, columns, fold, high, scale, offset, LIKE32, False)
+            _scale_tile(x, out, w, b, table, corner, rows, columns, fold, high, scale, offset, LIKE32, False)
             return
     high64, scale64, offset64 = (
         viewed(room[0], skip, LIKE64),
@@ -370,7 +370,7 @@ def _finish_tile(x, out, w, b, table, corner, part, tile, mean, inverse, room):
     )
     _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, (high64, scale64, offset64))
     rare = made_in_float32(x)
-    _scale_tile(x, out, w, b, table, corner, part, columns, fold, high64, scale64, offset64, LIKE64, rare)
+    _scale_tile(x, out, w, b, table, corner, rows, columns, fold, high64, scale64, offset64, LIKE64, rare)
 
 
 @kernel
@@ -405,9 +405,16 @@ def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, coun
         outer = task // tiles
         corner, column, high, low = _tile(table, outer, task % tiles)
         n = 0.0
-        for part in range(parts):
-            at = 8 * ((outer * parts + part) * columns + column)
-            n = _merge_part(high * low, n, mu, q, load_one(counts, at), means, m2s, at)
+        for i in range(0, high * low, WIDTH):
+            width, at = min(WIDTH, high * low - i), outer * parts * columns + column + i
+            n = load_one(counts, 8 * at)
+            mean_a, m2_a = load_first(means, 8 * at, 8, width, LIKE64), load_first(m2s, 8 * at, 8, width, LIKE64)
+            for part in range(1, parts):
+                k = 8 * (at + part * columns)
+                mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)
+                n, mean_a, m2_a = welford.merge(n, mean_a, m2_a, load_one(counts, k), mean_b, m2_b)
+            store(mu, 8 * i, 8, mean_a)
+            store(q, 8 * i, 8, m2_a)
         _bases(b, table, corner[0], high, low, center, bases)
         _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
 
@@ -432,8 +439,8 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
         n = _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
         for i in range(0, high * low, WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))
-        for part in range(parts):
-            _finish_tile(x, out, w, b, table, corner, part, (high, low), mu, q, room)
+        rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
+        _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room)
     stream_fence()
 
 
@@ -445,9 +452,13 @@ def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, 
     parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, inverse = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
     room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    for task in range(first_task, last_task):
-        outer, part = task // tiles // parts, task // tiles % parts
-        corner, _, high, low = _tile(table, outer, task % tiles)
+    task = first_task
+    while task < last_task:
+        tile, part = task // parts, task % parts
+        done = min(parts - part, last_task - task)  # neighbouring parts have their coefficients in common
+        corner, _, high, low = _tile(table, tile // tiles, tile % tiles)
         _read_states(table, corner[4], high, low, eps, count, mean, m2, mu, inverse)
-        _finish_tile(x, out, w, b, table, corner, part, (high, low), mu, inverse, room)
+        rows = _part_rows(table, part)[0], _part_rows(table, part + done - 1)[1]
+        _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room)
+        task += done
     stream_fence()

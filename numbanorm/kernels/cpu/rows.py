@@ -41,6 +41,7 @@ from .walk import (
     OUTER,
     PART_SIZE,
     PARTS,
+    PEEL,
     REPEATS,
     ROWS,
     SIZE,
@@ -316,12 +317,12 @@ def _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, l
         for g in range(runs):
             rx, ro = xo + g * x_step, oo + g * out_step
             a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
-            scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream)
+            scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream, size >= PEEL)
     elif near and ws == itemsize(w) and bs == itemsize(b):
         for g in range(runs):
             rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
             a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
-            scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream)
+            scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL)
     else:
         for g in range(runs):
             rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step

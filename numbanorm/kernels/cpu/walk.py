@@ -28,7 +28,8 @@ BASE_GROUP = BASE + 4
 ROWS, HIGH, LOW, LOOPS = 13, 19, 25, 31
 SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
 
-PEEL = 512  # elements of a run from which it pays to write up to a line of the cache first
+# Elements from which it pays to write up to a line of the cache first: of a run, and of columns.
+PEEL, PEEL_COLUMNS = 2048, 512
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
 
 
@@ -118,10 +119,10 @@ def _scale_lanes(x, w, wo, ws, b, bo, bs, i, high, scale, offset, like):
 
 
 @inline
-def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream):
+def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel):
     i, one = 0, convert(1.0, like)
     part = 0
-    if stream or count >= PEEL:
+    if stream or peel:
         part = min(stream_head(out, oo), count)
         stream = stream and part >= 0
     # The last lanes may be written twice, but not be read twice: x may be the output.
@@ -159,14 +160,16 @@ def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
     xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, lanes of one number, or
     pointers to one for each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
     """
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False, False)
 
 
 @inline
-def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream):
-    """`scale_run` of contiguous runs: the steps are constants. `stream`: write past the cache."""
+def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream, peel):
+    """`scale_run` of contiguous runs: the steps are constants. `stream`: write past the cache; `peel`: write whole
+    lines of it.
+    """
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel)
 
 
 @inline
@@ -175,7 +178,8 @@ def scale_any(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
     compilation.
     """
     if not rare and xs == itemsize(x) and os == itemsize(out) and ws == itemsize(w) and bs == itemsize(b):
-        scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream)
+        peel = count >= PEEL_COLUMNS
+        scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream, peel)
     else:
         scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like)
 
