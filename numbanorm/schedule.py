@@ -26,9 +26,11 @@ STRIP_ROWS = 8  # rows of a block that are read side by side where the block is 
 NEAR_BYTES = 32768  # of the first-level cache
 WANTED_TASKS = 32  # fewer groups than this are split into parts, to give every thread work; 64 cost more merges
 PART_ELEMENTS = 16384  # no part is smaller: its merge must not show
-OUTPUT_ELEMENTS = 16384  # of a task that writes output from given statistics: four times that leaves threads idle
-BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
+OUTPUT_ELEMENTS = 16384  # of a task that writes output from given statistics: four times that left threads idle
 OUTPUT_COLUMNS = 512  # up to which short rows that lie behind one another are written as one: 10 to 50% for 24 to 64
+BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
+PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
+PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
 SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
 
 

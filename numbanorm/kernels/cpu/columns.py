@@ -5,7 +5,7 @@ are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blo
 high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
 """
 
-from ...schedule import MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK, STRIP_ROWS
+from ...schedule import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, ROW_BLOCK, STRIP_ROWS
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
@@ -38,7 +38,6 @@ from .walk import (
     OUT,
     PART_SIZE,
     PARTS,
-    PEEL_COLUMNS,
     REPEATS,
     ROWS,
     SIZE,

@@ -6,7 +6,7 @@ TILE neighbouring groups are walked side by side, one in each lane of what follo
 shared, and where the runs of neighbours lie next to each other, memory is read in order.
 """
 
-from ...schedule import BLOCK
+from ...schedule import BLOCK, PEEL
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
@@ -41,7 +41,6 @@ from .walk import (
     OUTER,
     PART_SIZE,
     PARTS,
-    PEEL,
     REPEATS,
     ROWS,
     SIZE,

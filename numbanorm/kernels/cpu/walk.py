@@ -7,6 +7,7 @@ out, weight, bias and group: rows, high, low, the outer ones, the inner ones.
 
 import numpy as np
 
+from ...schedule import PEEL_COLUMNS
 from .. import welford
 from .cache import inline
 from .intrinsics import (
@@ -28,8 +29,6 @@ BASE_GROUP = BASE + 4
 ROWS, HIGH, LOW, LOOPS = 13, 19, 25, 31
 SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
 
-# Elements from which it pays to write up to a line of the cache first: of a run, and of columns.
-PEEL, PEEL_COLUMNS = 2048, 512
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
 
 
