@@ -2,7 +2,7 @@
 
 Whether a call is right, and how it runs, depends on its settings and on the shapes, strides and dtypes of its arrays.
 A norm that has passed all checks leaves its plan here under that description. The next such call, as in training from
-batch to batch, only allocates its output and runs.
+batch to batch, only allocates its output, unless it is given one, and runs.
 """
 
 from typing import Any, NamedTuple
@@ -34,14 +34,14 @@ class Call(NamedTuple):
 _known: dict[Description, Call] = {}
 
 
-def describe(x: Any, weight: Any, bias: Any, *settings: Any) -> Description | None:
-    """What decides how a call runs; None if an argument is anything but an ndarray (or no weight, no bias).
+def describe(x: Any, weight: Any, bias: Any, out: Any, *settings: Any) -> Description | None:
+    """What decides how a call runs; None if an argument is anything but an ndarray (or no weight, bias or out).
 
     Numbers among the settings come with their types: 2.0 is no number of groups, though it equals 2.
     """
     if type(x) is not np.ndarray:
         return None
-    of_weight = of_bias = None
+    of_weight = of_bias = of_out = None
     if weight is not None:
         if type(weight) is not np.ndarray:
             return None
@@ -50,12 +50,24 @@ def describe(x: Any, weight: Any, bias: Any, *settings: Any) -> Description | No
         if type(bias) is not np.ndarray:
             return None
         of_bias = bias.shape, bias.strides, bias.dtype
-    return settings, x.shape, x.strides, x.dtype, of_weight, of_bias
+    if out is not None:
+        if type(out) is not np.ndarray:
+            return None
+        of_out = out is x, out.shape, out.strides, out.dtype
+    return settings, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out
 
 
-def find(description: Description | None, eps: Any) -> Call | None:
-    """The known call of this description; None if there is none, or eps wants a check."""
-    return _known.get(description) if type(eps) is float and eps >= 0 else None  # type: ignore[arg-type]
+def find(description: Description | None, eps: Any, out: Array | None, x: Any, *others: Array | None) -> Call | None:
+    """The known call of this description; None if there is none, or if eps, or the memory of `out`, wants a check."""
+    call = _known.get(description) if type(eps) is float and eps >= 0 else None  # type: ignore[arg-type]
+    if call is None or out is None:
+        return call
+    if not out.flags.writeable or (out is not x and np.may_share_memory(out, x)):
+        return None
+    for other in others:
+        if other is not None and np.may_share_memory(out, other):
+            return None
+    return call
 
 
 def remember(description: Description, plan: Plan, x: Array, center: bool, stored: bool) -> None:
@@ -80,12 +92,14 @@ def repeat(
     weight: Array | None,
     bias: Array | None,
     eps: float,
+    out: Array | None,
     *,
     states: States | None = None,
     keep: bool = False,
 ) -> tuple[Array, States | None]:
     """Make a known call, as `engine.normalize` does: (result, states of the groups if `keep`)."""
-    out = np.empty_like(x, call.dtype)
+    if out is None:
+        out = np.empty_like(x, call.dtype)
     if call.run is None:
         return out, engine.execute(call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep)
     if keep and states is None:

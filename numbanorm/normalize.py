@@ -84,10 +84,10 @@ def normalize(
            [ 0.73,  1.21]], dtype=float32)
     """
     known = None
-    if out is None and moments is None and not return_moments and (axis is None or type(axis) is int):
-        known = calls.describe(x, weight, bias, layout, axis, tuple(sizes.items()))
-        if call := calls.find(known, eps):
-            return calls.repeat(call, x, weight, bias, eps)[0]  # type: ignore[arg-type]
+    if moments is None and not return_moments and (axis is None or type(axis) is int):
+        known = calls.describe(x, weight, bias, out, layout, axis, tuple(sizes.items()))
+        if call := calls.find(known, eps, out, x, weight, bias):
+            return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
     chosen = as_layout(layout, axis, sizes)
     states: States | None = None
     if moments is not None:
@@ -123,7 +123,7 @@ def transform(
     """Check every argument, then run: (result, states of the groups if `keep`).
 
     `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not
-    overlap. A call without `out` is remembered by the description `known`.
+    overlap. The call is remembered by the description `known`, if there is one.
     """
     array, library = take(x)
     eps = check_eps(eps)

@@ -83,11 +83,9 @@ def batch_norm(
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
     training = bool(training)
-    known = None
-    if out is None:
-        known = _described(x, running_mean, running_var, weight, bias, "batch", training, channel_axis)
-    if call := calls.find(known, eps):
-        return _repeated(call, x, running_mean, running_var, weight, bias, eps, training, momentum)
+    known = _described(x, running_mean, running_var, weight, bias, out, "batch", training, channel_axis)
+    if call := calls.find(known, eps, out, x, running_mean, running_var, weight, bias):
+        return _repeated(call, x, running_mean, running_var, weight, bias, eps, out, training, momentum)
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(x, running_mean, running_var, given.x.channels, update=training)
     layout, factor = Layout.batch(given.x.axis), check_momentum(momentum)
@@ -162,11 +160,9 @@ def instance_norm(
             [-1.225,  0.   ,  1.225]]])
     """
     use_input_stats = bool(use_input_stats)
-    known = None
-    if out is None:
-        known = _described(x, running_mean, running_var, weight, bias, "instance", use_input_stats, channel_axis)
-    if call := calls.find(known, eps):
-        return _repeated(call, x, running_mean, running_var, weight, bias, eps, use_input_stats, momentum)
+    known = _described(x, running_mean, running_var, weight, bias, out, "instance", use_input_stats, channel_axis)
+    if call := calls.find(known, eps, out, x, running_mean, running_var, weight, bias):
+        return _repeated(call, x, running_mean, running_var, weight, bias, eps, out, use_input_stats, momentum)
     given = Channels.of(x, channel_axis, weight, bias)
     running = Running.take(x, running_mean, running_var, given.x.channels, update=use_input_stats)
     factor = check_momentum(momentum)
@@ -233,9 +229,9 @@ def layer_norm(
     array([[-1.225,  0.   ,  1.225],
            [-0.926, -0.463,  1.389]])
     """
-    known = _described_last(x, normalized_shape, weight, bias, "layer") if out is None else None
-    if call := calls.find(known, eps):
-        return calls.repeat(call, x, weight, bias, eps)[0]  # type: ignore[arg-type]
+    known = _described_last(x, normalized_shape, weight, bias, out, "layer")
+    if call := calls.find(known, eps, out, x, weight, bias):
+        return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
     layout, weight, bias = _last_axes(x, normalized_shape, weight, bias)
     return transform(x, layout, weight, bias, eps=eps, out=out, known=known)[0]
 
@@ -288,9 +284,9 @@ def rms_norm(
     """
     if eps is None:
         eps = _smallest_step(view(x).dtype)
-    known = _described_last(x, normalized_shape, weight, None, "rms") if out is None else None
-    if call := calls.find(known, eps):
-        return calls.repeat(call, x, weight, None, eps)[0]  # type: ignore[arg-type]
+    known = _described_last(x, normalized_shape, weight, None, out, "rms")
+    if call := calls.find(known, eps, out, x, weight):
+        return calls.repeat(call, x, weight, None, eps, out)[0]  # type: ignore[arg-type]
     layout, weight, _ = _last_axes(x, normalized_shape, weight, None)
     return transform(x, layout, weight, eps=eps, center=False, out=out, known=known)[0]
 
@@ -348,11 +344,10 @@ def group_norm(
     >>> nbn.group_norm(x, 2).round(3).ravel()
     array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
     """
-    known = None
-    if out is None:
-        known = calls.describe(x, weight, bias, "group", num_groups, type(num_groups), channel_axis, type(channel_axis))
-        if call := calls.find(known, eps):
-            return calls.repeat(call, x, weight, bias, eps)[0]  # type: ignore[arg-type]
+    settings = "group", num_groups, type(num_groups), channel_axis, type(channel_axis)
+    known = calls.describe(x, weight, bias, out, *settings)
+    if call := calls.find(known, eps, out, x, weight, bias):
+        return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
     given = Channels.of(x, channel_axis, weight, bias)
     layout = Layout.group(num_groups, given.x.axis)
     layout.resolve(given.x.shape)
@@ -574,15 +569,23 @@ def _evaluate(
 
 
 def _described(
-    x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, name: str, own: bool, channel_axis: int
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    out: Any,
+    name: str,
+    own: bool,
+    channel_axis: int,
 ) -> calls.Description | None:
     """Describe a call with or without running statistics."""
     stored = None
     if running_mean is not None or running_var is not None:
-        stored = calls.describe(running_mean, running_var, None)
+        stored = calls.describe(running_mean, running_var, None, None)
         if stored is None:
             return None
-    return calls.describe(x, weight, bias, name, own, channel_axis, type(channel_axis), stored)
+    return calls.describe(x, weight, bias, out, name, own, channel_axis, type(channel_axis), stored)
 
 
 def _repeated(
@@ -593,30 +596,33 @@ def _repeated(
     weight: Any,
     bias: Any,
     eps: float,
+    out: Any,
     own: bool,
     momentum: float | None,
 ) -> Any:
     """Make a known call by x's own statistics, or by the running ones."""
     factor = check_momentum(momentum)
     if running_mean is None:
-        return calls.repeat(call, x, weight, bias, eps)[0]
+        return calls.repeat(call, x, weight, bias, eps, out)[0]
     running = Running(running_mean, running_var, running_mean)
     if not own:
-        return calls.repeat(call, x, weight, bias, eps, states=running.states)[0]
+        return calls.repeat(call, x, weight, bias, eps, out, states=running.states)[0]
     running.check_memory(x)
-    result, states = calls.repeat(call, x, weight, bias, eps, keep=True)
+    result, states = calls.repeat(call, x, weight, bias, eps, out, keep=True)
     running.update(states, factor)  # type: ignore[arg-type]
     return result
 
 
-def _described_last(x: Any, normalized_shape: Any, weight: Any, bias: Any, name: str) -> calls.Description | None:
+def _described_last(
+    x: Any, normalized_shape: Any, weight: Any, bias: Any, out: Any, name: str
+) -> calls.Description | None:
     """Describe a call that normalizes the last axes."""
     if type(normalized_shape) is int:
-        return calls.describe(x, weight, bias, name, normalized_shape)
+        return calls.describe(x, weight, bias, out, name, normalized_shape)
     if type(normalized_shape) in (tuple, list) and len(normalized_shape) == 1 and type(normalized_shape[0]) is int:
-        return calls.describe(x, weight, bias, name, normalized_shape[0])
+        return calls.describe(x, weight, bias, out, name, normalized_shape[0])
     if type(normalized_shape) in (tuple, list) and all(type(n) is int for n in normalized_shape):
-        return calls.describe(x, weight, bias, name, *normalized_shape)
+        return calls.describe(x, weight, bias, out, name, *normalized_shape)
     return None
 
 

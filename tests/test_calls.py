@@ -24,18 +24,18 @@ def images(rng, n=5, size=4):
 
 
 CALLS = {
-    "normalize": lambda x, v: nbn.normalize(x, "n (g c) h w -> n g", v[0][:, None, None], g=2),
-    "normalize, axis": lambda x, v: nbn.normalize(x, axis=1),
-    "group": lambda x, v: nbn.group_norm(x, 2, v[0], v[1]),
-    "layer": lambda x, v: nbn.layer_norm(x, x.shape[1:]),
-    "layer, list": lambda x, v: nbn.layer_norm(x, [x.shape[-1]], bias=np.full(x.shape[-1], v[0, 0])),
-    "rms": lambda x, v: nbn.rms_norm(x, x.shape[-1]),
-    "instance": lambda x, v: nbn.instance_norm(x, weight=v[0]),
-    "instance, running": lambda x, v: nbn.instance_norm(x, v[2], v[3]),
-    "instance, stored": lambda x, v: nbn.instance_norm(x, v[2], v[3], use_input_stats=False),
-    "batch": lambda x, v: nbn.batch_norm(x, weight=v[0], training=True),
-    "batch, running": lambda x, v: nbn.batch_norm(x, v[2], v[3], v[0], v[1], training=True),
-    "batch, stored": lambda x, v: nbn.batch_norm(x, v[2], v[3], v[0], v[1]),
+    "normalize": lambda x, v, **o: nbn.normalize(x, "n (g c) h w -> n g", v[0][:, None, None], g=2, **o),
+    "normalize, axis": lambda x, v, **o: nbn.normalize(x, axis=1, **o),
+    "group": lambda x, v, **o: nbn.group_norm(x, 2, v[0], v[1], **o),
+    "layer": lambda x, v, **o: nbn.layer_norm(x, x.shape[1:], **o),
+    "layer, list": lambda x, v, **o: nbn.layer_norm(x, [x.shape[-1]], bias=np.full(x.shape[-1], v[0, 0]), **o),
+    "rms": lambda x, v, **o: nbn.rms_norm(x, x.shape[-1], **o),
+    "instance": lambda x, v, **o: nbn.instance_norm(x, weight=v[0], **o),
+    "instance, running": lambda x, v, **o: nbn.instance_norm(x, v[2], v[3], **o),
+    "instance, stored": lambda x, v, **o: nbn.instance_norm(x, v[2], v[3], use_input_stats=False, **o),
+    "batch": lambda x, v, **o: nbn.batch_norm(x, weight=v[0], training=True, **o),
+    "batch, running": lambda x, v, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], training=True, **o),
+    "batch, stored": lambda x, v, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], **o),
 }
 
 
@@ -82,6 +82,49 @@ def test_another_description_is_another_call(name, change, rng, vectors):
     got = call(y, vectors.copy())
     np.testing.assert_array_equal(got, expected)
     assert got.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("size", [4, 90])
+@pytest.mark.parametrize("name", CALLS)
+def test_known_calls_into_an_output(name, size, rng, vectors):
+    call, first, second = CALLS[name], images(rng, size=size), images(rng, size=size)
+    expected = call(second, vectors.copy())
+    for _ in range(2):
+        out = np.full_like(first, 7)
+        assert call(first, vectors.copy(), out=out) is out
+        assert call(second, vectors.copy(), out=out) is out
+        np.testing.assert_array_equal(out, expected)
+    x = first.copy()
+    call(x, vectors.copy(), out=x)
+    x[...] = second
+    assert call(x, vectors.copy(), out=x) is x
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_memory_of_an_output_is_checked_again(name, rng, vectors):
+    call, x = CALLS[name], images(rng)
+    room = np.empty((2 * x.size,), np.float32)
+    call(x, vectors.copy(), out=np.empty_like(x))
+    fixed, later = np.zeros_like(x), room[5 : 5 + x.size].reshape(x.shape)
+    fixed.flags.writeable = False
+    here = room[: x.size].reshape(x.shape)
+    here[...] = x
+    for source, out in ((x, fixed), (here, later)):
+        before = out.copy()
+        with pytest.raises(ValueError, match="out"):
+            call(source, vectors.copy(), out=out)
+        np.testing.assert_array_equal(out, before)
+
+
+def test_weights_in_the_output_are_refused_again(rng):
+    x, weight = images(rng), images(rng)
+    nbn.normalize(x.copy(), axis=1, weight=weight, out=np.empty_like(x))
+    y = x.copy()
+    nbn.normalize(y, axis=1, weight=weight, out=y)
+    for source, scale, out in ((x, weight, weight), (x, x, x)):
+        with pytest.raises(ValueError, match="weight"):
+            nbn.normalize(source, axis=1, weight=scale, out=out)
 
 
 def test_numbers_of_another_type_are_refused_as_ever(rng):
