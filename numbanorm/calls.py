@@ -57,9 +57,14 @@ def describe(x: Any, weight: Any, bias: Any, out: Any, *settings: Any) -> Descri
     return settings, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out
 
 
-def find(description: Description | None, eps: Any, out: Array | None, x: Any, *others: Array | None) -> Call | None:
+def find(description: Description | None, eps: Any, out: Any, x: Any, *others: Any) -> Call | None:
     """The known call of this description; None if there is none, or if eps, or the memory of `out`, wants a check."""
-    call = _known.get(description) if type(eps) is float and eps >= 0 else None  # type: ignore[arg-type]
+    if type(eps) is not float or not eps >= 0:
+        return None
+    try:
+        call = _known.get(description)  # type: ignore[arg-type]
+    except TypeError:  # a setting that cannot be hashed, such as a list: wrong, or too rare to be remembered
+        return None
     if call is None or out is None:
         return call
     if not out.flags.writeable or (out is not x and np.may_share_memory(out, x)):
@@ -72,7 +77,7 @@ def find(description: Description | None, eps: Any, out: Array | None, x: Any, *
 
 def remember(description: Description, plan: Plan, x: Array, center: bool, stored: bool) -> None:
     """Keep a call that passed all checks, made with x's own statistics or with others."""
-    if x.size == 0:
+    if x.size == 0 or not _can_be_hashed(description):
         return
     if len(_known) >= MOST:
         _known.clear()
@@ -84,6 +89,14 @@ def remember(description: Description, plan: Plan, x: Array, center: bool, store
             chosen, table = plan.output, plan.output_table
     own_dtype = None if dtype == x.dtype else dtype
     _known[description] = Call(plan, center, stored, own_dtype, run, chosen.tasks, table)
+
+
+def _can_be_hashed(description: Description) -> bool:
+    try:
+        hash(description)
+    except TypeError:
+        return False
+    return True
 
 
 def repeat(

@@ -349,9 +349,10 @@ def group_norm(
     if call := calls.find(known, eps, out, x, weight, bias):
         return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
     given = Channels.of(x, channel_axis, weight, bias)
+    num_groups = as_int(num_groups, "num_groups")
     layout = Layout.group(num_groups, given.x.axis)
     layout.resolve(given.x.shape)
-    if given.x.shape[0] * given.x.channels // as_int(num_groups, "num_groups") * given.x.spatial == 1:
+    if given.x.shape[0] * given.x.channels // num_groups * given.x.spatial == 1:
         raise ValueError(f"x of shape {given.x.shape} in {num_groups} groups has one value a group; use fewer groups")
     return transform(x, layout, given.weight, given.bias, eps=eps, out=out, known=known)[0]
 

@@ -140,6 +140,20 @@ def test_numbers_of_another_type_are_refused_as_ever(rng):
             nbn.layer_norm(x, shape)
 
 
+def test_settings_that_cannot_be_hashed(rng):
+    x = images(rng)
+    for _ in range(2):
+        np.testing.assert_array_equal(nbn.group_norm(x, np.array(2)), nbn.group_norm(x, 2))
+        with pytest.raises(TypeError, match="layout"):
+            nbn.normalize(x, ["n c h w -> n"])
+        with pytest.raises(TypeError, match="channel_axis"):
+            nbn.group_norm(x, 2, channel_axis=[1])
+        with pytest.raises(TypeError, match="num_groups"):
+            nbn.group_norm(x, [2])
+        with pytest.raises(TypeError):
+            nbn.layer_norm(x, [[4]])
+
+
 @pytest.mark.parametrize("eps", [-1e-5, float("nan"), "1e-5"])
 def test_eps_is_checked_again(eps, rng):
     x = images(rng)
