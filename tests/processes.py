@@ -472,6 +472,7 @@ with Beside(others):
         """
 import numbanorm as nbn
 import numbanorm.kernels.cpu.launcher
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if a shell started all this in the background
 threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     nbn.moments(x)
