@@ -5,6 +5,7 @@ A norm that has passed all checks leaves its plan here under that description. T
 batch to batch, only allocates its output, unless it is given one, and runs.
 """
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from .arrays import result_dtype
 from .engine import Array, Plan, States
 
 MOST = 4096  # descriptions that are kept
-NO_STATES = (None, None, None)
 
 Description = tuple[Any, ...]
 
@@ -24,7 +24,6 @@ class Call(NamedTuple):
 
     plan: Plan
     center: bool
-    stored: bool  # by other statistics than x's own
     dtype: np.dtype | None  # of the result, where it is not x's own
     run: Any  # the compiled kernel that does it all, where one thread and one pass do; with its tasks and its table
     tasks: int
@@ -77,7 +76,7 @@ def find(description: Description | None, eps: Any, out: Any, x: Any, *others: A
 
 def remember(description: Description, plan: Plan, x: Array, center: bool, stored: bool) -> None:
     """Keep a call that passed all checks, made with x's own statistics or with others."""
-    if x.size == 0 or not _can_be_hashed(description):
+    if x.size == 0:
         return
     if len(_known) >= MOST:
         _known.clear()
@@ -88,15 +87,8 @@ def remember(description: Description, plan: Plan, x: Array, center: bool, store
         if stored:
             chosen, table = plan.output, plan.output_table
     own_dtype = None if dtype == x.dtype else dtype
-    _known[description] = Call(plan, center, stored, own_dtype, run, chosen.tasks, table)
-
-
-def _can_be_hashed(description: Description) -> bool:
-    try:
-        hash(description)
-    except TypeError:
-        return False
-    return True
+    with suppress(TypeError):  # as in `find`
+        _known[description] = Call(plan, center, own_dtype, run, chosen.tasks, table)
 
 
 def repeat(
@@ -117,5 +109,5 @@ def repeat(
         return out, engine.execute(call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep)
     if keep and states is None:
         states = engine.new_states(call.plan.group_shape)
-    call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or NO_STATES))
+    call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or engine.NO_STATES))
     return out, states

@@ -16,6 +16,7 @@ from .nest import OPERANDS
 Array = NDArray[Any]
 States = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # count, mean, m2
 
+NO_STATES = (None, None, None)  # for a kernel, where nobody wants them
 MERGE = ("f8", "f8", "f8", "none")  # the kinds of a merge: states of the parts in the place of x, out and weight
 
 
@@ -137,7 +138,7 @@ def execute(
     chosen = made.schedule
     if states is None and not schedule.is_split(chosen, get_num_threads()):
         states = new_states(made.group_shape) if keep else None
-        _run(chosen, "normalize", made.kinds, made.table, *arrays, *(states or (None, None, None)))
+        _run(chosen, "normalize", made.kinds, made.table, *arrays, *(states or NO_STATES))
         return states
     if states is None:
         states = new_states(made.group_shape)

@@ -90,9 +90,9 @@ def batch_norm(
     running = Running.take(x, running_mean, running_var, given.x.channels, update=training)
     layout, factor = Layout.batch(given.x.axis), check_momentum(momentum)
     if not training:
-        return _evaluate(x, layout, given, running, eps, out, known)
+        return _normalized(x, layout, given, running, eps, out, False, known)[0]
     given.x.check_training()
-    result, states = _by_own_statistics(x, layout, given, running, eps, out, known)
+    result, states = _normalized(x, layout, given, running, eps, out, True, known)
     if running is not None and states is not None and given.x.values > 0:
         running.update(states, factor)
     return result
@@ -167,7 +167,7 @@ def instance_norm(
     running = Running.take(x, running_mean, running_var, given.x.channels, update=use_input_stats)
     factor = check_momentum(momentum)
     if not use_input_stats:
-        return _evaluate(x, Layout.batch(given.x.axis), given, running, eps, out, known)
+        return _normalized(x, Layout.batch(given.x.axis), given, running, eps, out, False, known)[0]
     layout = Layout.instance(given.x.axis)
     layout.resolve(given.x.shape)
     if given.x.spatial == 1:
@@ -175,7 +175,7 @@ def instance_norm(
             f"x of shape {given.x.shape} has one value for each channel of each sample: nothing is left to normalize; "
             "give it a further axis"
         )
-    result, states = _by_own_statistics(x, layout, given, running, eps, out, known)
+    result, states = _normalized(x, layout, given, running, eps, out, True, known)
     if running is not None and states is not None and given.x.values > 0:
         running.update(states, factor)
     return result
@@ -432,7 +432,7 @@ def batch_renorm(
     running = Running.take(x, running_mean, running_var, given.x.channels, update=training)
     layout, factor, eps = Layout.batch(given.x.axis), check_momentum(momentum), check_eps(eps)
     if running is None or not training:
-        return _evaluate(x, layout, given, running, eps, out)
+        return _normalized(x, layout, given, running, eps, out, False)[0]
     given.x.check_training()
     states = engine.reduce(layout, view(x))
     old = running.states
@@ -529,32 +529,18 @@ def batch_instance_norm(
     )[0]
 
 
-def _by_own_statistics(
+def _normalized(
     x: Any,
     layout: Layout,
     given: Channels,
     running: Running | None,
     eps: float,
     out: Any,
+    own: bool,
     known: calls.Description | None = None,
 ) -> tuple[Any, States | None]:
-    """Normalize by x's own statistics, and return them where running ones wait for them."""
-    apart = None if running is None else running.arrays
-    keep = running is not None
-    return transform(x, layout, given.weight, given.bias, eps=eps, out=out, keep=keep, apart=apart, known=known)
-
-
-def _evaluate(
-    x: Any,
-    layout: Layout,
-    given: Channels,
-    running: Running | None,
-    eps: float,
-    out: Any,
-    known: calls.Description | None = None,
-) -> Any:
-    """Normalize by stored statistics."""
-    if running is None:
+    """Normalize by x's own statistics, and return them where running ones wait for them; or by the running ones."""
+    if not own and running is None:
         raise ValueError("running_mean and running_var are needed where the batch's own statistics are not used")
     return transform(
         x,
@@ -562,11 +548,12 @@ def _evaluate(
         given.weight,
         given.bias,
         eps=eps,
-        states=running.states,
+        states=None if own or running is None else running.states,
         out=out,
-        apart=running.arrays,
+        keep=own and running is not None,
+        apart=None if running is None else running.arrays,
         known=known,
-    )[0]
+    )
 
 
 def _described(
@@ -619,12 +606,10 @@ def _described_last(
 ) -> calls.Description | None:
     """Describe a call that normalizes the last axes."""
     if type(normalized_shape) is int:
-        return calls.describe(x, weight, bias, out, name, normalized_shape)
-    if type(normalized_shape) in (tuple, list) and len(normalized_shape) == 1 and type(normalized_shape[0]) is int:
-        return calls.describe(x, weight, bias, out, name, normalized_shape[0])
-    if type(normalized_shape) in (tuple, list) and all(type(n) is int for n in normalized_shape):
-        return calls.describe(x, weight, bias, out, name, *normalized_shape)
-    return None
+        normalized_shape = (normalized_shape,)
+    elif type(normalized_shape) not in (tuple, list):
+        return None
+    return calls.describe(x, weight, bias, out, name, *normalized_shape, *map(type, normalized_shape))
 
 
 @cache
