@@ -12,7 +12,7 @@ import numpy as np
 
 from . import engine
 from .arrays import result_dtype
-from .engine import Array, Plan, States
+from .engine import Array, Plan, States, Stored
 
 MOST = 4096  # descriptions that are kept
 
@@ -74,18 +74,16 @@ def find(description: Description | None, eps: Any, out: Any, x: Any, *others: A
     return call
 
 
-def remember(description: Description, plan: Plan, x: Array, center: bool, stored: bool) -> None:
-    """Keep a call that passed all checks, made with x's own statistics or with others."""
+def remember(description: Description, plan: Plan, x: Array, center: bool, states: Stored | None) -> None:
+    """Keep a call that passed all checks, made with x's own states or with given ones."""
     if x.size == 0:
         return
     if len(_known) >= MOST:
         _known.clear()
     dtype, chosen, table = result_dtype(x.dtype), plan.schedule, plan.table
-    run = None
-    if chosen.serial:
-        run = engine.compiled(plan, "apply" if stored else "normalize")
-        if stored:
-            chosen, table = plan.output, plan.output_table
+    if states is not None:
+        chosen, table = plan.stored, plan.stored_table
+    run = engine.compiled(plan, states) if chosen.serial else None
     own_dtype = None if dtype == x.dtype else dtype
     with suppress(TypeError):  # as in `find`
         _known[description] = Call(plan, center, own_dtype, run, chosen.tasks, table)
@@ -99,15 +97,14 @@ def repeat(
     eps: float,
     out: Array | None,
     *,
-    states: States | None = None,
+    states: Stored | None = None,
     keep: bool = False,
 ) -> tuple[Array, States | None]:
-    """Make a known call, as `engine.normalize` does: (result, states of the groups if `keep`)."""
+    """Make a known call, as `engine.normalize` does: (result, states of x's own groups if `keep`)."""
     if out is None:
         out = np.empty_like(x, call.dtype)
     if call.run is None:
         return out, engine.execute(call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep)
-    if keep and states is None:
-        states = engine.new_states(call.plan.group_shape)
-    call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or engine.NO_STATES))
-    return out, states
+    own = engine.new_states(call.plan.group_shape) if keep else None
+    call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or own or engine.NO_STATES))
+    return out, own

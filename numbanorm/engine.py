@@ -15,6 +15,7 @@ from .nest import OPERANDS
 
 Array = NDArray[Any]
 States = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # count, mean, m2
+Stored = tuple[NDArray[np.float64] | None, Array, Array]  # the same, or no count, mean and variance, of any float type
 
 NO_STATES = (None, None, None)  # for a kernel, where nobody wants them
 MERGE = ("f8", "f8", "f8", "none")  # the kinds of a merge: states of the parts in the place of x, out and weight
@@ -25,10 +26,12 @@ class Plan(NamedTuple):
 
     schedule: schedule.Schedule
     table: NDArray[np.int64]
-    output: schedule.Schedule  # for output from given statistics
-    output_table: NDArray[np.int64]
+    stored: schedule.Schedule  # for output from given statistics
+    stored_table: NDArray[np.int64]
+    output: schedule.Schedule  # for output in the last phase, where groups are split
     kinds: tuple[str, ...]  # of x, out, weight, bias
     group_shape: tuple[int, ...]
+    splits: dict[int, schedule.Split | None]  # by number of threads, None: groups are shared whole
 
 
 @lru_cache(maxsize=4096)
@@ -40,9 +43,10 @@ def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: boo
     itemsize = operands[1][0].itemsize if operands[1] else 0
     loops = nest.LoopNest((), (0,) * 5, 0) if 0 in shape else nest.build(grouping, strides)
     chosen = schedule.choose(loops, itemsize, in_place)
-    output = schedule.for_output(chosen, loops)
+    stored = schedule.for_stored(chosen, loops)
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
-    return Plan(chosen, chosen.table, output, output.table, kinds, grouping.group_shape)
+    output = schedule.for_output(chosen, loops)
+    return Plan(chosen, chosen.table, stored, stored.table, output, kinds, grouping.group_shape, {})
 
 
 def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -80,7 +84,18 @@ def reduce(layout: Layout, x: Array, center: bool = True) -> States:
         for state, value in zip(states, (0.0, np.nan, 0.0), strict=True):
             state.fill(value)
         return states
-    _reduce(plan(layout, x), x, center, states)
+    made = plan(layout, x)
+    chosen, kind_of_x, options = made.schedule, made.kinds[0], (0.0, int(center))
+    only_x, arrays = (kind_of_x, "none", "none", "none"), (x, None, None, None)
+    if chosen.parts == 1:
+        _run(chosen, "moments", only_x, made.table, *arrays, *options, *states)
+        return states
+    partial = new_states((chosen.partial_states,))
+    by_part = chosen._replace(tasks=chosen.tasks * chosen.parts)
+    _run(by_part, "moments", only_x, made.table, *arrays, *options, *partial)
+    # x stands in the place of bias: the means are distances from its elements.
+    kinds = (*MERGE[:3], kind_of_x)
+    _run(chosen._replace(serial=True), "merge", kinds, made.table, *partial, x, *options, *states)
     return states
 
 
@@ -93,7 +108,7 @@ def normalize(
     eps: float,
     *,
     center: bool = True,
-    states: States | None = None,
+    states: Stored | None = None,
     keep: bool = False,
 ) -> States | None:
     """Write (x - mean) / sqrt(m2 / count + eps) * weight + bias to `out`.
@@ -111,13 +126,13 @@ def normalize(
     center : bool
         False: about zero, as in RMS norm.
     states : tuple, optional
-        Use these states of the groups in place of x's own.
+        Use these in place of the states of x's own groups; or no count, and mean and variance.
     keep : bool
-        Return the states.
+        Return the states of x's own groups.
     """
     made = plan(layout, x, out, weight, bias)
     if x.size == 0:
-        return reduce(layout, x, center) if keep else states
+        return reduce(layout, x, center) if keep else None
     return execute(made, x, out, weight, bias, eps, center=center, states=states, keep=keep)
 
 
@@ -130,39 +145,62 @@ def execute(
     eps: float,
     *,
     center: bool = True,
-    states: States | None = None,
+    states: Stored | None = None,
     keep: bool = False,
 ) -> States | None:
     """`normalize` of arrays that are not empty, by their plan."""
     arrays = (x, out, weight, bias, eps, int(center))
     chosen = made.schedule
-    if states is None and not schedule.is_split(chosen, get_num_threads()):
-        states = new_states(made.group_shape) if keep else None
-        _run(chosen, "normalize", made.kinds, made.table, *arrays, *(states or NO_STATES))
-        return states
     if states is None:
-        states = new_states(made.group_shape)
-        _reduce(made, x, center, states)
-    if chosen.serial:
-        _run(made.output, "apply", made.kinds, made.output_table, *arrays, *states)
-    else:
-        scale = inverse_std(states, eps)
-        _run(made.output, "apply", made.kinds, made.output_table, *arrays, None, states[1], scale)
-    return states
+        threads = get_num_threads()
+        if split := _split(made, threads):
+            return _normalize_split(made, split, threads, keep, *arrays)
+        own = new_states(made.group_shape) if keep else None
+        _run(chosen, "normalize", made.kinds, made.table, *arrays, *(own or NO_STATES))
+        return own
+    _run(made.stored, "apply", (*made.kinds, *kinds_of(states)), made.stored_table, *arrays, *states)
+    return None
 
 
-def compiled(made: Plan, name: str) -> Any:
-    """The compiled kernel of a plan's family: (first, last, table, x, ...)."""
-    return _launcher().compiled_kernel(made.schedule.family, name, made.kinds).run
+def _split(made: Plan, threads: int) -> schedule.Split | None:
+    """How so many threads share a plan's groups in parts; None if they share them whole."""
+    try:
+        return made.splits[threads]
+    except KeyError:
+        split = schedule.is_split(made.schedule, threads)
+        return made.splits.setdefault(threads, schedule.split(made.schedule, made.output, threads) if split else None)
+
+
+def _normalize_split(made: Plan, split: schedule.Split, threads: int, keep: bool, *arrays: Any) -> States | None:
+    """Few large groups, in parts: all threads in one launch, from phase to phase."""
+    count, mean, m2 = split.board.copy(), np.empty(split.states), np.empty(split.states)
+    family, kinds = made.schedule.family, made.kinds
+    _launcher().launch(family, "normalize_split", kinds, threads, threads, split.table, *arrays, count, mean, m2)
+    if not keep:
+        return None
+    shape, groups = made.group_shape, split.groups
+    count = count[split.before : split.before + groups]
+    return count.reshape(shape), mean[:groups].reshape(shape), m2[:groups].reshape(shape)
+
+
+def compiled(made: Plan, states: Stored | None) -> Any:
+    """The compiled kernel that does all of a call, by x's own states or by given ones: (first, last, table, ...)."""
+    if states is None:
+        return _launcher().compiled_kernel(made.schedule.family, "normalize", made.kinds).run
+    return _launcher().compiled_kernel(made.stored.family, "apply", (*made.kinds, *kinds_of(states))).run
+
+
+def kinds_of(states: Stored) -> tuple[str, str]:
+    """Kinds of given mean and variance, or m2."""
+    return kind(states[1].dtype), kind(states[2].dtype)
 
 
 def inverse_std(states: States, eps: float) -> NDArray[np.float64]:
     """1 / sqrt(m2 / count + eps) of every group, 0 where that root is 0."""
     count, _, m2 = states
-    scale = np.empty_like(m2)
-    groups, table = schedule.merging(m2.size, 1)
-    _run(groups, "invert", MERGE, table, count, m2, scale, None, eps, 1, None, None, None)
-    return scale
+    with np.errstate(divide="ignore", invalid="ignore"):
+        std = np.sqrt(m2 / count + eps)
+        return np.where(std == 0, 0.0, 1 / std)
 
 
 def merge_last(states: States) -> States:
@@ -185,21 +223,6 @@ def move(mean: Array, var: Array, states: States, momentum: float, ddof: int) ->
 def _mover(size: int, mean_step: int, of_mean: np.dtype, var_step: int, of_var: np.dtype) -> tuple[Any, Array]:
     groups, table = schedule.merging(size, 1, mean_step, var_step)
     return _launcher().compiled_kernel(groups.family, "move", (kind(of_mean), kind(of_var), "none", "none")).run, table
-
-
-def _reduce(made: Plan, x: Array, center: bool, states: States) -> None:
-    """Statistics of every group: in one pass, or of its parts, merged in order."""
-    chosen, kind_of_x, options = made.schedule, made.kinds[0], (0.0, int(center))
-    only_x, arrays = (kind_of_x, "none", "none", "none"), (x, None, None, None)
-    if chosen.parts == 1:
-        _run(chosen, "moments", only_x, made.table, *arrays, *options, *states)
-        return
-    partial = new_states((chosen.partial_states,))
-    by_part = chosen._replace(tasks=chosen.tasks * chosen.parts)
-    _run(by_part, "moments", only_x, made.table, *arrays, *options, *partial)
-    # x stands in the place of bias: the means are distances from its elements.
-    kinds = (*MERGE[:3], kind_of_x)
-    _run(chosen._replace(serial=True), "merge", kinds, made.table, *partial, x, *options, *states)
 
 
 def _run(chosen: schedule.Schedule, name: str, kinds: tuple[str, ...], *arguments: Any) -> None:

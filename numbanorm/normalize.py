@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from . import calls, engine
 from .arrays import give, result_like, same_memory, take, take_out, view
-from .engine import Array, States
+from .engine import Array, States, Stored
 from .layout import Layout
 from .moments import Moments, as_layout
 
@@ -114,7 +114,7 @@ def transform(
     *,
     eps: float,
     center: bool = True,
-    states: States | None = None,
+    states: Stored | None = None,
     out: Any = None,
     keep: bool = False,
     apart: dict[str, Array] | None = None,
@@ -138,11 +138,10 @@ def transform(
         target = take_out(out, array, others)
         if same_memory(target, array):
             target = array
-    stored = states is not None
-    states = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
+    made = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
     if known is not None:
-        calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center, stored)
-    return (give(target, library) if out is None else out), states
+        calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center, states)
+    return (give(target, library) if out is None else out), made
 
 
 def check_number(value: Any, name: str) -> float:

@@ -435,11 +435,11 @@ def batch_renorm(
         return _normalized(x, layout, given, running, eps, out, False)[0]
     given.x.check_training()
     states = engine.reduce(layout, view(x))
-    old = running.states
-    std, old_std = _std(states, eps), _std(old, eps)
+    old_mean, old_var = (array.astype(np.float64) for array in (running.mean, running.var))
     with np.errstate(divide="ignore", invalid="ignore"):
+        std, old_std = np.sqrt(states[2] / states[0] + eps), np.sqrt(old_var + eps)
         r = np.clip(std / old_std, 1 / r_max, r_max)
-        d = np.clip((states[1] - old[1]) / old_std, -d_max, d_max)
+        d = np.clip((states[1] - old_mean) / old_std, -d_max, d_max)
     scale = r if weight is None else r * given.flat(weight)
     shift = d if weight is None else d * given.flat(weight)
     shift = shift if bias is None else shift + given.flat(bias)
@@ -548,7 +548,7 @@ def _normalized(
         given.weight,
         given.bias,
         eps=eps,
-        states=None if own or running is None else running.states,
+        states=None if own or running is None else running.stored,
         out=out,
         keep=own and running is not None,
         apart=None if running is None else running.arrays,
@@ -594,7 +594,7 @@ def _repeated(
         return calls.repeat(call, x, weight, bias, eps, out)[0]
     running = Running(running_mean, running_var, running_mean)
     if not own:
-        return calls.repeat(call, x, weight, bias, eps, out, states=running.states)[0]
+        return calls.repeat(call, x, weight, bias, eps, out, states=running.stored)[0]
     running.check_memory(x)
     result, states = calls.repeat(call, x, weight, bias, eps, out, keep=True)
     running.update(states, factor)  # type: ignore[arg-type]
@@ -635,9 +635,3 @@ def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[L
             raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
         checked.append(array)
     return Layout.layer(len(sizes)), checked[0], checked[1]
-
-
-def _std(states: States, eps: float) -> Array:
-    count, _, m2 = states
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(m2 / count + eps)

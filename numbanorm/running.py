@@ -1,14 +1,13 @@
 """Running statistics: the caller's arrays, checked first and updated in place at the end."""
 
 import weakref
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 
 from . import engine
 from .arrays import overlap, view
-from .engine import Array, States
+from .engine import Array, States, Stored
 from .normalize import check_number
 
 
@@ -58,9 +57,9 @@ class Running:
         return {"running_mean": self.mean, "running_var": self.var}
 
     @property
-    def states(self) -> States:
-        """As the states of one value a channel, whose m2 is the variance."""
-        return _ones(self.mean.size), self.mean.astype(np.float64), self.var.astype(np.float64)
+    def stored(self) -> Stored:
+        """Mean and variance as the kernels read them: wherever they lie, if without gaps."""
+        return None, np.ascontiguousarray(self.mean), np.ascontiguousarray(self.var)
 
     def update(self, states: States, momentum: float | None) -> None:
         """Move towards the statistics of a new batch: of each channel, or the mean over each channel's instances."""
@@ -71,13 +70,8 @@ class Running:
         if mean.ndim == 2:
             samples = len(mean)
             mean, m2 = mean.sum(axis=0) / samples, (m2 / (count - 1)).sum(axis=0) / samples
-            count, ddof = _ones(mean.size), 0
+            count, ddof = np.ones(mean.size), 0
         engine.move(self.mean, self.var, (count, mean, m2), momentum, ddof)
-
-
-@lru_cache
-def _ones(channels: int) -> Array:
-    return np.ones(channels)
 
 
 def check_momentum(momentum: float | None) -> float | None:

@@ -4,6 +4,7 @@ Everything here follows from shapes, strides and item sizes alone, never from th
 every sum is fixed by it, and with it every bit of the result.
 """
 
+import math
 import os
 from functools import lru_cache
 from math import prod
@@ -26,12 +27,18 @@ STRIP_ROWS = 8  # rows of a block that are read side by side where the block is 
 NEAR_BYTES = 32768  # of the first-level cache
 WANTED_TASKS = 32  # fewer groups than this are split into parts, to give every thread work; 64 cost more merges
 PART_ELEMENTS = 16384  # no part is smaller: its merge must not show
+MERGE_COLUMNS = 256  # whose parts are merged by one task
+CHUNKS = 2  # into which each thread's output is cut: for the others, should it be late
+LINE, PHASES = 8, 3  # of a board (see `kernels.cpu.team`): numbers in a line of the cache, and phases
+PART_ROWS = 16  # times the square of their number: rows from which columns have so many parts, each merged in turn
 OUTPUT_ELEMENTS = 16384  # of a task that writes output from given statistics: four times that left threads idle
+OUTPUT_RUN = 16  # runs from here on are written as such from given statistics, shorter ones beside their neighbours
 OUTPUT_COLUMNS = 512  # up to which short rows that lie behind one another are written as one: 10 to 50% for 24 to 64
 BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
 PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
-SERIAL_ELEMENTS = 32768  # below, one thread is done before the others have woken up
+SERIAL_ELEMENTS = 32768  # up to here, one thread is done before the others have woken up
+SERIAL_OUTPUT = 65536  # the same for output from given statistics
 
 
 def _cache_bytes() -> int:
@@ -84,6 +91,16 @@ class Schedule(NamedTuple):
         return np.array(head + [number for loop in loops for number in loop], np.int64)
 
 
+class Split(NamedTuple):
+    """How threads share a schedule with parts in one launch: see `kernels.cpu.team`."""
+
+    table: NDArray[np.int64]  # of the parts, of their merge and of the output, one behind the other
+    board: NDArray[np.float64]  # int64 that lie before the counts, and room for these
+    before: int  # how many numbers that board has
+    groups: int
+    states: int  # of groups and parts
+
+
 def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     """Choose how to walk a nest whose output has elements of `itemsize` bytes (0: statistics only)."""
     family, high, low, rest = _family(list(nest.loops))
@@ -91,7 +108,6 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     reduced = [loop for loop in rest if not loop.kept]
     rows = reduced.pop() if reduced else UNIT
     repeats = prod(loop.size for loop in reduced)
-    columns = high.size * low.size
     elements = prod(loop.size for loop in nest.loops)
     serial = elements <= SERIAL_ELEMENTS
 
@@ -100,12 +116,14 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
         size = repeats * rows.size * low.size
         tile = _side_by_side(size, outer, rows, low)
     else:
-        tile = _tile(high, low)
-        tasks = prod(loop.size for loop in outer) * -(-columns // tile)
-        unit, size = ROW_BLOCK, repeats * rows.size
+        tile = _tile(high, low, TILE)
+        tasks = prod(loop.size for loop in outer) * -(-high.size * low.size // tile)
+        unit, size = 1, repeats * rows.size
     parts, part_size = 1, size
     if not serial and tasks < WANTED_TASKS:
         parts = min(-(-WANTED_TASKS // tasks), max(1, elements // tasks // PART_ELEMENTS))
+        if family == "columns":
+            parts = min(parts, _fewer(size))
         parts, part_size = _pieces(size, parts, unit)
     if family == "rows" and parts > 1:
         tile = 1
@@ -116,8 +134,18 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     )
 
 
+def for_stored(chosen: Schedule, nest: LoopNest) -> Schedule:
+    """How to write output from given statistics: any order will do, and in that of memory it is fastest."""
+    low = chosen.low
+    folded = chosen.fold and low.weight == low.bias == 0  # or the families would round differently
+    if chosen.family == "columns" and not low.kept and low.size >= OUTPUT_RUN and folded:
+        chosen = chosen._replace(family="rows", high=UNIT)
+    serial = prod(loop.size for loop in nest.loops) <= max(SERIAL_ELEMENTS, SERIAL_OUTPUT)
+    return for_output(chosen, nest)._replace(serial=serial)
+
+
 def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
-    """The same nest, walked in the order of memory: where statistics are given, any order will do."""
+    """How to write output once the statistics are known: by the same family, in the order of memory."""
     if chosen.family == "rows":
         outer = nest.loops[:-1]
         parts, part_size = _pieces(chosen.low.size, -(-chosen.low.size // OUTPUT_ELEMENTS), BLOCK)
@@ -141,6 +169,11 @@ def _widened(chosen: Schedule) -> Schedule:
     return chosen._replace(rows=rest, high=rows._replace(size=together), tile=together * low.size)
 
 
+def _fewer(rows: int) -> int:
+    """Parts of so many rows: a power of two, for equal shares; as many as make their sums and their merge cheap."""
+    return 1 << max(0, int(math.log2(max(1.0, math.sqrt(rows / PART_ROWS))) + 0.5))
+
+
 def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:
     """Cut `size` into at most so many parts of whole units: (parts, their size)."""
     part_size = -(-size // max(1, parts))
@@ -157,6 +190,22 @@ def is_split(chosen: Schedule, threads: int) -> bool:
         return False
     rounds = -(-chosen.tasks // threads)
     return chosen.tasks < 0.8 * rounds * threads
+
+
+def split(chosen: Schedule, output: Schedule, workers: int) -> Split:
+    """Share a schedule with parts among so many workers."""
+    merge = chosen
+    if chosen.family == "columns":
+        tile = _tile(chosen.high, chosen.low, MERGE_COLUMNS)
+        outer = prod(loop.size for loop in chosen.outer)
+        merge = chosen._replace(tile=tile, tasks=outer * -(-chosen.high.size * chosen.low.size // tile))
+    first, second = chosen.table, merge.table
+    groups = prod(loop.size for loop in (*chosen.outer, chosen.high, chosen.low) if loop.kept)
+    tasks = chosen.tasks * chosen.parts, merge.tasks, min(output.tasks, CHUNKS * workers)
+    before, states = LINE * (1 + PHASES + PHASES * workers), groups + chosen.partial_states
+    board = np.zeros(before + states, np.int64)
+    board[:LINE] = workers, groups, first.size, first.size + second.size, *tasks, output.tasks
+    return Split(np.concatenate((first, second, output.table)), board.view(np.float64), before, groups, states)
 
 
 @lru_cache(maxsize=256)
@@ -206,11 +255,12 @@ def _foldable(loops: list[Loop]) -> bool:
     return all(loop.kept or loop.weight == loop.bias == 0 for loop in loops)
 
 
-def _tile(high: Loop, low: Loop) -> int:
-    """Columns of a task: all of them where groups reach across, else some whole multiple of the inner loop."""
+def _tile(high: Loop, low: Loop, most: int) -> int:
+    """Columns of a task: all where groups reach across, else equal shares, of whole lanes or of whole groups."""
     columns = high.size * low.size
-    if high.kept and not low.kept:
-        return min(columns, max(1, TILE // low.size) * low.size)
     if low.kept and high.size > 1:
         return columns
-    return min(columns, TILE)
+    unit = low.size if high.kept and not low.kept else LANES
+    units = -(-columns // unit)
+    tiles = -(-units // max(1, most // unit))
+    return min(columns, -(-units // tiles) * unit)

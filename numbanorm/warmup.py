@@ -65,14 +65,16 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
 
 def signatures(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Signature]:
     """All kernels that the norms need for arrays of these dtypes, each once."""
-    needed = [Signature("rows", "invert", MERGE), Signature("rows", "merge", MERGE)]
+    needed = [Signature("rows", "merge", MERGE)]
     for dtype in _as_dtypes(dtypes):
         x, out = kind(dtype), kind(result_dtype(dtype))
         given = [("none", "none"), (out, "none"), (out, out)]  # weight and bias of the caller
         made = [("f8", "none"), ("f8", "f8")]  # and those that norms make from statistics
         for family in ("rows", "columns"):
-            needed += [Signature(family, "normalize", (x, out, *pair)) for pair in given]
-            needed += [Signature(family, "apply", (x, out, *pair)) for pair in given + made]
+            for name in ("normalize", "normalize_split"):
+                needed += [Signature(family, name, (x, out, *pair)) for pair in given]
+            needed += [Signature(family, "apply", (x, out, *pair, "f8", "f8")) for pair in [given[0], *made]]
+            needed += [Signature(family, "apply", (x, out, *pair, out, out)) for pair in given]
             needed.append(Signature(family, "moments", (x, "none", "none", "none")))
             needed.append(Signature(family, "merge", (*MERGE[:3], x)))
         needed.append(Signature("rows", "move", (out, out, "none", "none")))

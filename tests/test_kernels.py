@@ -61,8 +61,8 @@ def array(rng, shape, dtype=np.float32, order=None, scale=1.0, mean=3.0):
 
 def normalize(layout, x, weight=None, bias=None, eps=1e-5, out=None, center=True, states=None):
     out = result_like(x) if out is None else out
-    states = engine.normalize(layout, x, out, weight, bias, eps, center=center, states=states, keep=True)
-    return out, states
+    own = engine.normalize(layout, x, out, weight, bias, eps, center=center, states=states, keep=states is None)
+    return out, states or own
 
 
 def copy_of(x):

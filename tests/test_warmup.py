@@ -18,7 +18,7 @@ from numbanorm.warmup import Signature, show, signatures
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int32", "bool"]
 TESTS, HOME = str(Path(__file__).parent), str(Path(nbn.__file__).parents[1])
 # Small; groups for all threads; few groups, which are split; many short ones.
-SHAPES = [(2, 8, 4, 4), (64, 64, 8, 8), (1, 8, 96, 96), (2, 64, 48, 48)]
+SHAPES = [(2, 8, 4, 4), (64, 64, 8, 8), (1, 8, 192, 192), (2, 64, 48, 48)]
 MISSES = """
 from numbanorm.kernels.cpu import cache, columns, rows
 functions = [f for m in (rows, columns, cache) for f in vars(m).values() if hasattr(f, "stats")]

@@ -10,8 +10,8 @@ from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
     absent,
+    behind,
     exact_in_float64,
-    given,
     itemsize,
     load,
     load_first,
@@ -27,6 +27,7 @@ from .intrinsics import (
     viewed,
 )
 from .lanes import UNROLL, WIDTH, convert, first, splat, total
+from .team import MERGE, OUTPUT, chunk_tasks, end_phase, next_task, states_of_groups, states_of_parts
 from .walk import (
     BIAS,
     FOLD,
@@ -49,6 +50,7 @@ from .walk import (
     locate_inner,
     locate_outer,
     scale_any,
+    stored,
     sum_run,
 )
 
@@ -93,6 +95,13 @@ def _part_rows(table, part):
     """First and last row, counted through the inner loops, of a part."""
     size = load_int(table, PART_SIZE)
     return part * size, min(part * size + size, load_int(table, REPEATS) * load_int(table, ROWS + SIZE))
+
+
+@inline
+def _part_count(table, part):
+    """Rows of a part."""
+    start, stop = _part_rows(table, part)
+    return float(stop - start)
 
 
 @inline
@@ -272,18 +281,33 @@ def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means,
 
 
 @inline
-def _read_states(table, group, high, low, eps, counts, means, m2s, mean, inverse):
-    """Read the mean and the inverse standard deviation of every column of a tile; see `apply`."""
+def _read_states(table, group, tile, eps, states, mean, inverse, room):
+    """Read the mean and the inverse standard deviation of every column of a tile; see `apply`.
+
+    A group's are worked out once: for WIDTH groups at a time, and put to all columns of each.
+    """
+    high, low = tile
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
-    for a in range(high):
+    counts, means, m2s = states
+    if low_group != 0:
         for i in range(0, low, WIDTH):
-            width, place = min(WIDTH, low - i), 8 * (a * low + i)
-            k, step = 8 * (group + a * high_group + i * low_group), 8 * low_group
-            scale = load_first(m2s, k, step, width, LIKE64)
-            if given(counts):
-                scale = welford.inverse_std(scale, load_first(counts, k, step, width, LIKE64), eps)
-            store_first(mean, place, 8, width, load_first(means, k, step, width, LIKE64))
-            store_first(inverse, place, 8, width, scale)
+            width = min(WIDTH, low - i)
+            mu, scale = stored(group + i * low_group, low_group, width, eps, counts, means, m2s)
+            for a in range(high):
+                store_first(mean, 8 * (a * low + i), 8, width, mu)
+                store_first(inverse, 8 * (a * low + i), 8, width, scale)
+        return
+    for a in range(0, high, WIDTH):
+        width = min(WIDTH, high - a)
+        mu, scale = stored(group + a * high_group, high_group, width, eps, counts, means, m2s)
+        store(room[0], 0, 8, mu)
+        store(room[1], 0, 8, scale)
+        for member in range(width):
+            mu, scale = load(room[0], 8 * member, 0, LIKE64), load(room[1], 8 * member, 0, LIKE64)
+            for i in range(0, low, WIDTH):
+                place = 8 * ((a + member) * low + i)
+                store(mean, place, 8, mu)
+                store(inverse, place, 8, scale)
 
 
 @inline
@@ -372,50 +396,92 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
     _scale_tile(x, out, w, b, table, corner, rows, columns, fold, high64, scale64, offset64, LIKE64, rare)
 
 
-@kernel
-def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
-    """States of each tile: into `count`, `mean` and `m2` by group, or by part and column where there are parts."""
+@inline
+def _numbers():
+    """An array of a number for each column of a tile."""
+    return stack(ROOM, LIKE64)
+
+
+@inline
+def _room():
+    """The arrays of `_block_sums`, and then of `_finish_tile`."""
+    return _numbers(), _numbers(), _numbers()
+
+
+@inline
+def _reduce_task(task, table, x, center, arrays, room, count, mean, m2):
+    """States of a tile: into `count`, `mean` and `m2` by group, or where there are parts, by part and column."""
+    mu, q, bases = arrays
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
     parts, tiles = load_int(table, PARTS), _tiles(table)
-    mu, q, bases = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    outer, part = task // tiles // parts, task // tiles % parts
+    corner, column, high, low = _tile(table, outer, task % tiles)
+    _bases(x, table, corner[0], high, low, center, bases)
+    n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
+    if parts == 1:
+        _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+        return
+    at = 8 * ((outer * parts + part) * columns + column)
+    for i in range(0, high * low, WIDTH):
+        width, place = min(WIDTH, high * low - i), at + 8 * i
+        store_first(mean, place, 8, width, load(mu, 8 * i, 8, LIKE64))
+        store_first(m2, place, 8, width, load(q, 8 * i, 8, LIKE64))
+
+
+@inline
+def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
+    """Merge the states of a tile's parts, part after part, into the states by group."""
+    mu, q, bases = arrays
+    columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
+    parts, tiles = load_int(table, PARTS), _tiles(table)
+    outer = task // tiles
+    corner, column, high, low = _tile(table, outer, task % tiles)
+    n = 0.0
+    for i in range(0, high * low, WIDTH):
+        width, at = min(WIDTH, high * low - i), 8 * (outer * parts * columns + column + i)
+        mean_a, m2_a = load_first(means, at, 8, width, LIKE64), load_first(m2s, at, 8, width, LIKE64)
+        n = _part_count(table, 0)
+        for part in range(1, parts):
+            k = at + 8 * part * columns
+            mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)
+            n, mean_a, m2_a = welford.merge(n, mean_a, m2_a, _part_count(table, part), mean_b, m2_b)
+        store(mu, 8 * i, 8, mean_a)
+        store(q, 8 * i, 8, m2_a)
+    _bases(x, table, corner[0], high, low, center, bases)
+    _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+
+
+@inline
+def _write_tasks(first_task, last_task, table, x, out, w, b, eps, arrays, room, count, mean, m2):
+    """Output of some parts of tiles, from the states of the groups; without counts, m2 is the variance."""
+    mu, inverse, _ = arrays
+    parts, tiles = load_int(table, PARTS), _tiles(table)
+    task = first_task
+    while task < last_task:
+        tile, part = task // parts, task % parts
+        done = min(parts - part, last_task - task)  # neighbouring parts have their coefficients in common
+        corner, _, high, low = _tile(table, tile // tiles, tile % tiles)
+        _read_states(table, corner[4], (high, low), eps, (count, mean, m2), mu, inverse, room)
+        rows = _part_rows(table, part)[0], _part_rows(table, part + done - 1)[1]
+        _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room)
+        task += done
+    stream_fence()
+
+
+@kernel
+def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """States of each tile, or of each part of it."""
+    arrays, room = _room(), _room()
     for task in range(first_task, last_task):
-        outer, part = task // tiles // parts, task // tiles % parts
-        corner, column, high, low = _tile(table, outer, task % tiles)
-        _bases(x, table, corner[0], high, low, center, bases)
-        n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
-        if parts == 1:
-            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
-        else:
-            for i in range(high * low):
-                k = (outer * parts + part) * columns + column + i
-                store_one(count, k, n)
-                store_one(mean, k, load_one(mu, 8 * i))
-                store_one(m2, k, load_one(q, 8 * i))
+        _reduce_task(task, table, x, center, arrays, room, count, mean, m2)
 
 
 @kernel
 def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, count, mean, m2):
-    """Merge the parts' states that `moments` left, part after part, into the states by group; a task is a tile."""
-    columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
-    parts, tiles = load_int(table, PARTS), _tiles(table)
-    mu, q, bases = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
+    """Merge the parts' states that `moments` left; a task is a tile, x stands in the place of b."""
+    arrays = _room()
     for task in range(first_task, last_task):
-        outer = task // tiles
-        corner, column, high, low = _tile(table, outer, task % tiles)
-        n = 0.0
-        for i in range(0, high * low, WIDTH):
-            width, at = min(WIDTH, high * low - i), outer * parts * columns + column + i
-            n = load_one(counts, 8 * at)
-            mean_a, m2_a = load_first(means, 8 * at, 8, width, LIKE64), load_first(m2s, 8 * at, 8, width, LIKE64)
-            for part in range(1, parts):
-                k = 8 * (at + part * columns)
-                mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)
-                n, mean_a, m2_a = welford.merge(n, mean_a, m2_a, load_one(counts, k), mean_b, m2_b)
-            store(mu, 8 * i, 8, mean_a)
-            store(q, 8 * i, 8, m2_a)
-        _bases(b, table, corner[0], high, low, center, bases)
-        _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+        _merge_task(task, table, b, center, arrays, means, m2s, count, mean, m2)
 
 
 @kernel
@@ -425,9 +491,8 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
     Writes the states if asked.
     """
     parts, tiles = load_int(table, PARTS), _tiles(table)
-    mu, q, mean_b, m2_b = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    bases = stack(ROOM, LIKE64)
+    mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
+    room = _room()
     for task in range(first_task, last_task):
         corner, _, high, low = _tile(table, task // tiles, task % tiles)
         _bases(x, table, corner[0], high, low, center, bases)
@@ -445,19 +510,42 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
 
 @kernel
 def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
-    """Output of each part of each tile, given the states of every group; without counts, m2 is the inverse
-    deviation.
+    """Output of each part of each tile, from given states of the groups; without counts, m2 is the variance."""
+    _write_tasks(first_task, last_task, table, x, out, w, b, eps, _room(), _room(), count, mean, m2)
+
+
+@kernel
+def normalize_split(first_worker, last_worker, table, x, out, w, b, eps, center, count, mean, m2):
+    """Few large groups, by several workers: states of the parts, their merge, output; see `team`.
+
+    The tables of the merge and of the output lie behind the first. `count` begins with the board; the parts' states lie
+    behind those of the groups.
     """
-    parts, tiles = load_int(table, PARTS), _tiles(table)
-    mu, inverse = stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    room = stack(ROOM, LIKE64), stack(ROOM, LIKE64), stack(ROOM, LIKE64)
-    task = first_task
-    while task < last_task:
-        tile, part = task // parts, task % parts
-        done = min(parts - part, last_task - task)  # neighbouring parts have their coefficients in common
-        corner, _, high, low = _tile(table, tile // tiles, tile % tiles)
-        _read_states(table, corner[4], high, low, eps, count, mean, m2, mu, inverse)
-        rows = _part_rows(table, part)[0], _part_rows(table, part + done - 1)[1]
-        _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room)
-        task += done
-    stream_fence()
+    arrays, room = _room(), _room()
+    merging, writing = behind(table, load_int(count, MERGE)), behind(table, load_int(count, OUTPUT))
+    counts, means, m2s = states_of_groups(count, mean, m2)
+    _, mean_of_parts, m2_of_parts = states_of_parts(count, mean, m2)
+    for worker in range(first_worker, last_worker):
+        share, ended = worker, 0
+        while True:
+            share, task = next_task(count, 0, worker, share)
+            if task < 0:
+                break
+            _reduce_task(task, table, x, center, arrays, room, counts, mean_of_parts, m2_of_parts)
+            ended += 1
+        end_phase(count, 0, ended)
+        share, ended = worker, 0
+        while True:
+            share, task = next_task(count, 1, worker, share)
+            if task < 0:
+                break
+            _merge_task(task, merging, x, center, arrays, mean_of_parts, m2_of_parts, counts, means, m2s)
+            ended += 1
+        end_phase(count, 1, ended)
+        share = worker
+        while True:
+            share, chunk = next_task(count, 2, worker, share)
+            if chunk < 0:
+                break
+            low, high = chunk_tasks(count, chunk)
+            _write_tasks(low, high, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)

@@ -5,6 +5,7 @@ byte-swapped data are ordinary arguments, and it is read straight from the ndarr
 Loads give `Lanes`, and ask for no alignment.
 """
 
+import os
 from contextlib import nullcontext
 
 from llvmlite import ir
@@ -395,6 +396,55 @@ def store_one(typingctx, pointer, index, value):
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, types.float64), codegen
+
+
+# -- what threads share ----------------------------------------------------------------------------------------------
+def _shared(builder, base, index):
+    return _address(builder, base, builder.shl(index, ir.Constant(I64, 3)), I64)
+
+
+@intrinsic
+def add_shared(typingctx, pointer, index, value):
+    """Add to the int64 at an index, in one step for all threads; returns what was there."""
+
+    def codegen(context, builder, sig, args):
+        base, i, number = args
+        return builder.atomic_rmw("add", _shared(builder, base, i), number, "acq_rel")
+
+    return types.int64(pointer, types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_shared(typingctx, pointer, index):
+    """The int64 at an index, and with it all that other threads wrote before they added to it."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load_atomic(_shared(builder, *args), "acquire", 8)
+
+    return types.int64(pointer, types.int64), codegen
+
+
+@intrinsic
+def yield_thread(typingctx):
+    """Let another thread have the processor."""
+
+    def codegen(context, builder, sig, args):
+        call_named(builder, "SwitchToThread" if os.name == "nt" else "sched_yield", I32, [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+# -- about pointers --------------------------------------------------------------------------------------------------
+@intrinsic
+def behind(typingctx, pointer, index):
+    """The same array of 8-byte numbers, from one of them on."""
+    result = Pointer(pointer.kind.lstrip("?"))
+
+    def codegen(context, builder, sig, args):
+        return builder.add(args[0], builder.shl(args[1], ir.Constant(I64, 3)))
+
+    return result(pointer, types.int64), codegen
 
 
 @intrinsic

@@ -157,8 +157,8 @@ class Kernel(NamedTuple):
 def compiled_kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
     """Compile a kernel for these kinds of x, out, weight and bias, or load it; once."""
     dispatcher = getattr(_FAMILIES[family], name)
-    arrays = [_TABLE, *map(Pointer, kinds)]
-    signature = types.void(types.int64, types.int64, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE)
+    arrays, states = [_TABLE, *map(Pointer, kinds[:4])], [_STATE, *map(Pointer, kinds[4:] or ("?f8", "?f8"))]
+    signature = types.void(types.int64, types.int64, *arrays, types.float64, types.int64, *states)
     run = dispatcher.compile(signature)
     compiled = dispatcher.overloads[signature.args]
     return Kernel(run, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
@@ -171,7 +171,7 @@ def _parallel() -> Any:
     any_array = Pointer("?u1")
     arrays = [_TABLE, *[any_array] * 4]
     integers = [types.int64] * 3
-    return parallel.compile(types.void(*integers, *arrays, types.float64, types.int64, _STATE, _STATE, _STATE))
+    return parallel.compile(types.void(*integers, *arrays, types.float64, types.int64, *[any_array] * 3))
 
 
 @cache
@@ -202,7 +202,7 @@ def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: 
     family, name : str
         The kernel: a function of `rows` or `columns`.
     kinds : tuple of str
-        Kinds of x, out, weight and bias, "none" for what is left out.
+        Kinds of x, out, weight and bias, "none" for what is left out; and of mean and m2 where they are given.
     tasks, threads : int
         How many tasks there are, and how many threads may share them: these, and no more than Numba may have.
     *arguments

@@ -6,33 +6,30 @@ TILE neighbouring groups are walked side by side, one in each lane of what follo
 shared, and where the runs of neighbours lie next to each other, memory is read in order.
 """
 
-from ...schedule import BLOCK, PEEL
+from ...schedule import BLOCK
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
-    absent,
+    behind,
     exact_in_float64,
-    given,
-    itemsize,
     load,
     load_first,
     load_int,
     load_one,
-    made_in_float32,
     neutral_one,
-    nothing,
     stack,
     store,
     store_first,
     store_one,
     stream_fence,
-    viewed,
 )
-from .lanes import WIDTH, convert, first, splat, total
+from .lanes import WIDTH, splat, total
+from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
+from .team import OUTPUT, chunk_tasks, end_phase, next_task, states_of_groups, states_of_parts
 from .walk import (
     BIAS,
+    FOLD,
     GROUP,
-    LIKE32,
     LIKE64,
     LOOP,
     LOOPS,
@@ -44,15 +41,13 @@ from .walk import (
     REPEATS,
     ROWS,
     SIZE,
-    STREAM,
     TILE,
     WEIGHT,
     X,
     load_group,
     locate_inner,
     locate_outer,
-    scale_near,
-    scale_run,
+    stored,
     sum_run,
 )
 
@@ -252,13 +247,6 @@ def _state_arrays():
 
 
 @inline
-def _coefficient_arrays():
-    """What `_scale_runs` works out for WIDTH runs."""
-    numbers = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
-    return numbers[0], numbers[1], numbers[2], stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
-
-
-@inline
 def _made_whole(states):
     """Means in the place of their distances from the groups' bases."""
     mean, _, bases = states
@@ -277,77 +265,6 @@ def _write_states(table, group, batch, n, states, counts, means, m2s):
 
 
 @inline
-def _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, like, room):
-    """Write `runs` runs of `size` elements, side by side on the loop at `entry`, the first at `place`.
-
-    `stats` are count, mean, m2 and eps; without a count, inverse standard deviations stand in the place of m2. Those of
-    the runs lie from byte k on, `step` bytes apart. One weight and bias for a run are folded into scale and offset; a
-    run whose coefficients do not fit float32 is made in float64.
-    """
-    xo, oo, wo, bo, _ = place
-    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
-    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-    highs, scales, offsets, fits, inverses = room
-    fold, stream = ws == 0 and bs == 0, load_int(table, STREAM) != 0
-    count, mean, m2, eps = stats
-    mu, slope = load_first(mean, k, step, runs, LIKE64), load_first(m2, k, step, runs, LIKE64)
-    if given(count):
-        slope = welford.inverse_std(slope, load_first(count, k, step, runs, LIKE64), eps)
-    store(inverses, 0, 8, slope)
-    fit = welford.fits_float32(mu, slope)
-    high = convert(mu, like)
-    behind = convert(high, LIKE64) - mu
-    if fold:
-        slope = slope * load_first(w, wo, load_int(table, entry + WEIGHT), runs, 1.0)
-        fit = fit * welford.fits_float32(0.0, slope)
-        behind = behind * slope + load_first(b, bo, load_int(table, entry + BIAS), runs, LIKE64)
-    else:
-        behind = behind * slope
-    item = itemsize(highs)
-    store(highs, 0, item, high)
-    store(scales, 0, item, convert(slope, like))
-    store(offsets, 0, item, convert(behind, like))
-    store(fits, 0, 8, fit)
-    x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
-    w_step, b_step = load_int(table, entry + WEIGHT), load_int(table, entry + BIAS)
-    none = absent()
-    near = xs == itemsize(x) and os == itemsize(out) and total(first(1.0 - fit, runs)) == 0.0
-    if near and fold:
-        for g in range(runs):
-            rx, ro = xo + g * x_step, oo + g * out_step
-            a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
-            scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream, size >= PEEL)
-    elif near and ws == itemsize(w) and bs == itemsize(b):
-        for g in range(runs):
-            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
-            a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
-            scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL)
-    else:
-        for g in range(runs):
-            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
-            if load_one(fits, 8 * g) == 0.0:
-                a, c = load_one(mean, k + g * step), load_one(inverses, 8 * g)
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64)
-                continue
-            a, c, d = load(highs, g * item, 0, like), load(scales, g * item, 0, like), load(offsets, g * item, 0, like)
-            if fold:
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like)
-            else:
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like)
-
-
-@inline
-def _write_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, room):
-    """`_scale_runs` in the precision that serves x."""
-    highs, scales, offsets, fits, inverses = room
-    if made_in_float32(x):
-        room32 = viewed(highs, 0, LIKE32), viewed(scales, 0, LIKE32), viewed(offsets, 0, LIKE32), fits, inverses
-        _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, LIKE32, room32)
-    else:
-        _scale_runs(x, out, w, b, table, place, entry, runs, size, stats, k, step, LIKE64, room)
-
-
-@inline
 def _moved(table, place, entry, count):
     """A place `count` steps on along the loop at `entry`."""
     x, out, weight, bias, k = place
@@ -359,11 +276,13 @@ def _moved(table, place, entry, count):
 
 
 @inline
-def _finish_groups(x, out, w, b, table, place, batch, stats, room):
+def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
     rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
     across = _across(table)
-    entry, step = (_side(table), 8) if across else (ROWS, 0)
+    entry = _side(table) if across else ROWS
+    once = across and folded(table) and load_int(table, FOLD) != 0  # each group has one weight and bias
+    unfit = 0.0
     for lead in range(1 if across else batch):
         xo, oo, wo, bo, k = _moved(table, place, _side(table), lead)
         for repeat in range(load_int(table, REPEATS)):
@@ -371,18 +290,20 @@ def _finish_groups(x, out, w, b, table, place, batch, stats, room):
             row, at = 0, (xo + ix, oo + io, wo + iw, bo + ib, k)
             while row < rows:
                 runs = batch if across else min(WIDTH, rows - row)
-                _write_runs(x, out, w, b, table, at, entry, runs, size, stats, 8 * lead, step, room)
+                if not once or (repeat == 0 and row == 0):
+                    step = 8 if across else 0
+                    mu, slope = load(mean, 8 * lead, step, LIKE64), load(inverse, 8 * lead, step, LIKE64)
+                    unfit = set_coefficients(x, w, b, table, at, entry, runs, 0, mu, slope, room)
+                write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room)
                 done = 1 if across else runs
                 at = _moved(table, at, ROWS, done)
                 row += done
 
 
-@kernel
-def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
-    """State of each (group, part): into `count`, `mean` and `m2` by group, or by task where there are several parts."""
-    parts = load_int(table, PARTS)
-    room, states = _room(), _state_arrays()
-    side = load_int(table, _side(table) + X)
+@inline
+def _reduce_tasks(first, last, table, x, center, room, states, count, mean, m2):
+    """States of some (group, part), into `count`, `mean`, `m2`: by group, or by task where there are several parts."""
+    parts, side = load_int(table, PARTS), load_int(table, _side(table) + X)
     task = first
     while task < last:
         group, part = task // parts, task % parts
@@ -399,13 +320,35 @@ def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
         task += batch
 
 
+@inline
+def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
+    """Merge the states of a group's parts, part after part, into that of the group."""
+    parts = load_int(table, PARTS)
+    n, mu, q = 0.0, 0.0, 0.0
+    for part in range(group * parts, group * parts + parts):
+        nb, mean_b, m2_b = load_group(counts, means, m2s, part)
+        n, mu, q = welford.merge(n, mu, q, nb, mean_b, m2_b)
+    origin, _, _, _, k = locate_outer(table, group)
+    if center != 0:
+        mu += welford.finite_or_zero(neutral_one(x, origin, 0.0))
+    store_one(count, k, n)
+    store_one(mean, k, mu)
+    store_one(m2, k, q)
+
+
+@kernel
+def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """State of each group, or of each part of it."""
+    _reduce_tasks(first, last, table, x, center, _room(), _state_arrays(), count, mean, m2)
+
+
 @kernel
 def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
     """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
     parts = load_int(table, PARTS)
     room, states = _room(), _state_arrays()
     inverse = stack(WIDTH, LIKE64)
-    coefficients = _coefficient_arrays()
+    coefficients = room_for_few()
     side = load_int(table, _side(table) + X)
     group = first
     while group < last:
@@ -415,39 +358,99 @@ def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
         _made_whole(states)
         _write_states(table, place[4], batch, n, states, count, mean, m2)
         store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, eps))
-        _finish_groups(x, out, w, b, table, place, batch, (nothing(), states[0], inverse, eps), coefficients)
+        _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients)
         group += batch
+    stream_fence()
+
+
+@inline
+def _depend_on_side(table):
+    """Whether statistics, weight and bias of a run depend on its place on the innermost outer loop alone."""
+    apart = 0
+    for entry in range(LOOPS, _side(table), LOOP):
+        apart |= load_int(table, entry + WEIGHT) | load_int(table, entry + BIAS) | load_int(table, entry + GROUP)
+    return apart == 0
+
+
+@inline
+def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
+    """Output of some (run, part), from the states of the groups; without counts, m2 is the variance.
+
+    The schedule's outer loops are all loops but the run, in the order of memory. Where all samples have the same
+    coefficients, as from stored statistics by channel, they are made once, for MANY channels at a time.
+    """
+    parts, part_size = load_int(table, PARTS), load_int(table, PART_SIZE)
+    side = _side(table)
+    across, step = load_int(table, side + SIZE), load_int(table, side + GROUP)
+    again = parts == 1 and last - first >= 2 * across and _depend_on_side(table)
+    begin, end = (0, across) if again else (first, last)
+    while begin < end:
+        index, start = begin // parts, begin % parts * part_size
+        place = _moved(table, locate_outer(table, index), LOW, start)
+        size = min(part_size, load_int(table, LOW + SIZE) - start)
+        runs = _neighbours(table, index, end, MANY) if parts == 1 else 1
+        unfit = 0.0
+        for g in range(0, runs, WIDTH):
+            near = _moved(table, place, side, g)
+            width = min(WIDTH, runs - g)
+            mu, inverse = stored(place[4] + g * step, step, width, eps, count, mean, m2)
+            unfit += set_coefficients(x, w, b, table, near, side, width, g, mu, inverse, room)
+        sample = first // across if again else 0
+        while True:
+            lead = sample * across + begin
+            low, high = max(first, lead), min(last, lead + runs)
+            if low < high:
+                if again:
+                    place = locate_outer(table, low)
+                write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room)
+            sample += 1
+            if not again or sample * across >= last:
+                break
+        begin += runs
     stream_fence()
 
 
 @kernel
 def apply(first, last, table, x, out, w, b, eps, center, count, mean, m2):
-    """Output of each (run, part), given the states of every group; without counts, m2 is the inverse deviation.
-
-    The schedule's outer loops are all loops but the run, in the order of memory.
-    """
-    parts, part_size = load_int(table, PARTS), load_int(table, PART_SIZE)
-    coefficients = _coefficient_arrays()
-    side = _side(table)
-    step, stats = 8 * load_int(table, side + GROUP), (count, mean, m2, eps)
-    task = first
-    while task < last:
-        index, start = task // parts, task % parts * part_size
-        place = _moved(table, locate_outer(table, index), LOW, start)
-        runs = _neighbours(table, index, last, WIDTH) if parts == 1 else 1
-        size = min(part_size, load_int(table, LOW + SIZE) - start)
-        _write_runs(x, out, w, b, table, place, side, runs, size, stats, 8 * place[4], step, coefficients)
-        task += runs
-    stream_fence()
+    """Output of each (run, part), from given states of the groups; without counts, m2 is the variance."""
+    _write_tasks(first, last, table, x, out, w, b, eps, room_for_many(), count, mean, m2)
 
 
 @kernel
-def invert(first, last, table, counts, m2s, scales, b, eps, center, count, mean, m2):
-    """Inverse standard deviation of every group, from its count and m2."""
-    for group in range(first, last, WIDTH):
-        width = min(WIDTH, last - group)
-        n, q = load_first(counts, 8 * group, 8, width, LIKE64), load_first(m2s, 8 * group, 8, width, LIKE64)
-        store_first(scales, 8 * group, 8, width, welford.inverse_std(q, n, eps))
+def normalize_split(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """Few large groups, by workers `first` to `last`: states of the parts, their merge, output; see `team`.
+
+    The output's table lies behind the first. `count` begins with the board; the parts' states lie behind those of the
+    groups.
+    """
+    room, states, coefficients = _room(), _state_arrays(), room_for_many()
+    writing = behind(table, load_int(count, OUTPUT))
+    counts, means, m2s = states_of_groups(count, mean, m2)
+    count_of_parts, mean_of_parts, m2_of_parts = states_of_parts(count, mean, m2)
+    for worker in range(first, last):
+        share, ended = worker, 0
+        while True:
+            share, task = next_task(count, 0, worker, share)
+            if task < 0:
+                break
+            _reduce_tasks(task, task + 1, table, x, center, room, states, count_of_parts, mean_of_parts, m2_of_parts)
+            ended += 1
+        end_phase(count, 0, ended)
+        share, ended = worker, 0
+        while True:
+            share, group = next_task(count, 1, worker, share)
+            if group < 0:
+                break
+            _merge_group(group, table, x, center, count_of_parts, mean_of_parts, m2_of_parts, counts, means, m2s)
+            ended += 1
+        end_phase(count, 1, ended)
+        share = worker
+        while True:
+            share, chunk = next_task(count, 2, worker, share)
+            if chunk < 0:
+                break
+            low, high = chunk_tasks(count, chunk)
+            _write_tasks(low, high, writing, x, out, w, b, eps, coefficients, counts, means, m2s)
 
 
 @kernel
@@ -466,16 +469,6 @@ def move(first, last, table, running_mean, running_var, w, b, momentum, ddof, co
 
 @kernel
 def merge(first, last, table, counts, means, m2s, b, eps, center, count, mean, m2):
-    """Merge the parts' states that `moments` left, part after part, into the states by group; a task is a group."""
-    parts = load_int(table, PARTS)
+    """Merge the parts' states that `moments` left; a task is a group, x stands in the place of b."""
     for group in range(first, last):
-        n, mu, q = 0.0, 0.0, 0.0
-        for part in range(group * parts, group * parts + parts):
-            nb, mean_b, m2_b = load_group(counts, means, m2s, part)
-            n, mu, q = welford.merge(n, mu, q, nb, mean_b, m2_b)
-        origin, _, _, _, k = locate_outer(table, group)
-        if center != 0:
-            mu += welford.finite_or_zero(neutral_one(b, origin, 0.0))
-        store_one(count, k, n)
-        store_one(mean, k, mu)
-        store_one(m2, k, q)
+        _merge_group(group, table, b, center, counts, means, m2s, count, mean, m2)

@@ -12,6 +12,7 @@ from .. import welford
 from .cache import inline
 from .intrinsics import (
     coefficient,
+    given,
     itemsize,
     load,
     load_first,
@@ -187,3 +188,15 @@ def scale_any(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
 def load_group(count, mean, m2, group):
     """State of one group."""
     return load_one(count, 8 * group), load_one(mean, 8 * group), load_one(m2, 8 * group)
+
+
+@inline
+def stored(group, step, width, eps, counts, means, m2s):
+    """Mean and inverse standard deviation of `width` groups, at most WIDTH and `step` apart, from given states;
+    without counts, m2 is the variance.
+    """
+    mean = load_first(means, group * itemsize(means), step * itemsize(means), width, LIKE64)
+    m2 = load_first(m2s, group * itemsize(m2s), step * itemsize(m2s), width, LIKE64)
+    if given(counts):
+        return mean, welford.inverse_std(m2, load_first(counts, 8 * group, 8 * step, width, LIKE64), eps)
+    return mean, welford.inverse_std(m2, 1.0, eps)
