@@ -20,6 +20,8 @@ LONG_RUN = 256  # reduced runs from here on are walked one by one, shorter ones 
 TINY_RUN = 8  # reduced runs up to here leave most lanes empty: many groups are walked side by side instead
 MANY_ROWS = 8  # rows over which walking side by side earns back the merge of the columns
 TILE = 2048  # columns that one task walks at most, where nothing asks for more: 512 is 10 to 20% slower
+LEAST_TILES = 8  # if there are tiles at all, these many tasks if that leaves tiles as large as the next number: for
+LEAST_TILE = 768  # 2 threads side by side wait for each other at the borders, and 3 tiles keep 4 threads waiting
 MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 bytes each
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
@@ -116,14 +118,17 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
         size = repeats * rows.size * low.size
         tile = _side_by_side(size, outer, rows, low)
     else:
+        beside = prod(loop.size for loop in outer)
         tile = _tile(high, low, TILE)
-        tasks = prod(loop.size for loop in outer) * -(-high.size * low.size // tile)
+        if tile < high.size * low.size and beside < LEAST_TILES:
+            tile = min(tile, _tile(high, low, max(LEAST_TILE, high.size * low.size * beside // LEAST_TILES)))
+        tasks = beside * -(-high.size * low.size // tile)
         unit, size = 1, repeats * rows.size
     parts, part_size = 1, size
     if not serial and tasks < WANTED_TASKS:
         parts = min(-(-WANTED_TASKS // tasks), max(1, elements // tasks // PART_ELEMENTS))
         if family == "columns":
-            parts = min(parts, _fewer(size))
+            parts = min(parts, _parts_of(size))
         parts, part_size = _pieces(size, parts, unit)
     if family == "rows" and parts > 1:
         tile = 1
@@ -169,9 +174,13 @@ def _widened(chosen: Schedule) -> Schedule:
     return chosen._replace(rows=rest, high=rows._replace(size=together), tile=together * low.size)
 
 
-def _fewer(rows: int) -> int:
-    """Parts of so many rows: a power of two, for equal shares; as many as make their sums and their merge cheap."""
-    return 1 << max(0, int(math.log2(max(1.0, math.sqrt(rows / PART_ROWS))) + 0.5))
+def _parts_of(rows: int) -> int:
+    """Most parts of so many rows: none smaller than a block; a power of two, for equal shares; and not so many that
+    their merge takes as long as their sums.
+    """
+    if rows < 2 * ROW_BLOCK:
+        return 1
+    return min(rows // ROW_BLOCK, 1 << round(math.log2(rows / PART_ROWS) / 2))
 
 
 def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:

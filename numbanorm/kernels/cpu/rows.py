@@ -77,11 +77,21 @@ def _neighbours(table, index, last, most):
 
 
 @inline
+def _reading(table):
+    """Rows and their step, size of a run and its step, as far as x goes: rows that lie behind one another are one."""
+    rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
+    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
+    if row_step == size * step:
+        return 1, 0, rows * size, step
+    return rows, row_step, size, step
+
+
+@inline
 def _position(table, start):
     """Inner repeat, row and place in the run of element `start` of a group."""
     if start == 0:
         return 0, 0, 0
-    size, rows = load_int(table, LOW + SIZE), load_int(table, ROWS + SIZE)
+    rows, _, size, _ = _reading(table)
     run = start // size
     return run // rows, run % rows, start % size
 
@@ -97,8 +107,7 @@ def _across(table):
 @inline
 def _sums(x, table, origin, position, left, pivot):
     """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`."""
-    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
-    rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
+    rows, row_step, size, step = _reading(table)
     repeat, row, i = position
     s, q = splat(0.0), splat(0.0)
     while left > 0:
@@ -118,8 +127,7 @@ def _sums(x, table, origin, position, left, pivot):
 def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
     """The same of `batch` groups, `side` bytes apart: each run of all of them, before the next run."""
     pivots, sums, squares, lanes, lanes_of_squares = room
-    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
-    rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
+    rows, row_step, size, step = _reading(table)
     repeat, row, i = position
     left = size_of_block
     while left > 0:
@@ -162,7 +170,8 @@ def _block_sums(x, table, origin, side, batch, start, stop, center, room):
     pivots, sums, squares, _, _ = room
     position = _position(table, start)
     repeat, row, i = position
-    at = locate_inner(table, repeat)[0] + row * load_int(table, ROWS + X) + i * load_int(table, LOW + X)
+    _, row_step, _, step = _reading(table)
+    at = locate_inner(table, repeat)[0] + row * row_step + i * step
     _firsts(x, origin + at, side, batch, center, pivots)
     across = batch > 1 and _across(table)
     again = center != 0 and not exact_in_float64(x)
