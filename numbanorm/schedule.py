@@ -20,8 +20,8 @@ LONG_RUN = 256  # reduced runs from here on are walked one by one, shorter ones 
 TINY_RUN = 8  # reduced runs up to here leave most lanes empty: many groups are walked side by side instead
 MANY_ROWS = 8  # rows over which walking side by side earns back the merge of the columns
 TILE = 2048  # columns that one task walks at most, where nothing asks for more: 512 is 10 to 20% slower
-LEAST_TILES = 8  # if there are tiles at all, these many tasks if that leaves tiles as large as the next number: for
-LEAST_TILE = 768  # 2 threads side by side wait for each other at the borders, and 3 tiles keep 4 threads waiting
+LEAST_TILES = 8  # tasks, where columns are cut into tiles at all: with 2 to 4, threads wait for each other ...
+LEAST_TILE = 768  # ... but no tile is narrower for it
 MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 bytes each
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
@@ -30,11 +30,11 @@ NEAR_BYTES = 32768  # of the first-level cache
 WANTED_TASKS = 32  # fewer groups than this are split into parts, to give every thread work; 64 cost more merges
 PART_ELEMENTS = 16384  # no part is smaller: its merge must not show
 MERGE_COLUMNS = 256  # whose parts are merged by one task
-CHUNKS = 2  # into which each thread's output is cut: for the others, should it be late
+CHUNKS = 2  # into which the output of each thread is cut, for the others to help if it is late
 LINE, PHASES = 8, 3  # of a board (see `kernels.cpu.team`): numbers in a line of the cache, and phases
-PART_ROWS = 16  # times the square of their number: rows from which columns have so many parts, each merged in turn
+PART_ROWS = 16  # times the square of their number: rows of columns with so many parts; 32 parts took 1.2 to 1.5 longer
 OUTPUT_ELEMENTS = 16384  # of a task that writes output from given statistics: four times that left threads idle
-OUTPUT_RUN = 16  # runs from here on are written as such from given statistics, shorter ones beside their neighbours
+OUTPUT_RUN = 16  # runs from here on are written one by one from given statistics: 1.2 to 1.6, shorter ones as columns
 OUTPUT_COLUMNS = 512  # up to which short rows that lie behind one another are written as one: 10 to 50% for 24 to 64
 BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
@@ -175,8 +175,10 @@ def _widened(chosen: Schedule) -> Schedule:
 
 
 def _parts_of(rows: int) -> int:
-    """Most parts of so many rows: none smaller than a block; a power of two, for equal shares; and not so many that
-    their merge takes as long as their sums.
+    """Most parts of so many rows: none smaller than a block, and not so many that their merge takes too long.
+
+    Sums take as long as there are rows in a part, the merge as there are parts: the root of the rows balances the two.
+    A power of two gives the threads equal shares.
     """
     if rows < 2 * ROW_BLOCK:
         return 1

@@ -232,6 +232,91 @@ def test_only_large_outputs_are_streamed():
         assert schedule.choose(made, itemsize, in_place).stream is stream
 
 
+def test_tiles_are_equal():
+    """So that no thread waits for a larger one; and there are some for each thread, if they can be wide enough."""
+    for columns in (TILE + 16, 2 * TILE, 20_000, 8 * TILE + 1):
+        chosen = of((LANES, columns), nbn.Layout.axes(0))
+        tiles = -(-columns // chosen.tile)
+        assert columns <= tiles * chosen.tile < columns + tiles * LANES
+        assert chosen.tile % LANES == 0
+        assert chosen.tile >= schedule.LEAST_TILE or chosen.tasks <= schedule.LEAST_TILES
+    groups = of((2, 2560, 256), nbn.Layout.group(32), (0, 2, 1))
+    assert (groups.high.size, groups.low.size, groups.tile, groups.tasks) == (32, 80, 640, 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"), [(64, 1), (127, 1), (128, 2), (196, 3), (784, 8), (1568, 8), (4096, 16), (100_000, 32)]
+)
+def test_columns_have_as_many_parts_as_their_merge_allows(rows, parts):
+    chosen = of((rows, 1024), nbn.Layout.axes(0))
+    assert (chosen.parts, chosen.tasks) == (parts, 1)
+    assert chosen.parts * chosen.part_size - rows < chosen.parts
+
+
+def test_stored_statistics_are_applied_in_runs_where_there_are_some():
+    """As rows, in the order of memory, unless runs are short, or their elements have weights of their own."""
+
+    def stored(run, weight):
+        nest_ = nest.build(
+            nbn.Layout.batch().resolve((64, 256, run)), [*[contiguous((64, 256, run), range(3), 4)] * 2, weight, None]
+        )
+        chosen = schedule.choose(nest_, 4)
+        made = schedule.for_stored(chosen, nest_)
+        if made.family == chosen.family:
+            check_output(made, nest_, chosen)
+        else:
+            assert (made.family, made.outer, made.low) == ("rows", nest_.loops[:-1], nest_.loops[-1])
+            assert made.tasks == 64 * 256 * made.parts
+        return chosen.family, made.family
+
+    assert stored(schedule.OUTPUT_RUN, [0, 4, 0]) == ("columns", "rows")
+    assert stored(schedule.OUTPUT_RUN - 1, [0, 4, 0]) == ("columns", "columns")
+    assert stored(schedule.OUTPUT_RUN, [0, 4 * 16, 4]) == ("columns", "columns")
+    assert stored(LONG_RUN, [0, 4, 0]) == ("rows", "rows")
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "order"),
+    [
+        ((3, 1000, 700), nbn.Layout.group(4), (0, 2, 1)),
+        ((5000, 40), nbn.Layout.axes(0), None),
+        ((2, LARGE), nbn.Layout.layer(), None),
+    ],
+    ids=["columns", "table", "rows"],
+)
+@pytest.mark.parametrize("workers", [1, 2, 7, 64])
+def test_a_split_has_all_that_a_team_needs(shape, layout, order, workers):
+    """Tables one behind the other, and a board as `kernels.cpu.team` reads it."""
+    from numbanorm.kernels.cpu import team
+
+    strides = contiguous(shape, order or range(len(shape)), 4)
+    made = nest.build(layout.resolve(shape), [strides, strides, None, None])
+    chosen = schedule.choose(made, 4)
+    output = schedule.for_output(chosen, made)
+    split = schedule.split(chosen, output, workers)
+    board = split.board.view(np.int64)
+    assert (board[team.WORKERS], board[team.GROUPS], split.groups) == (workers, made.groups, made.groups)
+    assert split.states == made.groups + chosen.partial_states
+    assert split.board.size == split.before + split.states
+    assert split.before == schedule.LINE * (1 + schedule.PHASES + schedule.PHASES * workers)
+    merge, last = board[team.MERGE], board[team.OUTPUT]
+    np.testing.assert_array_equal(split.table[:merge], chosen.table)
+    np.testing.assert_array_equal(split.table[last:], output.table)
+    tasks = board[team.TASKS : team.TASKS + schedule.PHASES].tolist()
+    assert tasks[0] == chosen.tasks * chosen.parts
+    assert tasks[2] == min(output.tasks, schedule.CHUNKS * workers)
+    assert board[team.OUTPUT_TASKS] == output.tasks
+    assert not board[schedule.LINE :].any()
+    if chosen.family == "rows":
+        assert tasks[1] == made.groups
+    else:
+        from numbanorm.kernels.cpu import walk
+
+        tile = split.table[merge + walk.TILE]
+        assert tile <= max(schedule.MERGE_COLUMNS, chosen.low.size if chosen.high.size > 1 else 1)
+        assert tasks[1] == prod(n.size for n in chosen.outer) * -(-chosen.high.size * chosen.low.size // tile)
+
+
 def test_merging_is_one_group_a_task():
     made, table = schedule.merging(7, 5)
     assert (made.tasks, made.parts, made.partial_states) == (7, 5, 35)
