@@ -39,7 +39,7 @@ OUTPUT_COLUMNS = 512  # up to which short rows that lie behind one another are w
 BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
 PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
-SERIAL_ELEMENTS = 32768  # up to here, one thread is done before the others have woken up
+SERIAL_ELEMENTS = 49152  # up to here, one thread is done before the others have woken up
 SERIAL_OUTPUT = 65536  # the same for output from given statistics
 
 
