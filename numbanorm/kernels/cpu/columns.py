@@ -18,6 +18,7 @@ from .intrinsics import (
     load_int,
     load_one,
     made_in_float32,
+    made_like,
     stack,
     store,
     store_first,
@@ -33,7 +34,6 @@ from .walk import (
     FOLD,
     GROUP,
     HIGH,
-    LIKE32,
     LIKE64,
     LOW,
     OUT,
@@ -49,7 +49,8 @@ from .walk import (
     add_sums,
     locate_inner,
     locate_outer,
-    scale_any,
+    scale_near,
+    scale_run,
     stored,
     sum_run,
 )
@@ -343,57 +344,70 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
 
 
 @inline
-def _scale_tile(x, out, w, b, table, corner, rows_of_part, columns, fold, high, scale, offset, like, rare):
-    """Write some rows of a tile, from one to before another."""
-    xo, oo, wo, bo, _ = corner
-    rows, stream = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0
-    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
-    start, stop = rows_of_part
+def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like):
+    """Write rows [start, stop) of a tile, without gaps and with weight and bias folded into the coefficients."""
+    high, scale, offset = coefficients
+    rows, none = load_int(table, ROWS + SIZE), absent()
+    stream, peel = load_int(table, STREAM) != 0, columns >= PEEL_COLUMNS
     while start < stop:
         repeat, row = start // rows, start % rows
-        ix, io, iw, ib = locate_inner(table, repeat)
         last = min(rows, row + stop - start)
         start += last - row
+        rx, ro, _, _ = _row(table, corner, repeat, row)
         while row < last:
-            rx, ro = xo + ix + row * load_int(table, ROWS + X), oo + io + row * load_int(table, ROWS + OUT)
-            if fold:
-                none = absent()
-                scale_any(
-                    x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like, stream, rare
-                )
-            else:
-                rw, rb = wo + iw + row * load_int(table, ROWS + WEIGHT), bo + ib + row * load_int(table, ROWS + BIAS)
-                ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-                scale_any(
-                    x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like, stream, rare
-                )
+            scale_near(x, rx, out, ro, none, 0, none, 0, columns, high, scale, offset, like, stream, peel)
+            rx += load_int(table, ROWS + X)
+            ro += load_int(table, ROWS + OUT)
             row += 1
 
 
 @inline
+def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like):
+    """Write rows [start, stop) of a tile, of any steps and with any weights."""
+    high, scale, offset = coefficients
+    rows, fold, none = load_int(table, ROWS + SIZE), load_int(table, FOLD) != 0, absent()
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    for index in range(start, stop):
+        rx, ro, rw, rb = _row(table, corner, index // rows, index % rows)
+        if fold:
+            scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like)
+        else:
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like)
+
+
+@inline
+def _row(table, corner, repeat, row):
+    """Offsets of a row of a tile in x, out, weight and bias."""
+    x, out, weight, bias, _ = corner
+    ix, io, iw, ib = locate_inner(table, repeat)
+    x += ix + row * load_int(table, ROWS + X)
+    out += io + row * load_int(table, ROWS + OUT)
+    weight += iw + row * load_int(table, ROWS + WEIGHT)
+    bias += ib + row * load_int(table, ROWS + BIAS)
+    return x, out, weight, bias
+
+
+@inline
 def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
-    """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
+    """Write some rows of a tile, given the mean and inverse standard deviation of its columns.
+
+    Rows with gaps, and weights that differ from row to row, are made in float64: one more precision would have to be
+    compiled, for little.
+    """
     fold = load_int(table, FOLD) != 0
     columns = tile[0] * tile[1]
-    # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
-    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
-    if made_in_float32(x):
-        high, scale, offset = (
-            viewed(room[0], skip, LIKE32),
-            viewed(room[1], skip, LIKE32),
-            viewed(room[2], skip, LIKE32),
-        )
-        if _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE32, (high, scale, offset)) == 0.0:
-            _scale_tile(x, out, w, b, table, corner, rows, columns, fold, high, scale, offset, LIKE32, False)
+    if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
+        like = made_like(x)
+        # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
+        skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
+        near = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
+        unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, near)
+        if unfit == 0.0 or not made_in_float32(x):
+            _scale_near(x, out, table, corner, rows[0], rows[1], columns, near, like)
             return
-    high64, scale64, offset64 = (
-        viewed(room[0], skip, LIKE64),
-        viewed(room[1], skip, LIKE64),
-        viewed(room[2], skip, LIKE64),
-    )
-    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, (high64, scale64, offset64))
-    rare = made_in_float32(x)
-    _scale_tile(x, out, w, b, table, corner, rows, columns, fold, high64, scale64, offset64, LIKE64, rare)
+    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
+    _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, room, LIKE64)
 
 
 @inline
@@ -409,8 +423,10 @@ def _room():
 
 
 @inline
-def _reduce_task(task, table, x, center, arrays, room, count, mean, m2):
-    """States of a tile: into `count`, `mean` and `m2` by group, or where there are parts, by part and column."""
+def _reduce_task(task, table, x, center, arrays, room):
+    """States of the columns of a tile, or of a part of it, into the first two arrays; returns how many values each
+    holds, the tile's corner, high and low sizes, and its place among the states by part and column.
+    """
     mu, q, bases = arrays
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
     parts, tiles = load_int(table, PARTS), _tiles(table)
@@ -418,12 +434,15 @@ def _reduce_task(task, table, x, center, arrays, room, count, mean, m2):
     corner, column, high, low = _tile(table, outer, task % tiles)
     _bases(x, table, corner[0], high, low, center, bases)
     n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
-    if parts == 1:
-        _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
-        return
-    at = 8 * ((outer * parts + part) * columns + column)
-    for i in range(0, high * low, WIDTH):
-        width, place = min(WIDTH, high * low - i), at + 8 * i
+    return n, corner, high, low, (outer * parts + part) * columns + column
+
+
+@inline
+def _keep_part(at, columns, arrays, mean, m2):
+    """Write the states of a part's columns where `_merge_task` looks for them."""
+    mu, q, _ = arrays
+    for i in range(0, columns, WIDTH):
+        width, place = min(WIDTH, columns - i), 8 * (at + i)
         store_first(mean, place, 8, width, load(mu, 8 * i, 8, LIKE64))
         store_first(m2, place, 8, width, load(q, 8 * i, 8, LIKE64))
 
@@ -470,10 +489,15 @@ def _write_tasks(first_task, last_task, table, x, out, w, b, eps, arrays, room, 
 
 @kernel
 def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
-    """States of each tile, or of each part of it."""
+    """States by group, or where there are parts, by part and column."""
     arrays, room = _room(), _room()
     for task in range(first_task, last_task):
-        _reduce_task(task, table, x, center, arrays, room, count, mean, m2)
+        n, corner, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+        if load_int(table, PARTS) == 1:
+            mu, q, bases = arrays
+            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+        else:
+            _keep_part(at, high * low, arrays, mean, m2)
 
 
 @kernel
@@ -531,7 +555,8 @@ def normalize_split(first_worker, last_worker, table, x, out, w, b, eps, center,
             share, task = next_task(count, 0, worker, share)
             if task < 0:
                 break
-            _reduce_task(task, table, x, center, arrays, room, counts, mean_of_parts, m2_of_parts)
+            _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+            _keep_part(at, high * low, arrays, mean_of_parts, m2_of_parts)
             ended += 1
         end_phase(count, 0, ended)
         share, ended = worker, 0
@@ -547,5 +572,5 @@ def normalize_split(first_worker, last_worker, table, x, out, w, b, eps, center,
             share, chunk = next_task(count, 2, worker, share)
             if chunk < 0:
                 break
-            low, high = chunk_tasks(count, chunk)
-            _write_tasks(low, high, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)
+            begin, end = chunk_tasks(count, chunk)
+            _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)

@@ -46,6 +46,7 @@ class Pointer(types.Type):
         self.code = kind.lstrip(">?")
         self.swapped = kind.startswith(">")
         self.optional = kind.startswith("?")
+        self.narrow = self.code in ("f4", "f2", "bf")  # at most the digits and the range of float32
         self.itemsize = {"bf": 2, "none": 0}.get(self.code, int("0" + self.code[1:2]) if self.code[1:].isdigit() else 0)
         super().__init__(name=f"Pointer({kind})")
 
@@ -534,9 +535,23 @@ def made_in_float32(typingctx, pointer):
     """Whether output of these elements is made in float32: they have at most its digits and range."""
 
     def codegen(context, builder, sig, args):
-        return ir.Constant(I1, pointer.code in ("f4", "f2", "bf"))
+        return ir.Constant(I1, pointer.narrow)
 
     return types.boolean(pointer), codegen
+
+
+@intrinsic
+def made_like(typingctx, pointer):
+    """A number of the precision in which output of these elements is made; as a bias, it leaves every number as it is.
+
+    A branch on `made_in_float32` would do the same, but both its sides would be compiled.
+    """
+    result = types.float32 if pointer.narrow else types.float64
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(FLOAT_OF[result], -0.0)
+
+    return result(pointer), codegen
 
 
 @intrinsic

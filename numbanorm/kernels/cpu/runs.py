@@ -1,8 +1,8 @@
 """Output of runs that lie side by side: their coefficients, up to ROOM of them at a time, and then the runs.
 
 A run is written as ((x - high) * scale + offset) * weight + bias. One weight and bias for a run are folded into scale
-and offset. Coefficients are made in float64 and kept in the precision that serves x; a run whose coefficients do not
-fit float32 is made in float64, alone, so that it does not matter which runs are written together.
+and offset. Coefficients are made in float64 and kept in the precision that serves x. A run with gaps, or whose
+coefficients do not fit float32, is made in float64, alone, so that it does not matter which runs are written together.
 """
 
 from ...schedule import PEEL
@@ -15,13 +15,13 @@ from .intrinsics import (
     load_first,
     load_int,
     load_one,
-    made_in_float32,
+    made_like,
     stack,
     store,
     viewed,
 )
 from .lanes import WIDTH, convert, first, total
-from .walk import BIAS, LIKE32, LIKE64, LOW, OUT, STREAM, WEIGHT, X, scale_near, scale_run
+from .walk import BIAS, LIKE64, LOW, OUT, STREAM, WEIGHT, X, scale_near, scale_run
 
 MANY = 1024  # runs whose coefficients are kept for further samples: 12 KB of float32 in the first-level cache
 
@@ -33,8 +33,13 @@ def folded(table):
 
 
 @inline
-def _set(w, b, table, place, entry, runs, at, mean, inverse, like, room):
-    highs, scales, offsets, fits, means, inverses = room
+def set_coefficients(x, w, b, table, place, entry, runs, at, mean, inverse, room):
+    """Keep the coefficients of `runs` runs, at most WIDTH, at `at` and behind, from lanes of their means and inverse
+    standard deviations. The runs are side by side on the loop at `entry`, the first at `place`. Returns how many of
+    them do not fit float32.
+    """
+    like = made_like(x)
+    highs, scales, offsets, fits, means, inverses = _in_precision(room, like)
     _, _, wo, bo, _ = place
     fit = welford.fits_float32(mean, inverse)
     slope = inverse
@@ -56,67 +61,48 @@ def _set(w, b, table, place, entry, runs, at, mean, inverse, like, room):
 
 
 @inline
-def set_coefficients(x, w, b, table, place, entry, runs, at, mean, inverse, room):
-    """Keep the coefficients of `runs` runs, at most WIDTH, at `at` and behind, from lanes of their means and inverse
-    standard deviations. The runs are side by side on the loop at `entry`, the first at `place`. Returns how many of
-    them do not fit float32.
-    """
-    if made_in_float32(x):
-        return _set(w, b, table, place, entry, runs, at, mean, inverse, LIKE32, _in_float32(room))
-    return _set(w, b, table, place, entry, runs, at, mean, inverse, LIKE64, room)
-
-
-@inline
-def _write(x, out, w, b, table, place, entry, runs, size, at, unfit, like, room):
-    xo, oo, wo, bo, _ = place
-    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
-    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-    highs, scales, offsets, fits, means, inverses = room
-    x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
-    w_step, b_step = load_int(table, entry + WEIGHT), load_int(table, entry + BIAS)
-    stream, fold, none, item = load_int(table, STREAM) != 0, folded(table), absent(), itemsize(highs)
-    near = xs == itemsize(x) and os == itemsize(out) and unfit == 0.0
-    if near and fold:
-        for g in range(runs):
-            rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
-            a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-            scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream, size >= PEEL)
-    elif near and ws == itemsize(w) and bs == itemsize(b):
-        for g in range(runs):
-            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
-            k = item * (at + g)
-            a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-            scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL)
-    else:
-        for g in range(runs):
-            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
-            k = item * (at + g)
-            if load_one(fits, 8 * (at + g)) == 0.0:
-                a, c = load_one(means, 8 * (at + g)), load_one(inverses, 8 * (at + g))
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64)
-                continue
-            a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-            if fold:
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like)
-            else:
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like)
-
-
-@inline
 def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
     """Write `runs` runs of `size` elements, side by side on the loop at `entry`, the first at `place`, with the
     coefficients at `at` and behind, of which `unfit` or none do not fit float32.
     """
-    if made_in_float32(x):
-        _write(x, out, w, b, table, place, entry, runs, size, at, unfit, LIKE32, _in_float32(room))
-    else:
-        _write(x, out, w, b, table, place, entry, runs, size, at, unfit, LIKE64, room)
+    xo, oo, wo, bo, _ = place
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    like = made_like(x)
+    highs, scales, offsets, fits, means, inverses = _in_precision(room, like)
+    x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
+    w_step, b_step = load_int(table, entry + WEIGHT), load_int(table, entry + BIAS)
+    stream, fold, none, item = load_int(table, STREAM) != 0, folded(table), absent(), itemsize(highs)
+    near = xs == itemsize(x) and os == itemsize(out)
+    weighted = near and not fold and ws == itemsize(w) and bs == itemsize(b)
+    if near and fold:
+        for g in range(runs):
+            rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
+            if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
+                a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
+                scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream, size >= PEEL)
+    elif weighted:
+        for g in range(runs):
+            rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
+            k = item * (at + g)
+            if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
+                a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
+                scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL)
+    done = (near and fold) or weighted
+    if done and unfit == 0.0:
+        return
+    for g in range(runs):  # with any steps, and what float32 does not serve
+        rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
+        if not done or load_one(fits, 8 * (at + g)) == 0.0:
+            a, c = load_one(means, 8 * (at + g)), load_one(inverses, 8 * (at + g))
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64)
 
 
 @inline
-def _in_float32(room):
+def _in_precision(room, like):
+    """The first three arrays as such of the precision in which output is made."""
     highs, scales, offsets, fits, means, inverses = room
-    return viewed(highs, 0, LIKE32), viewed(scales, 0, LIKE32), viewed(offsets, 0, LIKE32), fits, means, inverses
+    return viewed(highs, 0, like), viewed(scales, 0, like), viewed(offsets, 0, like), fits, means, inverses
 
 
 @inline

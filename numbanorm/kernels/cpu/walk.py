@@ -7,7 +7,6 @@ out, weight, bias and group: rows, high, low, the outer ones, the inner ones.
 
 import numpy as np
 
-from ...schedule import PEEL_COLUMNS
 from .. import welford
 from .cache import inline
 from .intrinsics import (
@@ -170,18 +169,6 @@ def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, s
     """
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
     _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel)
-
-
-@inline
-def scale_any(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, rare):
-    """`scale_near` if the runs are contiguous, else `scale_run`. `rare`, a constant: always `scale_run`, to save
-    compilation.
-    """
-    if not rare and xs == itemsize(x) and os == itemsize(out) and ws == itemsize(w) and bs == itemsize(b):
-        peel = count >= PEEL_COLUMNS
-        scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream, peel)
-    else:
-        scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like)
 
 
 @inline
