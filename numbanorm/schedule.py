@@ -39,8 +39,9 @@ OUTPUT_COLUMNS = 512  # up to which short rows that lie behind one another are w
 BATCH_ELEMENTS = 32768  # of neighbouring groups that are walked side by side: they stay in the second-level cache
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
 PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
-SERIAL_ELEMENTS = 49152  # up to here, one thread is done before the others have woken up
+SERIAL_WORK = 49152  # elements, up to which one thread is done before the others have woken up
 SERIAL_OUTPUT = 65536  # the same for output from given statistics
+RUN_WORK = 16  # elements that take as long as what a run costs beside its elements, or as one that is gathered
 
 
 def _cache_bytes() -> int:
@@ -111,7 +112,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     rows = reduced.pop() if reduced else UNIT
     repeats = prod(loop.size for loop in reduced)
     elements = prod(loop.size for loop in nest.loops)
-    serial = elements <= SERIAL_ELEMENTS
+    serial = _work(family, low, nest) <= SERIAL_WORK
 
     if family == "rows":
         tasks, unit = nest.groups, BLOCK
@@ -145,7 +146,7 @@ def for_stored(chosen: Schedule, nest: LoopNest) -> Schedule:
     folded = chosen.fold and low.weight == low.bias == 0  # or the families would round differently
     if chosen.family == "columns" and not low.kept and low.size >= OUTPUT_RUN and folded:
         chosen = chosen._replace(family="rows", high=UNIT)
-    serial = prod(loop.size for loop in nest.loops) <= max(SERIAL_ELEMENTS, SERIAL_OUTPUT)
+    serial = _work(chosen.family, low, nest) <= max(SERIAL_WORK, SERIAL_OUTPUT)
     return for_output(chosen, nest)._replace(serial=serial)
 
 
@@ -160,6 +161,14 @@ def for_output(chosen: Schedule, nest: LoopNest) -> Schedule:
     size = prod(loop.size for loop in chosen.inner) * chosen.rows.size
     parts, part_size = _pieces(size, -(-size * chosen.tile // OUTPUT_ELEMENTS), 1)
     return chosen._replace(parts=parts, part_size=part_size, tasks=chosen.tasks * parts)
+
+
+def _work(family: str, low: Loop, nest: LoopNest) -> int:
+    """What there is to do, in elements of long runs."""
+    elements = prod(loop.size for loop in nest.loops)
+    if family == "rows":
+        return elements + RUN_WORK * (elements // low.size)
+    return elements if not nest.loops or low == nest.loops[-1] else RUN_WORK * elements
 
 
 def _widened(chosen: Schedule) -> Schedule:

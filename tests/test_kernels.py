@@ -19,7 +19,7 @@ from numbanorm.schedule import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, N
 
 TINY_RUN = schedule.TINY_RUN
 # Parallel from the first element on, many parts, narrow tiles.
-SMALL = {"SERIAL_ELEMENTS": 0, "PART_ELEMENTS": 200, "OUTPUT_ELEMENTS": 100, "TILE": 48}
+SMALL = {"SERIAL_WORK": 0, "SERIAL_OUTPUT": 0, "PART_ELEMENTS": 200, "OUTPUT_ELEMENTS": 100, "TILE": 48}
 WHOLE = {**SMALL, "WANTED_TASKS": 1}  # no parts
 SERIAL = {}
 

@@ -12,7 +12,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 import numbanorm as nbn
 from numbanorm.kernels.cpu import launcher
-from numbanorm.schedule import SERIAL_ELEMENTS
+from numbanorm.schedule import SERIAL_WORK
 
 
 @pytest.mark.skipif(not processes.HAS_TORCH, reason="needs torch")
@@ -76,7 +76,7 @@ def test_the_number_of_threads_holds_for_every_python_thread(threads):
 
 
 def large(rng):
-    return rng.standard_normal((8 * SERIAL_ELEMENTS // 256, 256)).astype(np.float32)
+    return rng.standard_normal((8 * SERIAL_WORK // 256, 256)).astype(np.float32)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -19,7 +19,8 @@ from numbanorm.schedule import (
     MANY_ROWS,
     MAX_COLUMNS,
     PART_ELEMENTS,
-    SERIAL_ELEMENTS,
+    RUN_WORK,
+    SERIAL_WORK,
     TILE,
     TINY_RUN,
     WANTED_TASKS,
@@ -90,7 +91,9 @@ def check(made, itemsize=4, in_place=False):
         size, states = reduced, over * columns
     assert chosen.partial_states == states * chosen.parts
     assert (chosen.parts - 1) * chosen.part_size < size <= chosen.parts * chosen.part_size
-    assert chosen.serial == (elements <= SERIAL_ELEMENTS)
+    assert chosen.serial == (schedule._work(chosen.family, chosen.low, made) <= SERIAL_WORK)
+    assert not chosen.serial or elements <= SERIAL_WORK
+    assert chosen.serial or elements * (1 + RUN_WORK) > SERIAL_WORK
     assert chosen.parts == 1 or not chosen.serial
     assert not chosen.stream or (elements * itemsize > schedule.STREAM_BYTES and not in_place)
     check_output(schedule.for_output(chosen, made), made, chosen)
@@ -170,7 +173,7 @@ def form(chosen):
     return " ".join(word for word in words if word)
 
 
-LARGE = max(SERIAL_ELEMENTS, 2 * PART_ELEMENTS, WANTED_TASKS * TILE) + 1
+LARGE = max(SERIAL_WORK, 2 * PART_ELEMENTS, WANTED_TASKS * TILE) + 1
 FEW = WANTED_TASKS - 1
 FORMS = {
     "long runs": ((LARGE, LONG_RUN), nbn.Layout.layer(), None, "rows beside"),
@@ -178,7 +181,7 @@ FORMS = {
     "few groups": ((FEW, LARGE), nbn.Layout.layer(), None, "rows parts"),
     "few groups, not large": ((FEW, PART_ELEMENTS), nbn.Layout.layer(), None, "rows"),
     "enough groups": ((WANTED_TASKS, LARGE), nbn.Layout.layer(), None, "rows"),
-    "small": ((1, SERIAL_ELEMENTS), nbn.Layout.layer(), None, "rows serial"),
+    "small": ((1, SERIAL_WORK - RUN_WORK), nbn.Layout.layer(), None, "rows serial"),
     "a table": ((LARGE, LANES), nbn.Layout.axes(0), None, "columns parts"),
     "a wide table": ((LANES, LARGE), nbn.Layout.axes(0), None, "columns tiles"),
     "channels last": ((LARGE, 64, 2, 2), nbn.Layout.batch(), (0, 2, 3, 1), "columns parts"),
@@ -330,7 +333,7 @@ def test_passes_are_split_for_want_of_groups():
     assert schedule.is_split(chosen, 100 * FEW)
     assert not schedule.is_split(chosen, FEW)
     assert not schedule.is_split(of((WANTED_TASKS, LARGE), nbn.Layout.layer()), 100 * FEW)
-    assert not schedule.is_split(of((1, SERIAL_ELEMENTS), nbn.Layout.layer()), 100)
+    assert not schedule.is_split(of((1, SERIAL_WORK - RUN_WORK), nbn.Layout.layer()), 100)
 
 
 @pytest.mark.parametrize("shape", [(3, LARGE), (LARGE, 3), (100, 1000), (2, 64, 33, 33)])

@@ -206,7 +206,8 @@ def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2
     n = 0.0
     while start < stop:
         repeat, row = start // rows, start % rows
-        count = min(min(ROW_BLOCK, rows - row), stop - start)
+        left = min(rows - row, stop - start)
+        count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
         at = origin + locate_inner(table, repeat)[0] + row * row_step
         _block_sums(x, at, row_step, count, step, columns, center, room)
         _add_block(columns, n, float(count), center, room, bases, mean, m2)
