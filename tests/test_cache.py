@@ -307,7 +307,7 @@ def test_a_folder_that_can_only_be_read(read_only):
     warm, _, run = read_only
     kept = files(warm)
     kinds = "('f8', 'f8', 'f8', 'none')"
-    other = f"\nfrom numbanorm.kernels.cpu import launcher\nlauncher.compiled_kernel('rows', 'invert', {kinds})"
+    other = f"\nfrom numbanorm.kernels.cpu import launcher\nlauncher.compiled_kernel('rows', 'merge', {kinds})"
     assert run(CALL + other, warm) == "5.0 hit"
     assert files(warm) == kept
 

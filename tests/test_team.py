@@ -20,7 +20,7 @@ CASES = {
 
 
 @pytest.fixture(params=CASES)
-def team(request, rng):
+def team(request, rng, threads):
     """Start a fresh call, as a function that runs some of its workers; and a check that all is done, and right."""
     from numbanorm.kernels.cpu import launcher
 

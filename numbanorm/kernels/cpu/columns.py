@@ -391,22 +391,19 @@ def _row(table, corner, repeat, row):
 
 @inline
 def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
-    """Write some rows of a tile, given the mean and inverse standard deviation of its columns.
-
-    Rows with gaps, and weights that differ from row to row, are made in float64: one more precision would have to be
-    compiled, for little.
-    """
-    fold = load_int(table, FOLD) != 0
+    """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
+    fold, like = load_int(table, FOLD) != 0, made_like(x)
     columns = tile[0] * tile[1]
-    if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
-        like = made_like(x)
-        # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
-        skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
-        near = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
-        unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, near)
-        if unfit == 0.0 or not made_in_float32(x):
-            _scale_near(x, out, table, corner, rows[0], rows[1], columns, near, like)
-            return
+    # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
+    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
+    kept = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
+    unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
+    if unfit == 0.0 or not made_in_float32(x):
+        if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
+            _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like)
+        else:
+            _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like)
+        return
     _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
     _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, room, LIKE64)
 

@@ -1,8 +1,8 @@
 """Output of runs that lie side by side: their coefficients, up to ROOM of them at a time, and then the runs.
 
 A run is written as ((x - high) * scale + offset) * weight + bias. One weight and bias for a run are folded into scale
-and offset. Coefficients are made in float64 and kept in the precision that serves x. A run with gaps, or whose
-coefficients do not fit float32, is made in float64, alone, so that it does not matter which runs are written together.
+and offset. Coefficients are made in float64 and kept in the precision that serves x; a run whose coefficients do not
+fit float32 is made in float64, alone, so that it does not matter which runs are written together.
 """
 
 from ...schedule import PEEL
@@ -92,10 +92,16 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
     if done and unfit == 0.0:
         return
     for g in range(runs):  # with any steps, and what float32 does not serve
-        rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
-        if not done or load_one(fits, 8 * (at + g)) == 0.0:
+        rx, ro, rw, rb, k = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step, item * (at + g)
+        if load_one(fits, 8 * (at + g)) == 0.0:
             a, c = load_one(means, 8 * (at + g)), load_one(inverses, 8 * (at + g))
             scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64)
+        elif not done:
+            a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
+            if fold:
+                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like)
+            else:
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like)
 
 
 @inline
