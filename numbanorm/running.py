@@ -1,6 +1,7 @@
 """Running statistics: the caller's arrays, checked first and updated in place at the end."""
 
 import weakref
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -70,8 +71,13 @@ class Running:
         if mean.ndim == 2:
             samples = len(mean)
             mean, m2 = mean.sum(axis=0) / samples, (m2 / (count - 1)).sum(axis=0) / samples
-            count, ddof = np.ones(mean.size), 0
+            count, ddof = _ones(mean.size), 0
         engine.move(self.mean, self.var, (count, mean, m2), momentum, ddof)
+
+
+@lru_cache
+def _ones(channels: int) -> Array:
+    return np.ones(channels)
 
 
 def check_momentum(momentum: float | None) -> float | None:

@@ -146,7 +146,7 @@ def for_stored(chosen: Schedule, nest: LoopNest) -> Schedule:
     folded = chosen.fold and low.weight == low.bias == 0  # or the families would round differently
     if chosen.family == "columns" and not low.kept and low.size >= OUTPUT_RUN and folded:
         chosen = chosen._replace(family="rows", high=UNIT)
-    serial = _work(chosen.family, low, nest) <= max(SERIAL_WORK, SERIAL_OUTPUT)
+    serial = _work(chosen.family, low, nest) <= SERIAL_OUTPUT
     return for_output(chosen, nest)._replace(serial=serial)
 
 

@@ -5,7 +5,7 @@ are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blo
 high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
 """
 
-from ...schedule import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, ROW_BLOCK, STRIP_ROWS
+from ...schedule import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
@@ -217,12 +217,12 @@ def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2
 
 
 @inline
-def _merge_part(columns, n, mean, m2, nb, means, m2s, at):
-    """Merge the states of a part's columns, at byte `at` of its arrays, into those of the parts before it."""
+def _merge_part(columns, n, mean, m2, nb, means, m2s):
+    """Merge the states of a part's columns into those of the parts before it."""
     for i in range(0, columns, WIDTH):
         width, place = min(WIDTH, columns - i), 8 * i
         mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
-        mean_b, m2_b = load_first(means, at + place, 8, width, LIKE64), load_first(m2s, at + place, 8, width, LIKE64)
+        mean_b, m2_b = load_first(means, place, 8, width, LIKE64), load_first(m2s, place, 8, width, LIKE64)
         _, mean_a, m2_a = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
         store(mean, place, 8, mean_a)
         store(m2, place, 8, m2_a)
@@ -314,7 +314,7 @@ def _read_states(table, group, tile, eps, states, mean, inverse, room):
 
 @inline
 def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
-    """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_any`,
+    """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_run`,
     weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
     """
     _, _, wo, bo, _ = corner
@@ -521,7 +521,7 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
         n = 0.0
         for part in range(parts):
             nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
-            n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b, 0)
+            n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
         n = _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
         for i in range(0, high * low, WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))
@@ -548,27 +548,19 @@ def normalize_split(first_worker, last_worker, table, x, out, w, b, eps, center,
     counts, means, m2s = states_of_groups(count, mean, m2)
     _, mean_of_parts, m2_of_parts = states_of_parts(count, mean, m2)
     for worker in range(first_worker, last_worker):
-        share, ended = worker, 0
-        while True:
-            share, task = next_task(count, 0, worker, share)
-            if task < 0:
-                break
-            _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
-            _keep_part(at, high * low, arrays, mean_of_parts, m2_of_parts)
-            ended += 1
-        end_phase(count, 0, ended)
-        share, ended = worker, 0
-        while True:
-            share, task = next_task(count, 1, worker, share)
-            if task < 0:
-                break
-            _merge_task(task, merging, x, center, arrays, mean_of_parts, m2_of_parts, counts, means, m2s)
-            ended += 1
-        end_phase(count, 1, ended)
-        share = worker
-        while True:
-            share, chunk = next_task(count, 2, worker, share)
-            if chunk < 0:
-                break
-            begin, end = chunk_tasks(count, chunk)
-            _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)
+        for phase in range(PHASES):
+            share, ended = worker, 0
+            while True:
+                share, task = next_task(count, phase, worker, share)
+                if task < 0:
+                    break
+                if phase == 0:
+                    _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+                    _keep_part(at, high * low, arrays, mean_of_parts, m2_of_parts)
+                elif phase == 1:
+                    _merge_task(task, merging, x, center, arrays, mean_of_parts, m2_of_parts, counts, means, m2s)
+                else:
+                    begin, end = chunk_tasks(count, task)
+                    _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)
+                ended += 1
+            end_phase(count, phase, ended)

@@ -6,7 +6,7 @@ TILE neighbouring groups are walked side by side, one in each lane of what follo
 shared, and where the runs of neighbours lie next to each other, memory is read in order.
 """
 
-from ...schedule import BLOCK
+from ...schedule import BLOCK, PHASES
 from .. import welford
 from .cache import inline, kernel
 from .intrinsics import (
@@ -435,31 +435,23 @@ def normalize_split(first, last, table, x, out, w, b, eps, center, count, mean, 
     room, states, coefficients = _room(), _state_arrays(), room_for_many()
     writing = behind(table, load_int(count, OUTPUT))
     counts, means, m2s = states_of_groups(count, mean, m2)
-    count_of_parts, mean_of_parts, m2_of_parts = states_of_parts(count, mean, m2)
+    parts = states_of_parts(count, mean, m2)
     for worker in range(first, last):
-        share, ended = worker, 0
-        while True:
-            share, task = next_task(count, 0, worker, share)
-            if task < 0:
-                break
-            _reduce_tasks(task, task + 1, table, x, center, room, states, count_of_parts, mean_of_parts, m2_of_parts)
-            ended += 1
-        end_phase(count, 0, ended)
-        share, ended = worker, 0
-        while True:
-            share, group = next_task(count, 1, worker, share)
-            if group < 0:
-                break
-            _merge_group(group, table, x, center, count_of_parts, mean_of_parts, m2_of_parts, counts, means, m2s)
-            ended += 1
-        end_phase(count, 1, ended)
-        share = worker
-        while True:
-            share, chunk = next_task(count, 2, worker, share)
-            if chunk < 0:
-                break
-            low, high = chunk_tasks(count, chunk)
-            _write_tasks(low, high, writing, x, out, w, b, eps, coefficients, counts, means, m2s)
+        for phase in range(PHASES):
+            share, ended = worker, 0
+            while True:
+                share, task = next_task(count, phase, worker, share)
+                if task < 0:
+                    break
+                if phase == 0:
+                    _reduce_tasks(task, task + 1, table, x, center, room, states, *parts)
+                elif phase == 1:
+                    _merge_group(task, table, x, center, *parts, counts, means, m2s)
+                else:
+                    begin, end = chunk_tasks(count, task)
+                    _write_tasks(begin, end, writing, x, out, w, b, eps, coefficients, counts, means, m2s)
+                ended += 1
+            end_phase(count, phase, ended)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Output of runs that lie side by side: their coefficients, up to ROOM of them at a time, and then the runs.
+"""Output of runs that lie side by side: their coefficients, up to MANY of them at a time, and then the runs.
 
 A run is written as ((x - high) * scale + offset) * weight + bias. One weight and bias for a run are folded into scale
 and offset. Coefficients are made in float64 and kept in the precision that serves x; a run whose coefficients do not
