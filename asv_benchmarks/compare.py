@@ -11,43 +11,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from case import NORMS, Case
-from cases import CASES
-from contenders import LIBRARIES
-from machine import machine, set_threads, warning
-from measure import Row, measure
-from report import NOTE, accuracy, as_markdown, marks, show, summary, table_cells, write_json, write_markdown
+from harness.case import NORMS, Case
+from harness.cases import CASES
+from harness.machine import machine, warning
+from harness.measure import Row, measure_all
+from harness.report import NOTE, accuracy, as_markdown, marks, show, summary, table_cells, write_json, write_markdown
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import numbanorm as nbn
 
 QUICK = 4_000_000  # elements: --quick leaves larger cases out
 MANY = 60  # rows: a picture of more than so many shows the README's
-
-
-def measure_all(
-    cases: Sequence[Case],
-    threads: Sequence[int],
-    seconds: float | None,
-    console: Console,
-    libraries: Sequence[str] = LIBRARIES,
-) -> list[Row]:
-    """Measure one case after the other, with a progress bar if there is a terminal. Ctrl-C ends it early."""
-    columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
-    rows: list[Row] = []
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(cases) * len(threads))
-        try:
-            for case in cases:
-                for number in threads:
-                    progress.update(task, description=case.label)
-                    set_threads(number)
-                    rows.append(measure(case, number, seconds, libraries))
-                    progress.advance(task)
-        except KeyboardInterrupt:
-            console.print(f"Interrupted: {len(rows)} measured.")
-    return rows
 
 
 def threads_of(text: str) -> list[int]:
@@ -144,7 +118,7 @@ def write(args: argparse.Namespace, where: str, rows: Sequence[Row]) -> None:
     if args.readme:
         write_markdown(args.readme, as_markdown(machine(args.threads[-1]), short))
     if args.picture:
-        from picture import draw  # matplotlib takes a second to import
+        from harness.picture import draw  # matplotlib takes a second to import
 
         draw(short if len(most) > MANY else most, machine(args.threads[-1]), args.picture)
 

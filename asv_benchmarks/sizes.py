@@ -14,15 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from case import Arrays, Case, dtype_of
-from contenders import CONTENDERS, OWN, Call
-from copying import copies, reading
-from machine import cache_bytes, machine, set_threads, warning
-from measure import reads_twice
-from report import Cells, markdown, marks, short, show, write_markdown
+from harness.case import Arrays, Call, Case, dtype_of
+from harness.contenders import CONTENDERS, OWN
+from harness.copying import copies, reading
+from harness.machine import cache_bytes, machine, set_threads, warning
+from harness.measure import reads_twice
+from harness.report import Cells, markdown, marks, short, show, write_markdown
+from harness.timing import interleaved
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from timing import interleaved
 
 import numbanorm as nbn
 
@@ -117,7 +117,7 @@ def share(args: argparse.Namespace, track: Callable) -> tuple[list[Cells], str]:
 
     found = per_norm(fitting(powers(64 * KB, min(args.most, GB))), track, measure)
     if args.picture:
-        from picture import draw_share  # matplotlib takes a second to import
+        from harness.picture import draw_share  # matplotlib takes a second to import
 
         sizes = {name: {4 * UNIT * n: value for n, value in row.items()} for name, row in found.items()}
         draw_share(sizes, machine(args.threads), cache_bytes(3), args.picture)

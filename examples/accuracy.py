@@ -13,7 +13,7 @@ import numpy as np
 import numbanorm as nbn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "asv_benchmarks"))
-from machine import machine
+from harness.machine import machine
 
 try:
     import torch

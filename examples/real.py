@@ -12,8 +12,9 @@ from sklearn import datasets
 import numbanorm as nbn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "asv_benchmarks"))
-from case import Arrays, Case, Shape
-from contenders import CONTENDERS, Call, plain, tensor, torch
+from harness.case import Arrays, Call, Case, Shape
+from harness.contenders import CONTENDERS, numpy_call
+from harness.with_torch import tensor, torch
 
 
 @dataclass(frozen=True)
@@ -97,4 +98,4 @@ def written_out(case: Real, a: Arrays, out: np.ndarray | None) -> Call | None:
     return None if out is not None else call
 
 
-CONTENDERS["normalize"] = {"numbanorm": own, "NumPy": plain, "torch": written_out}
+CONTENDERS["normalize"] = {"numbanorm": own, "NumPy": numpy_call, "torch": written_out}

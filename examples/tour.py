@@ -18,13 +18,12 @@ from rich.console import Console
 import numbanorm as nbn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "asv_benchmarks"))
-from case import by
-from cases import CASES
-from compare import measure_all
-from contenders import OWN
-from machine import machine, set_threads, warning
-from measure import Row
-from report import NOTE, Cells, accuracy, show, summary, table_cells
+from harness.case import by
+from harness.cases import CASES
+from harness.contenders import OWN
+from harness.machine import machine, set_threads, warning
+from harness.measure import Row, measure_all
+from harness.report import NOTE, Cells, accuracy, show, summary, table_cells
 
 QUICK = 1_000_000  # elements: --quick leaves larger layers out
 

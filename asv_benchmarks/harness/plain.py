@@ -5,7 +5,8 @@ from math import prod
 
 import ml_dtypes
 import numpy as np
-from case import Arrays, Case, Shape
+
+from .case import Arrays, Case, Shape
 
 
 def numpy_norm(case: Case, a: Arrays, out: np.ndarray | None = None) -> np.ndarray:
@@ -46,6 +47,12 @@ def numpy_norm(case: Case, a: Arrays, out: np.ndarray | None = None) -> np.ndarr
     return y.reshape(case.shape)
 
 
+def mean_and_variance(case: Case, a: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return the statistics of each channel as one would with NumPy alone; float16 and bfloat16 in float32."""
+    dtype = np.float32 if a.x.dtype.itemsize < 4 else None
+    return a.x.mean(case.axes, dtype=dtype), a.x.var(case.axes, dtype=dtype)
+
+
 def _given(out: np.ndarray | None, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Round to the array asked for, or to a new one."""
     if out is None:
@@ -56,7 +63,7 @@ def _given(out: np.ndarray | None, y: np.ndarray, dtype: np.dtype) -> np.ndarray
 
 @dataclass(frozen=True)
 class Truth:
-    """What a case ought to give, and the size of one rounding error in each element of it."""
+    """What a case ought to give (y, or mean and variance), and the size of one rounding error in each element of it."""
 
     y: np.ndarray
     unit: np.ndarray
@@ -107,6 +114,11 @@ def oracle(case: Case, a: Arrays) -> Truth:
     x = wide.x.reshape(case.view)
     weight, bias = (1.0, 0.0) if wide.weight is None else (p.reshape(case.affine) for p in (wide.weight, wide.bias))
     running_mean = running_var = None
+    if case.norm == "moments":
+        mean = mean_of(x, case.axes)
+        var = mean_of((x - mean) ** 2, case.axes)
+        pair = np.stack([mean.reshape(-1), var.reshape(-1)])
+        return Truth(pair, np.stack([np.hypot(mean, np.sqrt(var)).reshape(-1), pair[1]]) * epsilon(a.x.dtype))
     if case.norm == "batch_norm_eval":
         mean, var = wide.mean.reshape(case.affine), wide.var.reshape(case.affine)
     elif case.norm == "rms_norm":

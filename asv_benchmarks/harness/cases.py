@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
-from case import Case, both
+from .case import Case, both
 
 
 def layer(name: str, *shape: int, eps: float = 1e-5, readme: bool = False) -> Case:
@@ -124,6 +124,20 @@ def rms_norms() -> Iterator[Case]:
     yield rms("t5-base.norm", 8, 512, 768, readme=True)
 
 
+def moments() -> Iterator[Case]:
+    """Statistics of data: colours of photographs, columns of tables, spectrogram bins, and an activation's channels."""
+    for name, shape, last in (
+        ("imagenet.colours", (16, 3, 224, 224), False),
+        ("imagenet.colours", (16, 224, 224, 3), True),
+        ("table.columns", (100_000, 30), True),
+        ("table.wide.columns", (5_000, 1_000), True),
+        ("speech.mel-bins", (64, 80, 1000), False),
+        ("sensor.windows", (1, 10_000, 128), False),
+        ("resnet50.layer2.statistics", (32, 512, 28, 28), False),
+    ):
+        yield Case(name, "moments", shape, last=last, readme=name in ("table.columns", "speech.mel-bins"))
+
+
 def odd() -> Iterator[Case]:
     """Sizes at which kernels stumble: runs that fill no vector, and arrays of a thousand elements."""
     short = {"batch_norm": "bn", "batch_norm_eval": "bn", "group_norm": "gn", "instance_norm": "in"}
@@ -169,6 +183,7 @@ _FLOAT32 = (
     *instance_norms(),
     *layer_norms(),
     *rms_norms(),
+    *moments(),
     *odd(),
 )
 CASES: Sequence[Case] = (*_FLOAT32, *in_other_dtypes(_FLOAT32))

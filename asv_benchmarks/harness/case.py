@@ -1,14 +1,18 @@
 """What a case is: a normalization layer on an array of some shape, dtype and order of memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from types import SimpleNamespace
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 Shape = tuple[int, ...]
 Arrays = SimpleNamespace  # x, weight, bias, mean, var: what a case works on
+Call = Callable[[], Any]
+Prepare = Callable[["Case", Arrays, np.ndarray | None], Call | None]  # see contenders.py
 
 # By the names of numbanorm's functions; batch norm in evaluation is a thing of its own.
 NORMS = {
@@ -18,6 +22,7 @@ NORMS = {
     "rms_norm": "RMS norm",
     "group_norm": "Group norm",
     "instance_norm": "Instance norm",
+    "moments": "Mean and variance of each channel",
 }
 
 
@@ -50,7 +55,8 @@ class Case:
         words = [self.name]
         if self.norm == "batch_norm_eval":
             words.append("evaluation")
-        if self.last and self.norm != "rms_norm" and (self.norm != "layer_norm" or len(self.shape) > 3):
+        usual = {"layer_norm": 3, "rms_norm": 4, "moments": 2}.get(self.norm, 0)  # axes with which nothing is special
+        if self.last and len(self.shape) > usual:
             words.append("channels last")
         if self.dtype != "float32":
             words.append(self.dtype)
@@ -77,7 +83,7 @@ class Case:
         axis = self.channel_axis
         if self.norm in ("layer_norm", "rms_norm"):
             return (axis,)
-        kept = {"batch_norm": {axis}, "batch_norm_eval": {axis}}.get(self.norm, {0, axis})
+        kept = {axis} if self.norm in ("batch_norm", "batch_norm_eval", "moments") else {0, axis}
         return tuple(i for i in range(len(self.view)) if i not in kept)
 
     @property
@@ -95,7 +101,7 @@ class Case:
     @property
     def span(self) -> int:
         """Bytes that are read before the first output can be written: those between a group's ends, at least."""
-        if self.norm == "batch_norm_eval":
+        if self.norm in ("batch_norm_eval", "moments"):
             return 0
         if self.last and self.norm not in ("layer_norm", "rms_norm"):
             return self.nbytes if self.norm == "batch_norm" else self.nbytes // self.shape[0]

@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from case import by
-from contenders import LIBRARIES, OWN
-from measure import Row
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from .case import by
+from .contenders import LIBRARIES, OWN
+from .measure import Row
 
 Cells = dict[str, str]
 OTHERS = LIBRARIES[1:]

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from case import NORMS, by
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from measure import Row
-from report import OTHERS, short
+
+from .case import NORMS, by
+from .measure import Row
+from .report import OTHERS, short
 
 COLOURS = {"NumPy": "#9ecae1", "torch": "#e6550d", "copy": "#31a354"}
 ROW = 0.3  # inches

@@ -1,0 +1,1 @@
+"""What the benchmarks share: the table of cases, who runs them, how they are timed and reported."""

@@ -1,0 +1,70 @@
+"""How torch is called: tensors outside of autograd, and channels last in its own channels_last format.
+
+None of its norms takes an output.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .case import Arrays, Call, Case
+
+
+def tensor(array: np.ndarray) -> Any:
+    """View an array as a tensor."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def image(case: Case, x: np.ndarray) -> Any:
+    """View x as torch wants images: channels on axis 1, and if they are last in memory, in its channels_last format."""
+    return tensor(x).movedim(-1, 1) if case.last else tensor(x)
+
+
+def function_of(case: Case, a: Arrays) -> tuple[Any, tuple]:
+    """Return the function of torch that does the case, and its arguments."""
+    weight, bias = (None if p is None else tensor(p) for p in (a.weight, a.bias))
+    if case.norm in ("batch_norm", "batch_norm_eval"):
+        stored = tensor(a.mean), tensor(a.var), weight, bias
+        return functional.batch_norm, (image(case, a.x), *stored, case.norm == "batch_norm", 0.1, case.eps)
+    if case.norm == "rms_norm":
+        return functional.rms_norm, (tensor(a.x), (case.channels,), weight, case.eps)
+    if case.norm == "group_norm":
+        return functional.group_norm, (image(case, a.x), case.groups, weight, bias, case.eps)
+    if case.norm == "instance_norm":
+        return instance_norm, (image(case, a.x), weight, bias, case.eps)
+    if case.norm == "moments":
+        return mean_and_variance, (tensor(a.x), case.axes)
+    return (functional.layer_norm if case.last else layer_norm_first), (
+        tensor(a.x),
+        (case.channels,),
+        weight,
+        bias,
+        case.eps,
+    )
+
+
+def instance_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    """Without running statistics."""
+    return functional.instance_norm(x, weight=weight, bias=bias, eps=eps)
+
+
+def layer_norm_first(x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float) -> Any:
+    """Over axis 1 as torchvision's ConvNeXt does it: permute, normalize, permute back."""
+    there, back = [0, *range(2, x.ndim), 1], [0, x.ndim - 1, *range(1, x.ndim - 1)]
+    return functional.layer_norm(x.permute(there), shape, weight, bias, eps).permute(back)
+
+
+def mean_and_variance(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """In one call; in the dtype of x."""
+    var, mean = torch.var_mean(x, axes, correction=0)
+    return mean, var
+
+
+def plain(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
+    """As users call it, eagerly."""
+    function, arguments = function_of(case, a)
+    return None if out is not None else lambda: function(*arguments)
