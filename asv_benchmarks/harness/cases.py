@@ -187,3 +187,37 @@ _FLOAT32 = (
     *odd(),
 )
 CASES: Sequence[Case] = (*_FLOAT32, *in_other_dtypes(_FLOAT32))
+
+# What the gate measures: every norm, family of kernels and dtype, calls of microseconds and of a millisecond.
+_GATE = (
+    "resnet50.layer2.bn3, 1×512×28×28",
+    "resnet50.layer4.bn3, 8×2048×7×7",
+    "resnet50.layer3.bn3, channels last, 8×14×14×1024",
+    "mlp.bn, 256×1000",
+    "tiny.bn, 2×32×4×4",
+    "resnet50.layer4.bn3, evaluation, 8×2048×7×7",
+    "resnet50.layer3.bn3, evaluation, channels last, 8×14×14×1024",
+    "tiny.bn, evaluation, 2×32×4×4",
+    "bert-base.ln, 1×128×768",
+    "bert-base.ln, float16, 1×128×768",
+    "bert-base.ln, bfloat16, 1×128×768",
+    "bert-base.ln, float64, 1×128×768",
+    "gpt2-xl.ln, 1×1024×1600",
+    "convnext-t.stage2.ln, 32×384×14×14",
+    "convnext-t.stage3.ln, channels last, 32×7×7×768",
+    "tiny.ln, 2×32×4×4",
+    "t5-base.norm, 8×512×768",
+    "llama-2-7b.norm, 16×1×4096",
+    "llama-2-7b.norm, float16, 16×1×4096",
+    "sd-unet.down0.gn, bfloat16, 2×320×64×64",
+    "sd-unet.down1.gn, 2×640×32×32",
+    "sd-unet.mid.gn, 2×1280×8×8",
+    "sd-unet.down2.gn, channels last, 2×16×16×1280",
+    "tiny.gn, 2×32×4×4",
+    "style-transfer.in3, 4×128×64×64",
+    "cyclegan.resblock.in, channels last, 1×64×64×256",
+    "table.columns, 100000×30",
+    "speech.mel-bins, 64×80×1000",
+)
+_BY_LABEL = {case.label: case for case in CASES}
+GATE: Sequence[Case] = tuple(_BY_LABEL[label] for label in _GATE)

@@ -1,6 +1,5 @@
 """Measure one case: each contender's error and time, and the time of a copy of the same bytes."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -10,22 +9,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .case import Arrays, Call, Case, dtype_of
+from .case import Arrays, Call, Case
 from .contenders import CONTENDERS, LIBRARIES, OWN, to_numpy, with_torch
 from .copying import copies, reading
 from .machine import cache_bytes, set_threads
-from .plain import Truth, oracle
+from .plain import Truth, limit, oracle
 from .timing import Ratio, interleaved
-
-LIMIT = 4.0  # units of rounding for numbanorm: a result is rounded at most eight times, by half a unit each
-WRONG = 2.0**14  # units for the others where they lose digits in adding up float32 and float64: they are still timed
-
-
-def limit(case: Case, library: str) -> float:
-    """Return how many units of rounding a result may be off by."""
-    if library == OWN and case.dtype == "float64":  # statistics are no more precise than x: see docs/numerics.md
-        return 8 + math.log2(math.prod(case.view[axis] for axis in case.axes))
-    return LIMIT if library == OWN or dtype_of(case.dtype).itemsize < 4 else WRONG
 
 
 @dataclass
@@ -55,7 +44,7 @@ class Row:
     @property
     def failed(self) -> bool:
         """Whether numbanorm is wrong, or did not run."""
-        return not self.units.get(OWN, np.inf) <= limit(self.case, OWN)
+        return not self.units.get(OWN, np.inf) <= limit(self.case, own=True)
 
 
 def measure_all(
@@ -119,7 +108,7 @@ def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
         row.first_call = time.perf_counter() - start
     row.off[name] = truth.off(y)
     row.units[name] = max(truth.units(y), truth.running_units(own.mean, own.var))
-    if not row.units[name] <= limit(row.case, name):
+    if not row.units[name] <= limit(row.case, own=name == OWN):
         row.notes.append(f"{name} is wrong on {row.case.label}: off by {row.units[name]:.3g} units of rounding")
         return None
     return call

@@ -1,12 +1,15 @@
 """The cases in plain NumPy: fast, to race against, and in float64, to be right."""
 
 from dataclasses import dataclass
-from math import prod
+from math import log2, prod
 
 import ml_dtypes
 import numpy as np
 
-from .case import Arrays, Case, Shape
+from .case import Arrays, Case, Shape, dtype_of
+
+LIMIT = 4.0  # units of rounding for numbanorm: a result is rounded at most eight times, by half a unit each
+WRONG = 2.0**14  # units for the others where they lose digits in adding up float32 and float64: they are still timed
 
 
 def numpy_norm(case: Case, a: Arrays, out: np.ndarray | None = None) -> np.ndarray:
@@ -85,6 +88,13 @@ class Truth:
             return 0.0
         pairs = ((mean, self.mean), (var, self.var))
         return max(largest(np.abs(got.astype(np.float64) / want - 1)) / epsilon(got.dtype) for got, want in pairs)
+
+
+def limit(case: Case, own: bool) -> float:
+    """Return how many units of rounding a result may be off by: numbanorm's own, or another's."""
+    if own and case.dtype == "float64":  # statistics are no more precise than x: see docs/numerics.md
+        return 8 + log2(prod(case.view[axis] for axis in case.axes))
+    return LIMIT if own or dtype_of(case.dtype).itemsize < 4 else WRONG
 
 
 def epsilon(dtype: np.dtype) -> float:

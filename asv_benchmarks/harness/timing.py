@@ -1,9 +1,10 @@
-"""Time several functions side by side in one process, in turn, so that a busy machine slows all of them alike."""
+"""Time functions side by side in one process, in turn, so that a busy machine slows all of them alike."""
 
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 TURN = 2e-3  # seconds of timed calls before the next function has its turn ...
 MOST = 50  # ... and how many calls at most
 REST = 2e-3  # seconds between turns, in which the threads of the last function stop spinning
+SHORT_TURN = 1e-3  # seconds of a turn of two that are compared closely
 LEAST = 3  # rounds that every function takes part in
 RESAMPLES = 1000  # of the bootstrap
 
@@ -22,6 +24,14 @@ class Ratio:
     median: float
     low: float
     high: float
+
+
+def ratio_of(pairs: Iterable[tuple[float, float]]) -> Ratio:
+    """Compare two functions by pairs of times that were taken one right after the other."""
+    ratios = np.array([a / b for a, b in pairs])
+    again = np.random.default_rng(0).choice(ratios, (RESAMPLES, ratios.size))
+    low, high = np.quantile(np.median(again, axis=1), (0.025, 0.975))
+    return Ratio(float(np.median(ratios)), float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -36,11 +46,7 @@ class Times:
 
     def ratio(self, name: str, base: str) -> Ratio:
         """Compare two functions round by round: what slows a whole round does not show."""
-        pairs = list(zip(self.rounds[name], self.rounds[base], strict=False))
-        ratios = np.array([a / b for a, b in pairs])
-        again = np.random.default_rng(0).choice(ratios, (RESAMPLES, ratios.size))
-        low, high = np.quantile(np.median(again, axis=1), (0.025, 0.975))
-        return Ratio(float(np.median(ratios)), float(low), float(high))
+        return ratio_of(zip(self.rounds[name], self.rounds[base], strict=False))
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float) -> Times:
@@ -55,9 +61,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float) -> Ti
     spent = dict.fromkeys(calls, 0.0)
     least, rest, share = (LEAST, REST, seconds / len(calls)) if seconds else (1, 0.0, 0.0)
     together = min(2, len(calls))  # the last one does not go on alone, with all caches for itself
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with _uncollected():
         while len(active := [n for n in calls if len(rounds[n]) < least or spent[n] < share]) >= together:
             samples: dict[str, list[float]] = {name: [] for name in active}
             for name in (*active, *reversed(active)):
@@ -67,10 +71,48 @@ def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float) -> Ti
                 spent[name] += time.perf_counter() - start
             for name, values in samples.items():
                 rounds[name].append(statistics.median(values))
+    return Times(rounds)
+
+
+def paired(a: Callable[[], object], b: Callable[[], object], pairs: int) -> list[tuple[float, float]]:
+    """Time two functions that are nearly alike, in the order A B B A: seconds of a call of each, pair by pair.
+
+    There are no rests: both are to find caches and threads as the other one left them. Turns are short, so that what
+    slows the machine for longer slows both halves of a pair.
+    """
+    for call in (a, b):
+        call()  # the first call may compile
+    fastest = [min(_time(call) for _ in range(2)) for call in (a, b)]
+    number = 1 + int(SHORT_TURN / max(fastest))  # of calls in a turn
+    found = []
+    with _uncollected():
+        for pair in range(pairs):
+            if pair % 2 == 0:
+                of_a, of_b = _together(a, number), _together(b, number)
+            else:
+                of_b, of_a = _together(b, number), _together(a, number)
+            found.append((of_a, of_b))
+    return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return Times(rounds)
+
+
+def _together(call: Callable[[], object], number: int) -> float:
+    """Seconds of one of several calls in a row."""
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number
 
 
 def _turn(call: Callable[[], object], rest: float, number: int) -> list[float]:

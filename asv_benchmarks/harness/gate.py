@@ -1,0 +1,200 @@
+"""The gate: from two commits to a verdict (see gate.py, the script)."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import numbanorm as nbn
+
+from .case import NORMS, Case
+from .cases import CASES, GATE
+from .machine import machine, warning
+from .pairs import Left, Pair, Version, compare, compile_all
+from .report import show
+from .slower import slow_down
+from .verdict import Verdict, cells, draw, reasons, summary, write_files
+from .versions import WORKTREE, changed, check_out, commit_of
+
+PAIRS = 60  # on one thread ...
+PAIRS_ON_ALL = 20  # ... and on all
+AGAIN = 2  # fresh processes for suspects, each with twice as many pairs
+ROUNDS = 6  # tries to slow down by as much as is wanted ...
+CLOSE = 0.01  # ... give or take so much of a call
+INJECTED = "group_norm"  # the norm that the selftest slows down: runs of rows, as with channels first
+
+
+class Gate:
+    """Two versions, the cases, and where to say what is going on."""
+
+    def __init__(self, versions: tuple[Version, Version], cases: Sequence[Case], console: Console) -> None:
+        self.versions = versions
+        self.cases = cases
+        self.console = console
+        self.threads = nbn.get_num_threads()
+        self.left: list[Left] = []
+
+    def measure(self) -> list[Verdict]:
+        """Compile, compare, and compare suspects again."""
+        numbers = [1, self.threads] if self.threads > 1 else [1]
+        with ThreadPoolExecutor() as pool:  # both at once: compiling is most of a first run
+            failures = list(pool.map(lambda version: list(compile_all(version, self.cases, numbers)), self.versions))
+        self.left = list({(one.case, one.reason): one for found in failures for one in found}.values())
+        failed = {one.case for one in self.left}
+        cases = [case for case in self.cases if case not in failed]
+        verdicts = {pair.case: Verdict(pair) for pair in self._compared(cases, 1, PAIRS)}
+        for time_ in range(AGAIN):
+            suspects = [case for case, verdict in verdicts.items() if verdict.slower]
+            for pair in self._compared(suspects, 1, 2 * PAIRS, swapped=time_ % 2 == 0):
+                verdicts[pair.case].again.append(pair)
+        if self.threads > 1:
+            for pair in self._compared(list(verdicts), self.threads, PAIRS_ON_ALL):
+                verdicts[pair.case].together = pair
+        return list(verdicts.values())
+
+    def _compared(self, cases: Sequence[Case], threads: int, pairs: int, swapped: bool = False) -> Iterable[Pair]:
+        """Yield what could be measured, note what could not, and show how far it is."""
+        if not cases:
+            return
+        columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(f"on {threads} thread{'s' * (threads > 1)}", total=len(cases))
+            for found in compare(self.versions, cases, [threads], pairs, swapped):
+                if isinstance(found, Pair):
+                    yield found
+                else:
+                    self.left.append(found)
+                progress.advance(task)
+
+
+def versions_of(base: str, head: str, folder: Path) -> tuple[Version, Version]:
+    """Check out two commits side by side."""
+    made = []
+    for role, name in (("base", base), ("head", head)):
+        commit = commit_of(name)
+        title = name if commit.startswith(name) else f"{name} ({commit})"
+        made.append(Version(title, check_out(commit, folder / role), f"numbanorm_{role}"))
+    return made[0], made[1]
+
+
+def gate(args: argparse.Namespace, console: Console) -> int:
+    """Compare two commits and report."""
+    with tempfile.TemporaryDirectory(prefix="numbanorm-gate-") as folder:
+        try:
+            versions = versions_of(args.base, args.head, Path(folder))
+            if WORKTREE not in (args.base, args.head) and (files := changed()):
+                console.print(f"Not committed, so not measured ('.' would be): {', '.join(files)}", style="yellow")
+        except ValueError as error:
+            console.print(f"Nothing could be measured: {error}.", style="red", markup=False)
+            return 3
+        start = time.perf_counter()
+        title = f"{versions[0].title} before, {versions[1].title} after\n{machine(1)}"
+        console.print(title, markup=False)
+        measured = Gate(versions, chosen(args), console)
+        verdicts = measured.measure()
+    if verdicts:
+        show([cells(verdict) for verdict in verdicts], console)
+    for reason in reasons(measured.left):
+        console.print(reason, style="red", markup=False)
+    console.print(f"{summary(verdicts)} {time.perf_counter() - start:.0f} s.", style="bold", markup=False)
+    write_files(title, verdicts, measured.left, args.markdown, args.json)
+    if args.picture and verdicts:
+        draw(title, verdicts, args.picture)
+    return 3 if not verdicts else int(any(verdict.slower for verdict in verdicts))
+
+
+def selftest(args: argparse.Namespace, console: Console) -> int:
+    """Measure the files as they are beside themselves, and beside themselves slowed down, several times."""
+    cases = [case for case in chosen(args) if case.norm == INJECTED and not case.last]
+    if not cases:
+        console.print(f"Nothing could be measured: no case of {INJECTED} with channels first was chosen.", style="red")
+        return 3
+    console.print(machine(1))
+    with tempfile.TemporaryDirectory(prefix="numbanorm-gate-") as name:
+        folder = Path(name)
+        own, twin = versions_of(WORKTREE, WORKTREE, folder)
+        try:
+            slow = _slowed(own, cases, args.percent / 100, folder, console)
+        except ValueError as error:
+            console.print(f"Nothing could be measured: {error}.", style="red", markup=False)
+            return 3
+        alarms = [_alarm("identical", Gate((own, twin), cases, console)) for _ in range(args.runs)]
+        caught = [_alarm(slow.title, Gate((own, slow), cases, console)) for _ in range(args.runs)]
+    console.print(f"identical code: {alarms.count(True)} false alarms in {args.runs} runs", style="bold")
+    console.print(f"{args.percent:g}% slower: caught {caught.count(True)} times in {args.runs} runs", style="bold")
+    if None in alarms + caught:
+        return 3
+    return int(any(alarms) or not all(caught))
+
+
+def _slowed(own: Version, cases: Sequence[Case], wanted: float, folder: Path, console: Console) -> Version:
+    """Return the files as they are, with as much work added as slows the case that it slows most by `wanted`."""
+    share = wanted
+    for number in range(ROUNDS):
+        slow = Version(f"{wanted:.0%} slower", folder / f"slow{number}", f"numbanorm_slow{number}")
+        check_out(WORKTREE, slow.folder)
+        slow_down(slow.folder, share)
+        most = max(pair.ratio.median for pair in compare((own, slow), cases, [1], PAIRS) if isinstance(pair, Pair))
+        console.print(f"{share:.0%} of a second pass over x: {most - 1:.1%} slower")
+        if abs(most - 1 - wanted) < CLOSE:
+            return slow
+        share *= wanted / max(most - 1, CLOSE)
+    raise ValueError(f"no share of a second pass slows calls by {wanted:.0%}; is the machine busy?")
+
+
+def _alarm(what: str, gate: Gate) -> bool | None:
+    """Run a gate; whether it finds a case slower, None if it could measure nothing."""
+    verdicts = gate.measure()
+    for reason in reasons(gate.left):
+        gate.console.print(reason, style="red", markup=False)
+    ratios = ", ".join(f"{verdict.pair.ratio.median:.3f}" for verdict in verdicts)
+    gate.console.print(f"{what}, after / before: {ratios}. {summary(verdicts)}", markup=False)
+    return any(verdict.slower for verdict in verdicts) if verdicts else None
+
+
+def chosen(args: argparse.Namespace) -> list[Case]:
+    """Return the cases that the command line asks for, in the order of their norms."""
+    cases = [
+        case
+        for case in (CASES if args.every else GATE)
+        if (not args.norm or case.norm in args.norm) and (not args.name or args.name in case.label)
+    ]
+    return sorted(cases, key=lambda case: list(NORMS).index(case.norm))
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", nargs="?", help="the commit before")
+    parser.add_argument("head", nargs="?", help="the commit after")
+    which = parser.add_argument_group("which cases (default: those of the gate)")
+    which.add_argument("--norm", nargs="+", choices=NORMS, help="of these norms")
+    which.add_argument("--name", metavar="TEXT", help="with this text in their label")
+    which.add_argument("--every", action="store_true", help="of the whole table, which takes many times as long")
+    to = parser.add_argument_group("where the results go, beside the terminal")
+    to.add_argument("--markdown", type=Path, metavar="FILE", help="the table")
+    to.add_argument("--json", type=Path, metavar="FILE", help="everything")
+    to.add_argument("--picture", type=Path, metavar="FILE", help="ratios and their intervals")
+    test = parser.add_argument_group("the gate itself")
+    test.add_argument("--selftest", action="store_true", help="see that identical code passes and slower code does not")
+    test.add_argument("--runs", type=int, default=10, metavar="N", help="of each (default: 10)")
+    test.add_argument("--percent", type=float, default=15, metavar="P", help="by which to slow down (default: 15)")
+    args = parser.parse_args()
+    if args.selftest == bool(args.base and args.head):
+        parser.error("give two commits, or --selftest")
+    return args
+
+
+def main(description: str) -> int:
+    """Measure and report."""
+    args = arguments(description)
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    if busy := warning():
+        console.print(busy, style="yellow")
+    return selftest(args, console) if args.selftest else gate(args, console)

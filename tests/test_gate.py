@@ -1,0 +1,227 @@
+"""The gate, on versions of a small package in numbanorm's place; and the slowdown that its selftest makes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "asv_benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+from harness.cases import CASES  # noqa: E402
+from harness.pairs import Left, Pair  # noqa: E402
+from harness.slower import WHERE, slow_down  # noqa: E402
+from harness.timing import Ratio, paired, ratio_of  # noqa: E402
+from harness.verdict import Verdict, cells, draw, is_slower, reasons, summary  # noqa: E402
+
+GOOD = """
+import numpy as np
+def set_num_threads(n): pass
+def _norm(x, axes, eps, weight, bias):
+    mean, var = x.mean(axes, keepdims=True, dtype=float), x.var(axes, keepdims=True, dtype=float)
+    return (x - mean) / np.sqrt(var + eps) * weight + bias
+def instance_norm(x, weight, bias, eps, channel_axis, out):
+    return _norm(x, (2, 3), eps, weight.reshape(-1, 1, 1), bias.reshape(-1, 1, 1)).astype(x.dtype)
+def group_norm(x, groups, weight, bias, eps, channel_axis, out):
+    by_group = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    own = (p.reshape(groups, -1, 1) for p in (weight, bias))
+    return _norm(by_group, (2, 3), eps, *own).reshape(x.shape).astype(x.dtype)
+def rms_norm(x, shape, weight, eps, out):
+    return (x / np.sqrt(np.square(x, dtype=float).mean(-1, keepdims=True) + eps) * weight).astype(x.dtype)
+"""
+SLOW = GOOD.replace("    return (x / np.sqrt(", "    import time; time.sleep(0.003)\n    return (x / np.sqrt(")
+
+
+class Repository:
+    """A repository with the benchmarks, and versions of a package."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        shutil.copytree(BENCHMARKS, folder / "asv_benchmarks", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        self.package = folder / "numbanorm" / "__init__.py"
+        self.package.parent.mkdir()
+        self.git("init", "-q")
+        self.commit(GOOD)
+
+    def git(self, *arguments):
+        own = ["-c", "user.name=tests", "-c", "user.email=tests@localhost", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *own, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self, text):
+        self.package.write_text(text, "utf-8")
+        self.git("add", "numbanorm")
+        self.git("commit", "--allow-empty", "-m", "a version")
+
+    def gate(self, *arguments):
+        """Exit status, what was printed, and the JSON."""
+        found = self.folder / "found.json"
+        command = [sys.executable, "asv_benchmarks/gate.py", *arguments, "--every", "--name", "tiny", "--json", found]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert not done.stderr
+        return done.returncode, done.stdout, json.loads(found.read_text("utf-8")) if found.exists() else None
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def norms(rows):
+    return {row["pair"]["case"]["norm"] for row in rows}
+
+
+def test_identical_commits_pass(repository):
+    status, said, found = repository.gate("HEAD", "HEAD")
+    assert status == 0
+    assert norms(found["verdicts"]) == {"instance_norm", "group_norm", "rms_norm"}
+    assert {one["case"]["norm"] for one in found["left out"]} == {"batch_norm", "batch_norm_eval", "layer_norm"}
+    assert "has no attribute 'batch_norm'" in said
+    assert "None of 3 cases is slower" in said
+
+
+def test_a_slow_commit_does_not_pass(repository):
+    repository.commit(SLOW)
+    markdown, picture = repository.folder / "gate.md", repository.folder / "gate.png"
+    status, said, found = repository.gate("HEAD~1", "HEAD", "--markdown", markdown, "--picture", picture)
+    assert status == 1
+    slow = [row for row in found["verdicts"] if row["slower"]]
+    assert norms(slow) == {"rms_norm"}
+    assert len(slow[0]["again"]) == 2
+    assert "SLOWER" in said and "1 of 3 cases slower" in said
+    assert "SLOWER" in markdown.read_text("utf-8")
+    assert picture.stat().st_size > 1000
+    assert repository.gate("HEAD", "HEAD~1")[0] == 0  # and the other way round it is faster
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_is(repository):
+    wrong = GOOD.replace("* weight).astype", "* weight + 0.01).astype")
+    broken = wrong.replace("    by_group =", "    import os; os._exit(7)\n    by_group =")
+    repository.commit(broken)
+    status, said, found = repository.gate("HEAD~1", "HEAD")
+    said = " ".join(said.split())
+    assert status == 0
+    assert norms(found["verdicts"]) == {"instance_norm"}
+    assert "wrong by" in said
+    assert "the process ended with 7" in said
+    assert "None of 1 cases is slower" in said
+
+
+def test_nothing_measured_is_no_success(repository):
+    repository.commit("def set_num_threads(n): pass")
+    status, said, _ = repository.gate("HEAD~1", "HEAD")
+    assert status == 3
+    assert "Nothing could be measured" in said
+    status, said, _ = repository.gate("nonsense", "HEAD")
+    assert status == 3
+    assert "git knows no commit 'nonsense'" in said
+    repository.git("rm", "-rq", "numbanorm")
+    repository.git("commit", "-m", "no package")
+    status, said, _ = repository.gate("HEAD~1", "HEAD")
+    assert status == 3
+    assert "has no folder numbanorm" in said
+
+
+def test_uncommitted_files_are_measured_if_asked_for(repository):
+    repository.package.write_text(GOOD + "\nraise RuntimeError('not committed')", "utf-8")
+    status, said, _ = repository.gate("HEAD", "HEAD")
+    assert status == 0
+    assert "Not committed, so not measured" in said and "numbanorm/__init__.py" in said
+    status, said, _ = repository.gate("HEAD", ".")
+    assert status == 3
+    assert "not committed" in said
+
+
+def test_versions_that_share_code_are_refused(repository):
+    repository.commit("import numbanorm\n" + GOOD)
+    status, said, _ = repository.gate("HEAD", "HEAD")
+    assert status == 3
+    assert "cannot be kept apart" in " ".join(said.split())
+
+
+def test_the_slowdown_is_in_the_kernels(tmp_path):
+    package = Path(__file__).parents[1] / "numbanorm"
+    shutil.copytree(package, tmp_path / "numbanorm", ignore=shutil.ignore_patterns("__pycache__"))
+    before = (tmp_path / WHERE).read_text("utf-8")
+    slow_down(tmp_path, 0.25)
+    after = (tmp_path / WHERE).read_text("utf-8")
+    assert after.count("_block_sums(") == before.count("_block_sums(") + 1
+    assert "* 0.25" in after
+    code = "import sys, numpy as np; sys.path.insert(0, sys.argv[1]); import numbanorm as n;"
+    code += "x = np.random.default_rng(0).standard_normal((2, 8, 4, 4)); y = n.group_norm(x, 4);"
+    code += "assert n.__file__.startswith(sys.argv[1]); print(float(abs(y.reshape(2, 4, -1).mean(-1)).max()) < 1e-12)"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() == "True"
+
+
+def test_nowhere_to_slow_down(tmp_path):
+    with pytest.raises(ValueError, match="to slow down"):
+        slow_down(tmp_path, 0.5)
+    (tmp_path / WHERE).parent.mkdir(parents=True)
+    (tmp_path / WHERE).write_text("def moments(): pass", "utf-8")
+    with pytest.raises(ValueError, match="does not call _block_sums"):
+        slow_down(tmp_path, 0.5)
+
+
+def pair(median, low, high, threads=1, case=CASES[0]):
+    return Pair(case, threads, 1e-3, median * 1e-3, Ratio(median, low, high))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "slower"),
+    [
+        ((1.08, 1.01, 1.2), True),
+        ((1.06, 1.05, 1.07), False),  # no effect
+        ((1.2, 0.99, 1.3), False),  # no confidence
+        ((0.5, 0.4, 0.6), False),
+    ],
+)
+def test_effect_and_confidence(ratio, slower):
+    assert is_slower(pair(*ratio)) == slower
+    assert Verdict(pair(*ratio)).slower == slower
+
+
+def test_one_acquittal_is_enough():
+    slow, fine = pair(1.2, 1.1, 1.3), pair(1.01, 0.99, 1.02)
+    assert Verdict(slow, [slow, slow]).slower
+    assert not Verdict(slow, [slow, fine]).slower
+    assert Verdict(slow, [fine]).words == "not again: 1.01"
+    assert Verdict(pair(0.8, 0.7, 0.9)).words == "faster"
+    assert Verdict(fine).words == ""
+
+
+def test_all_threads_are_reported_and_do_not_decide():
+    verdict = Verdict(pair(1.0, 0.99, 1.01), together=pair(1.4, 1.3, 1.5, threads=4))
+    assert not verdict.slower
+    assert cells(verdict)["all threads"] == "1.40 (slower)"
+
+
+def test_summary_and_reasons(tmp_path):
+    slow, fine = Verdict(pair(1.2, 1.1, 1.3)), Verdict(pair(1.0, 0.9, 1.1, case=CASES[1]))
+    assert summary([]) == "Nothing could be measured."
+    assert "2 cases" in summary([slow, fine]) and "20%" in summary([slow, fine])
+    left = [Left(CASES[0], "gone"), Left(CASES[1], "gone"), Left(CASES[2], "wrong")]
+    assert reasons(left) == [
+        f"left out: gone ({CASES[0].label} and 1 more)",
+        f"left out: wrong ({CASES[2].label})",
+    ]
+    draw("title", [slow, fine], tmp_path / "new" / "gate.png")
+    assert (tmp_path / "new" / "gate.png").exists()
+
+
+def test_pairs_are_timed_in_turn():
+    calls = []
+    times = paired(lambda: calls.append("a"), lambda: calls.append("b"), 4)
+    assert len(times) == 4
+    assert min(min(time) for time in times) > 0
+    turns = "".join(calls)
+    number = (len(turns) - 6) // 8  # calls in a turn, after those that warm up
+    assert turns[6:] == "".join(letter * number for letter in "abbaabba")
+
+
+def test_ratio_of_pairs():
+    ratio = ratio_of([(2.0, 1.0), (4.0, 2.0), (30.0, 10.0)])
+    assert ratio.low <= ratio.median == 2.0 <= ratio.high
