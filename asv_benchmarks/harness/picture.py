@@ -35,7 +35,6 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     colours = colours_of(others(rows))
     heights = [len(found) * max(0.3, BAR * len(others(found)) + 0.06) + 0.36 for found in by_norm.values()]
     figure = Figure(figsize=(11.5, sum(heights) + 1.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
     panels = figure.subplots(len(by_norm), 2, height_ratios=heights, width_ratios=(3, 2), sharex="col", squeeze=False)
     for (name, found), (left, right) in zip(by_norm.items(), panels, strict=True):
         ratios = {other: [_ratio(row, other) for row in found] for other in others(found)}
@@ -55,9 +54,11 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         ax.set_xlim(0, 1.2)
         ax.axvline(1, color="black", linewidth=0.8)
     keys = [Patch(color=colour, label=other) for other, colour in colours.items()]
-    figure.legend(handles=keys, loc="outside upper left", fontsize=8, ncols=len(keys) or 1, frameon=False)
+    top = {"loc": "outside upper center", "title": title, "title_fontsize": 10, "fontsize": 8}
+    figure.legend(handles=keys, ncols=len(keys) or 1, frameon=False, **top)
     panels[-1, 0].set_xlabel("times as fast as (output allocated)")
-    panels[-1, 1].set_xlabel("share of a copy's speed\n(into a given output)")
+    reading = "; of reading\nx once, for mean and variance" if any(row.reads_only for row in rows) else ""
+    panels[-1, 1].set_xlabel(f"share of a copy's speed\n(into a given output){reading}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
