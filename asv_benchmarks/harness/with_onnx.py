@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImplemented
 
 import numbanorm as nbn
@@ -81,7 +81,7 @@ def group_norm(case: Case, a: Arrays) -> tuple[Nodes, Values]:
     Instance norm has no float64.
     """
     if a.x.dtype == np.float64:
-        more = {"num_groups": case.groups, "epsilon": case.eps}
+        more = {"num_groups": case.groups, "epsilon": case.eps, "stash_type": TensorProto.DOUBLE}
         return [node("GroupNormalization", ["x", "weight", "bias"], ["y"], **more)], {
             "weight": a.weight,
             "bias": a.bias,
