@@ -12,12 +12,14 @@ import numba
 
 import numbanorm as nbn
 
+from .contenders import DEFAULT
+
 try:
     import torch
 except ImportError:
     torch = None
 
-# Whose version is told, by contender. The copies are made with all of the first three.
+# The package whose version is told, by contender.
 PACKAGES = {
     "numbanorm": "numba",
     "NumPy": "numpy",
@@ -53,7 +55,7 @@ def set_threads(number: int) -> None:
 
 
 def machine(threads: str | int, contenders: Sequence[str] = ()) -> str:
-    """Say on what was measured, in two lines."""
+    """Say on what was measured, in two lines; numbanorm, NumPy and torch are named always, as copies are made by them."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.exists():
         models = [line.split(": ", 1)[1] for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -62,7 +64,7 @@ def machine(threads: str | int, contenders: Sequence[str] = ()) -> str:
     return (
         f"{cpu}, {os.cpu_count()} cores, {threads} thread{plural}, {platform.system()}, {datetime.date.today()}\n"
         f"Python {platform.python_version()}, numbanorm {nbn.__version__}, "
-        f"{', '.join(versions([*list(PACKAGES)[:3], *contenders]))}"
+        f"{', '.join(versions([*DEFAULT, *contenders]))}"
     )
 
 
