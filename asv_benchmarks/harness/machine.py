@@ -55,7 +55,7 @@ def set_threads(number: int) -> None:
 
 
 def machine(threads: str | int, contenders: Sequence[str] = ()) -> str:
-    """Say on what was measured, in two lines; numbanorm, NumPy and torch are named always, as copies are made by them."""
+    """Say on what was measured, in two lines. The usual contenders are always named: they make the copies too."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.exists():
         models = [line.split(": ", 1)[1] for line in info.read_text().splitlines() if line.startswith("model name")]
