@@ -1,4 +1,4 @@
-"""Time numbanorm beside NumPy, torch and a plain copy on the layers of real networks (cases.py).
+"""Time numbanorm beside other libraries and a plain copy on the layers of real networks (cases.py).
 
 Every contender is compared with float64 first. Then all run in turn, on the same values, with the same number of
 threads. The exit status is 1 if a result of numbanorm is further from float64 than rounding explains.
@@ -13,9 +13,21 @@ from pathlib import Path
 
 from harness.case import NORMS, Case
 from harness.cases import CASES
+from harness.contenders import DEFAULT, OWN, names
 from harness.machine import machine, warning
 from harness.measure import Row, measure_all
-from harness.report import NOTE, accuracy, as_markdown, marks, show, summary, table_cells, write_json, write_markdown
+from harness.report import (
+    accuracy,
+    as_markdown,
+    left_out,
+    marks,
+    note,
+    show,
+    summary,
+    table_cells,
+    write_json,
+    write_markdown,
+)
 from rich.console import Console
 
 import numbanorm as nbn
@@ -32,6 +44,14 @@ def threads_of(text: str) -> list[int]:
     return numbers
 
 
+def contender(text: str) -> str:
+    """Read a name of --contenders, in capitals or not."""
+    for name in ("all", *names()):
+        if name.lower() == text.lower():
+            return name
+    raise argparse.ArgumentTypeError(f"no contender is named {text}; there are {', '.join(names())}")
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,6 +63,14 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--quick", action="store_true", help="of the README's table and small, timed briefly")
     which.add_argument("--smoke", action="store_true", help="all, at tiny sizes, run once: to see that they run")
     how = parser.add_argument_group("how")
+    how.add_argument(
+        "--contenders",
+        nargs="+",
+        type=contender,
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"beside numbanorm: {', '.join(names()[1:])}, or 'all' (default: {' '.join(DEFAULT[1:])})",
+    )
     how.add_argument("--threads", type=threads_of, metavar="N[,N]", help="of each contender (default: all cores)")
     how.add_argument("--seconds", type=float, default=2.0, help="for each case and number of threads (default: 2)")
     to = parser.add_argument_group("where the results go, beside the terminal; Markdown goes between a file's marks")
@@ -58,6 +86,8 @@ def arguments() -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     args.threads = args.threads or [nbn.get_num_threads()]
+    asked = names() if "all" in args.contenders else args.contenders
+    args.contenders = list(dict.fromkeys((OWN, *asked)))
     return args
 
 
@@ -85,20 +115,22 @@ def main() -> int:
     if not cases:
         console.print("No case is like that.")
         return 3
-    where = machine(" and ".join(map(str, args.threads)))
+    where = machine(" and ".join(map(str, args.threads)), args.contenders)
     console.print(where)
     if not args.smoke and (busy := warning()):
         console.print(f"[yellow]{busy}[/yellow]")
 
     start = time.perf_counter()
-    rows = measure_all(cases, args.threads, 0.0 if args.smoke else 0.2 if args.quick else args.seconds, console)
-    for note in (note for row in rows for note in row.notes):
-        console.print(note, style="red", markup=False)
-    if not rows:
+    seconds = 0.0 if args.smoke else 0.2 if args.quick else args.seconds
+    rows = measure_all(cases, args.threads, seconds, console, args.contenders)
+    for line in left_out(rows):
+        console.print(line, style="yellow", markup=False)
+    if not any(OWN in row.units for row in rows):
+        console.print("[bold red]Nothing was measured.[/bold red]")
         return 3
     if not args.smoke:
         show(table_cells(rows), console)
-        console.print("\n".join((NOTE, *summary(rows))))
+        console.print("\n".join((note(rows), *summary(rows))))
     console.print(f"{len(rows)} rows in {time.perf_counter() - start:.0f} s. {accuracy(rows)}")
     write(args, where, rows)
     if any(row.failed for row in rows):
@@ -110,17 +142,18 @@ def main() -> int:
 def write(args: argparse.Namespace, where: str, rows: Sequence[Row]) -> None:
     """Write the files that the command line asks for."""
     most = [row for row in rows if row.threads == args.threads[-1]]
+    most_threads = machine(args.threads[-1], args.contenders)
     short = [row for row in most if row.case.readme]
     if args.json:
         write_json(args.json, where, rows)
     if args.markdown:
         write_markdown(args.markdown, as_markdown(where, rows))
     if args.readme:
-        write_markdown(args.readme, as_markdown(machine(args.threads[-1]), short))
+        write_markdown(args.readme, as_markdown(most_threads, short))
     if args.picture:
         from harness.picture import draw  # matplotlib takes a second to import
 
-        draw(short if len(most) > MANY else most, machine(args.threads[-1]), args.picture)
+        draw(short if len(most) > MANY else most, most_threads, args.picture)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from harness.cases import CASES
 from harness.contenders import OWN
 from harness.machine import machine, set_threads, warning
 from harness.measure import Row, measure_all
-from harness.report import NOTE, Cells, accuracy, show, summary, table_cells
+from harness.report import Cells, accuracy, left_out, note, show, summary, table_cells
 
 QUICK = 1_000_000  # elements: --quick leaves larger layers out
 
@@ -88,10 +88,10 @@ def main() -> int:
         layers = [layer for layer in layers if math.prod(layer.shape) <= QUICK]
     console.print(f"\n[bold]Speed[/bold]: {len(layers)} layers, the median of calls made in turn")
     rows = measure_all(layers, [args.threads], 0.2 if args.quick else 1.0, console)
-    for note in (note for row in rows for note in row.notes):
-        console.print(note, style="red", markup=False)
+    for line in left_out(rows):
+        console.print(line, style="red", markup=False)
     show(table_cells(rows), console)
-    console.print("\n".join((NOTE, *summary(rows))))
+    console.print("\n".join((note(rows), *summary(rows))))
 
     first_calls = sum(row.first_call for row in (*checked, *rows))
     console.print(f"Compilation and first calls: {first_calls:.1f} s.\n{accuracy(rows)}")

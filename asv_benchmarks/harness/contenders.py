@@ -1,10 +1,12 @@
 """Who runs the cases: {norm: {library: how it is called}}, each in its own best way.
 
 A contender is prepared with a case and its arrays, and gives a call without arguments, so that what is timed is the
-call that a user makes. With `out` it gives a call that writes there, or None if the library cannot.
+call that a user makes. With `out` it gives a call that writes there, or None if it has none.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 import numbanorm as nbn
 
 from . import own, plain
-from .case import NORMS, Arrays, Call, Case, Prepare
+from .case import Arrays, Call, Case, Prepare
 
 try:
     from . import with_torch
@@ -20,6 +22,11 @@ except ImportError:  # torch is left out
     with_torch = None
 
 OWN = "numbanorm"
+DEFAULT = (OWN, "NumPy", "torch")
+
+
+class Unfit(Exception):
+    """Says why a contender cannot do a case, in words that fit every case with the same reason."""
 
 
 def numpy_call(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
@@ -29,24 +36,69 @@ def numpy_call(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
     return partial(plain.numpy_norm, case, a, out)
 
 
+def later(module: str, function: str = "prepare") -> Prepare:
+    """Return a way to prepare that imports its module when it is asked for: JAX alone takes a second."""
+
+    def prepare(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
+        try:
+            found = import_module(f".{module}", __package__)
+        except ModuleNotFoundError as error:
+            raise Unfit(f"{error.name} is not installed") from None
+        return getattr(found, function)(case, a, out)
+
+    return prepare
+
+
+FOR_ALL: dict[str, Prepare] = {
+    "NumPy": numpy_call,
+    "torch": later("with_torch", "eager"),
+    "torch.compile": later("with_torch", "compiled"),
+    "JAX": later("with_jax"),
+}
+FOR_LAYERS: dict[str, Prepare] = {"onnxruntime": later("with_onnx")}
+FOR_STATISTICS: dict[str, Prepare] = {"numbagg": later("with_numbagg"), "scikit-learn": later("with_sklearn")}
+
+# Whoever is added here, under a name of its own and for some norms or all, is checked, timed and shown like the others.
 CONTENDERS: dict[str, dict[str, Prepare]] = {
-    norm: {
-        OWN: prepare,
-        "NumPy": numpy_call,
-        **({"torch": with_torch.plain} if with_torch else {}),
-    }
+    norm: {OWN: prepare, **FOR_ALL, **(FOR_STATISTICS if norm == "moments" else FOR_LAYERS)}
     for norm, prepare in own.calls_of(nbn).items()
 }
-LIBRARIES = tuple(dict.fromkeys(name for norm in NORMS for name in CONTENDERS[norm]))
+
+
+def names() -> list[str]:
+    """Return the name of every contender."""
+    return list(dict.fromkeys(name for libraries in CONTENDERS.values() for name in libraries))
+
+
+def prepare(name: str, case: Case, a: Arrays, out: np.ndarray | None = None) -> Call | None:
+    """Prepare a contender.
+
+    Raises
+    ------
+    Unfit
+        If it has nothing for the case.
+    """
+    if name not in CONTENDERS[case.norm]:
+        raise Unfit("it has no such function")
+    return CONTENDERS[case.norm][name](case, a, out)
+
+
+def outputs(case: Case, a: Arrays, result: Any) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """Return what a contender gave as an array of the case's shape, and the running mean and variance after it.
+
+    Mean and variance of `moments` come as one array. Whoever gives a tuple does not write to the running statistics:
+    they follow y in it, unless they are other ones.
+    """
+    if case.norm == "moments":
+        return np.stack([to_numpy(case, part).reshape(-1) for part in result]), ()
+    if isinstance(result, tuple):
+        y, *running = (to_numpy(case, part) for part in result)
+        return y, running
+    return to_numpy(case, result), (a.mean, a.var)
 
 
 def to_numpy(case: Case, result: Any) -> np.ndarray:
-    """Return what a contender gave as an array of the case's shape; mean and variance as one array."""
-    if isinstance(result, tuple):
-        return np.stack([to_numpy(case, part).reshape(-1) for part in result])
-    if isinstance(result, np.ndarray):
-        return result
-    if case.last and case.norm not in ("layer_norm", "rms_norm", "moments"):
-        result = result.movedim(1, -1)  # see with_torch.image
-    wide = with_torch.torch.float32 if result.dtype == with_torch.torch.bfloat16 else result.dtype
-    return result.to(wide).numpy()
+    """Return an array of NumPy's in the case's order of axes."""
+    if with_torch and isinstance(result, with_torch.torch.Tensor):
+        return with_torch.to_numpy(case, result)
+    return np.asarray(result)

@@ -3,18 +3,33 @@
 import datetime
 import os
 import platform
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numba
 
 import numbanorm as nbn
 
+from .contenders import DEFAULT
+
 try:
     import torch
 except ImportError:
     torch = None
 
+# The package whose version is told, by contender.
+PACKAGES = {
+    "numbanorm": "numba",
+    "NumPy": "numpy",
+    "torch": "torch",
+    "torch.compile": "torch",
+    "JAX": "jax",
+    "onnxruntime": "onnxruntime",
+    "numbagg": "numbagg",
+    "scikit-learn": "scikit-learn",
+}
 BUSY = 0.5  # processes that run already: from there on times are too long
 
 
@@ -26,6 +41,11 @@ def cache_bytes(level: int) -> int:
         return 1 << 20 if level == 2 else 32 << 20
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_threads(number: int) -> None:
     """Let numbanorm, Numba (for the copies) and torch use so many threads each."""
     nbn.set_num_threads(number)
@@ -34,19 +54,25 @@ def set_threads(number: int) -> None:
         torch.set_num_threads(number)
 
 
-def machine(threads: str | int) -> str:
-    """Say on what was measured, in two lines."""
+def machine(threads: str | int, contenders: Sequence[str] = ()) -> str:
+    """Say on what was measured, in two lines. The usual contenders are always named: they make the copies too."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.exists():
         models = [line.split(": ", 1)[1] for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = models[0] if models else cpu
-    packages = ("numba", "numpy", "torch") if torch else ("numba", "numpy")
     plural = "" if str(threads) == "1" else "s"
     return (
         f"{cpu}, {os.cpu_count()} cores, {threads} thread{plural}, {platform.system()}, {datetime.date.today()}\n"
         f"Python {platform.python_version()}, numbanorm {nbn.__version__}, "
-        f"{', '.join(f'{name} {version(name)}' for name in packages)}"
+        f"{', '.join(versions([*DEFAULT, *contenders]))}"
     )
+
+
+def versions(contenders: Iterable[str]) -> Iterator[str]:
+    """Name the packages of contenders with their versions, as far as they are installed."""
+    for package in dict.fromkeys(PACKAGES[name] for name in contenders if name in PACKAGES):
+        with suppress(PackageNotFoundError):
+            yield f"{package} {version(package)}"
 
 
 def warning() -> str:

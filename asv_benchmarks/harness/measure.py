@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .case import Arrays, Call, Case
-from .contenders import CONTENDERS, LIBRARIES, OWN, to_numpy, with_torch
+from .contenders import DEFAULT, OWN, Unfit, outputs, prepare, with_torch
 from .copying import copies, reading
 from .machine import cache_bytes, set_threads
 from .plain import Truth, limit, oracle
 from .timing import Ratio, interleaved
+
+WRONG = "its result is wrong"  # a reason to be left out
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Row:
     copy: dict[str, float] = field(default_factory=dict)  # seconds of each way to copy
     read: float = 0.0  # seconds of reading x once more, where x and a group's span exceed the caches
     first_call: float = 0.0  # seconds of numbanorm's first call, compilation included
-    notes: list[str] = field(default_factory=list)  # who could not be measured, and why
+    left_out: dict[str, str] = field(default_factory=dict)  # who could not be timed, and why
 
     @property
     def of_copy(self) -> float:
@@ -40,6 +42,16 @@ class Row:
         Moments have no output: of the speed of reading x once.
         """
         return (min(self.copy.values(), default=0.0) + self.read) / self.into[OWN] if self.into else float("nan")
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether there is no output to write."""
+        return self.case.norm == "moments"
+
+    @property
+    def twice(self) -> bool:
+        """Whether memory is read twice, which of_copy allows for."""
+        return self.read > 0 and not self.reads_only
 
     @property
     def failed(self) -> bool:
@@ -52,7 +64,7 @@ def measure_all(
     threads: Sequence[int],
     seconds: float | None,
     console: Console,
-    libraries: Sequence[str] = LIBRARIES,
+    contenders: Sequence[str] = DEFAULT,
 ) -> list[Row]:
     """Measure one case after the other, with a progress bar if there is a terminal. Ctrl-C ends it early."""
     columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
@@ -64,14 +76,14 @@ def measure_all(
                 for number in threads:
                     progress.update(task, description=case.label)
                     set_threads(number)
-                    rows.append(measure(case, number, seconds, libraries))
+                    rows.append(measure(case, number, seconds, contenders))
                     progress.advance(task)
         except KeyboardInterrupt:
             console.print(f"Interrupted: {len(rows)} measured.")
     return rows
 
 
-def measure(case: Case, threads: int, seconds: float | None, libraries: Sequence[str] = LIBRARIES) -> Row:
+def measure(case: Case, threads: int, seconds: float | None, contenders: Sequence[str] = DEFAULT) -> Row:
     """Compare every contender with float64, then time those that are right, in turn.
 
     Half of the seconds go to calls that allocate their output, half to calls into a given output. None: no timing.
@@ -80,7 +92,7 @@ def measure(case: Case, threads: int, seconds: float | None, libraries: Sequence
     truth = oracle(case, a)
     calls: dict[str, Call] = {}
     with with_torch.torch.inference_mode() if with_torch else nullcontext():
-        for name in libraries:
+        for name in contenders:
             call = _checked(row, name, truth, a)
             if call is not None:
                 calls[name] = call
@@ -95,36 +107,42 @@ def measure(case: Case, threads: int, seconds: float | None, libraries: Sequence
 
 
 def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
-    """Run a contender once and compare; None, with a note, if it cannot or is wrong."""
+    """Run a contender once and compare; None, and the row says why, if it cannot or is wrong."""
     own = Arrays(**(vars(a) | {"mean": a.mean.copy(), "var": a.var.copy()}))  # each updates its running statistics
     start = time.perf_counter()
     try:
-        call = CONTENDERS[row.case.norm][name](row.case, own, None)
-        y = to_numpy(row.case, call())
-    except Exception as error:  # whatever another library raises: the rest is still measured
-        row.notes.append(f"{name} cannot run {row.case.label}: {error}")
+        call = prepare(name, row.case, own)
+        result = call()
+        if name == OWN:
+            row.first_call = time.perf_counter() - start
+        y, running = outputs(row.case, own, result)
+        if y.shape != truth.y.shape:
+            raise ValueError(f"an output of shape {y.shape}")
+        row.off[name] = truth.off(y)
+        row.units[name] = max(truth.units(y), truth.running_units(*running) if running else 0.0)
+    except Unfit as reason:
+        row.left_out[name] = str(reason)
         return None
-    if name == OWN:
-        row.first_call = time.perf_counter() - start
-    row.off[name] = truth.off(y)
-    row.units[name] = max(truth.units(y), truth.running_units(own.mean, own.var))
+    except Exception as error:  # whatever another library raises: the rest is still measured
+        row.left_out[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        return None
     if not row.units[name] <= limit(row.case, own=name == OWN):
-        row.notes.append(f"{name} is wrong on {row.case.label}: off by {row.units[name]:.3g} units of rounding")
+        row.left_out[name] = WRONG
         return None
     return call
 
 
 def _into(row: Row, a: Arrays, seconds: float) -> None:
     """Time calls into a given output beside copies into it. All write to the one output."""
-    if row.case.norm == "moments":
-        call = CONTENDERS[row.case.norm][OWN](row.case, a, None)
+    if row.reads_only:
+        call = prepare(OWN, row.case, a)
         times = interleaved({OWN: call, "read": reading(a.x)}, seconds)
         row.into, row.read = {OWN: times[OWN]}, times["read"]
         return
     out = np.empty_like(a.x)
     calls: dict[str, Callable[[], object]] = {}
     for name in row.seconds:
-        call = CONTENDERS[row.case.norm][name](row.case, a, out)
+        call = prepare(name, row.case, a, out)
         if call is not None:
             calls[name] = call
     ways = copies(a.x, out)

@@ -1,34 +1,47 @@
 """A picture of what was measured: bars by layer, grouped by norm."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .case import NORMS, by
 from .measure import Row
-from .report import OTHERS, short
+from .report import others, short
 
-COLOURS = {"NumPy": "#9ecae1", "torch": "#e6550d", "copy": "#31a354"}
-ROW = 0.3  # inches
+COLOURS = {
+    "NumPy": "#9ecae1",
+    "torch": "#e6550d",
+    "torch.compile": "#fdae6b",
+    "JAX": "#756bb1",
+    "onnxruntime": "#636363",
+    "numbagg": "#d6616b",
+    "scikit-learn": "#e7ba52",
+    "copy": "#31a354",
+}
+MORE = ("#17becf", "#8c6d31", "#ce6dbd", "#393b79")  # colours of other contenders, in turn
+BAR = 0.12  # inches
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Draw how many times as fast as the others numbanorm is, and its share of the speed of a copy."""
     by_norm = {name: [row for row in rows if row.case.norm == norm] for norm, name in NORMS.items()}
     by_norm = {name: found for name, found in by_norm.items() if found}
-    heights = [len(found) + 1.2 for found in by_norm.values()]
-    figure = Figure(figsize=(11.5, ROW * sum(heights) + 1.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    colours = colours_of(others(rows))
+    heights = [len(found) * max(0.3, BAR * len(others(found)) + 0.06) + 0.36 for found in by_norm.values()]
+    figure = Figure(figsize=(11.5, sum(heights) + 1.8), layout="constrained")
     panels = figure.subplots(len(by_norm), 2, height_ratios=heights, width_ratios=(3, 2), sharex="col", squeeze=False)
     for (name, found), (left, right) in zip(by_norm.items(), panels, strict=True):
-        _bars(left, found, {other: [_ratio(row, other) for row in found] for other in OTHERS}, start=1)
+        ratios = {other: [_ratio(row, other) for row in found] for other in others(found)}
+        _bars(left, found, ratios, start=1, colours=colours)
         left.set_yticks(range(len(found)), [f"{row.case.title}  {by(row.case.shape)}" for row in found], fontsize=8)
         left.set_title(name, loc="left", fontsize=10, fontweight="bold")
-        _bars(right, found, {"copy": [row.of_copy for row in found]}, start=0)
+        _bars(right, found, {"copy": [row.of_copy for row in found]}, start=0, colours=COLOURS)
         right.set_yticks([])
     for ax in panels[:, 0]:
         ax.set_xscale("log")
@@ -40,19 +53,30 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     for ax in panels[:, 1]:
         ax.set_xlim(0, 1.2)
         ax.axvline(1, color="black", linewidth=0.8)
-    panels[0, 0].legend(loc="lower right", fontsize=8, bbox_to_anchor=(1, 1), ncols=len(OTHERS), frameon=False)
+    keys = [Patch(color=colour, label=other) for other, colour in colours.items()]
+    top = {"loc": "outside upper center", "title": title, "title_fontsize": 10, "fontsize": 8}
+    figure.legend(handles=keys, ncols=len(keys) or 1, frameon=False, **top)
     panels[-1, 0].set_xlabel("times as fast as (output allocated)")
-    panels[-1, 1].set_xlabel("share of a copy's speed\n(into a given output)")
+    reading = "; of reading\nx once, for mean and variance" if any(row.reads_only for row in rows) else ""
+    panels[-1, 1].set_xlabel(f"share of a copy's speed\n(into a given output){reading}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
 
-def _bars(ax: Any, rows: Sequence[Row], series: dict[str, list[float]], start: float) -> None:
+def colours_of(contenders: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each."""
+    more = cycle(MORE)
+    return {name: COLOURS.get(name) or next(more) for name in contenders}
+
+
+def _bars(
+    ax: Any, rows: Sequence[Row], series: dict[str, list[float]], start: float, colours: Mapping[str, str]
+) -> None:
     """Draw one horizontal bar for each row and series, from `start` to its value, with its number."""
-    thick = 0.8 / len(series)
+    thick = 0.8 / max(1, len(series))
     for number, (name, values) in enumerate(series.items()):
         places = np.arange(len(rows)) + thick * (number - (len(series) - 1) / 2)
-        bars = ax.barh(places, np.array(values) - start, thick, left=start, color=COLOURS[name], label=name)
+        bars = ax.barh(places, np.array(values) - start, thick, left=start, color=colours[name])
         ax.bar_label(bars, [short(value) for value in values], fontsize=6, padding=2)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.spines[["top", "right"]].set_visible(False)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,17 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .case import by
-from .contenders import LIBRARIES, OWN
-from .measure import Row
+from .contenders import OWN, names
+from .measure import WRONG, Row
 
 Cells = dict[str, str]
-OTHERS = LIBRARIES[1:]
 TABLE = "speed table"  # the name of its marks in a Markdown file
-NOTE = (
-    "Times in ms, output allocated. × NumPy, × torch: their time by numbanorm's. of copy: share of the speed of the "
-    "fastest copy of the same bytes, both into a given output; *: of a copy and a further read, where memory must be "
-    "read twice. error: numbanorm's largest difference from float64, in units of rounding. NumPy works in place."
-)
+WIDE = 10  # columns: of more, the headings are in several lines
+FEW = 2  # contenders whose times are columns too; of more, the ratios alone
 
 
 def short(number: float) -> str:
@@ -32,17 +29,29 @@ def short(number: float) -> str:
     return f"{number:.2f}" if number < 10 else f"{number:.0f}"
 
 
-def speed_cells(row: Row, threads: bool = False) -> Cells:
+def others(rows: Sequence[Row]) -> list[str]:
+    """Return who was timed beside numbanorm, in the order of the table of contenders."""
+    return in_order(name for row in rows for name in row.ratios)
+
+
+def in_order(contenders: Iterable[str]) -> list[str]:
+    """Sort as the table of contenders does; whoever is not in it comes last."""
+    known = names()
+    return sorted(dict.fromkeys(contenders), key=lambda name: known.index(name) if name in known else len(known))
+
+
+def speed_cells(row: Row, beside: Sequence[str], threads: bool = False) -> Cells:
     """Write one row of the table of times."""
-    milliseconds = {name: f"{row.seconds[name] * 1e3:.3g}" if name in row.seconds else "-" for name in LIBRARIES}
-    ratios = {name: short(row.ratios[name].median) if name in row.ratios else "-" for name in OTHERS}
+    timed = (OWN, *(beside if len(beside) <= FEW else ()))
+    milliseconds = {name: f"{row.seconds[name] * 1e3:.3g}" if name in row.seconds else "-" for name in timed}
+    ratios = {name: short(row.ratios[name].median) if name in row.ratios else "-" for name in beside}
     return {
         "layer": row.case.title,
         "shape": by(row.case.shape),
         **({"threads": str(row.threads)} if threads else {}),
         **milliseconds,
         **{f"× {name}": ratio for name, ratio in ratios.items()},
-        "of copy": short(row.of_copy) + "*" * (row.read > 0),
+        "of copy": short(row.of_copy) + "*" * row.twice,
         "error": short(row.units[OWN]) if OWN in row.units else "-",
     }
 
@@ -50,13 +59,51 @@ def speed_cells(row: Row, threads: bool = False) -> Cells:
 def table_cells(rows: Sequence[Row]) -> list[Cells]:
     """Write all rows; the number of threads is a column if there are several."""
     several = len({row.threads for row in rows}) > 1
-    return [speed_cells(row, several) for row in rows]
+    return [speed_cells(row, others(rows), several) for row in rows]
+
+
+def note(rows: Sequence[Row]) -> str:
+    """Say what the columns of the table are."""
+    beside = others(rows)
+    parts = ["Times in ms, output allocated."]
+    if beside:
+        parts.append(
+            f"{', '.join(f'× {name}' for name in beside)}: {'their' if beside[1:] else 'its'} time by numbanorm's."
+        )
+    parts.append("of copy: share of the speed of the fastest copy of the same bytes, both into a given output")
+    if any(row.twice for row in rows):
+        parts[-1] += "; *: of a copy and a further read, where memory must be read twice"
+    if any(row.reads_only for row in rows):
+        parts[-1] += "; of mean and variance, which have no output: share of the speed of reading x once"
+    parts[-1] += "."
+    parts.append("error: numbanorm's largest difference from float64, in units of rounding.")
+    if "NumPy" in beside:
+        parts.append("NumPy works in place.")
+    return " ".join(parts)
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """Say who was not timed and why, one line for all rows with the same reason."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        for name, why in row.left_out.items():
+            found.setdefault((name, why), []).append(row)
+    lines = []
+    for (name, why), those in found.items():
+        if why == WRONG:
+            worst = max(those, key=lambda row: row.units[name])
+            why += f", by {worst.units[name]:.3g} units of rounding" + f" on {worst.case.label}" * (len(those) > 1)
+        lines.append(f"{name} left out of {those[0].case.label if len(those) == 1 else f'{len(those)} rows'}: {why}")
+    return lines
 
 
 def show(rows: Sequence[Cells], console: Console, names: int = 2) -> None:
     """Print a table. The first columns are names, the others numbers."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    many = len(rows[0]) > WIDE
     for number, heading in enumerate(rows[0]):
+        if many:
+            heading = re.sub(r"(?<=[×.-])\s*", "\n", heading)
         table.add_column(heading, justify="left" if number < names else "right", no_wrap=number != 0)
     for row in rows:
         table.add_row(*row.values())
@@ -76,15 +123,20 @@ def summary(rows: Sequence[Row]) -> list[str]:
     for threads in sorted({row.threads for row in rows}):
         here = [row for row in rows if row.threads == threads]
         words = f"{threads} thread{'s' * (threads > 1)}"
-        for name in OTHERS:
+        for name in others(rows):
             lines += _beside(name, [row for row in here if name in row.ratios], words)
         timed = [row for row in here if row.into]
-        if timed:
-            worst = min(timed, key=lambda row: row.of_copy)
-            mean = statistics.geometric_mean(row.of_copy for row in timed)
-            where = f"{short(worst.of_copy)}, {worst.case.label}"
-            lines.append(f"Beside a copy, {words}: {mean:.2f} of its speed (geometric mean); least {where}.")
+        lines += _of_copy("a copy", [row for row in timed if not row.reads_only], words)
+        lines += _of_copy("reading x once", [row for row in timed if row.reads_only], words)
     return lines
+
+
+def _of_copy(yardstick: str, rows: Sequence[Row], words: str) -> Iterable[str]:
+    if rows:
+        worst = min(rows, key=lambda row: row.of_copy)
+        mean = statistics.geometric_mean(row.of_copy for row in rows)
+        where = f"{short(worst.of_copy)}, {worst.case.label}"
+        yield f"Beside {yardstick}, {words}: {mean:.2f} of its speed (geometric mean); least {where}."
 
 
 def _beside(name: str, rows: Sequence[Row], words: str) -> Iterable[str]:
@@ -101,17 +153,16 @@ def _beside(name: str, rows: Sequence[Row], words: str) -> Iterable[str]:
 def accuracy(rows: Sequence[Row]) -> str:
     """Say how far each contender is from float64."""
     parts = []
-    for name in LIBRARIES:
-        if checked := [row for row in rows if name in row.units]:
-            worst = max(checked, key=lambda row: row.units[name])
-            parts.append(f"{name} {worst.units[name]:.3g} ({worst.case.label})")
+    for name in in_order(name for row in rows for name in row.units):
+        worst = max((row for row in rows if name in row.units), key=lambda row: row.units[name])
+        parts.append(f"{name} {worst.units[name]:.3g} ({worst.case.label})")
     return f"Largest difference from float64, in units of rounding: {'; '.join(parts)}."
 
 
 def as_markdown(machine: str, rows: Sequence[Row]) -> str:
     """Write table, notes and summary."""
     says = "\n".join(f"- {line}" for line in (*summary(rows), accuracy(rows)))
-    return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(table_cells(rows))}\n{NOTE}\n\n{says}\n"
+    return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(table_cells(rows))}\n{note(rows)}\n\n{says}\n"
 
 
 def marks(path: Path, name: str = TABLE) -> tuple[int, int]:

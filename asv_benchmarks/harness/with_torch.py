@@ -64,7 +64,24 @@ def mean_and_variance(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
     return mean, var
 
 
-def plain(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
+def eager(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
     """As users call it, eagerly."""
     function, arguments = function_of(case, a)
     return None if out is not None else lambda: function(*arguments)
+
+
+def compiled(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
+    """The same function through torch.compile, for this shape and the threads that are set by now."""
+    if out is not None:
+        return None
+    function, arguments = function_of(case, a)
+    torch.compiler.reset()  # else a function that has seen eight shapes is run eagerly
+    fast = torch.compile(function, dynamic=False)
+    return lambda: fast(*arguments)
+
+
+def to_numpy(case: Case, y: Any) -> np.ndarray:
+    """Return an output in the case's order of axes; bfloat16, which NumPy does not know, as float32."""
+    if case.last and case.norm not in ("layer_norm", "rms_norm", "moments"):
+        y = y.movedim(1, -1)  # see image()
+    return (y.float() if y.dtype == torch.bfloat16 else y).numpy()
