@@ -124,12 +124,16 @@ def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
         row.left_out[name] = str(reason)
         return None
     except Exception as error:  # whatever another library raises: the rest is still measured
-        row.left_out[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        row.left_out[name] = _first_line(error)
         return None
     if not row.units[name] <= limit(row.case, own=name == OWN):
         row.left_out[name] = WRONG
         return None
     return call
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _into(row: Row, a: Arrays, seconds: float) -> None:
@@ -142,9 +146,13 @@ def _into(row: Row, a: Arrays, seconds: float) -> None:
     out = np.empty_like(a.x)
     calls: dict[str, Callable[[], object]] = {}
     for name in row.seconds:
-        call = prepare(name, row.case, a, out)
-        if call is not None:
-            calls[name] = call
+        try:
+            call = prepare(name, row.case, a, out)
+            if call is not None:
+                call()
+                calls[name] = call
+        except Exception as error:  # it was right without an output: only these calls are left out
+            row.left_out[name] = f"into a given output, {_first_line(error)}"
     ways = copies(a.x, out)
     reads = {"read": reading(a.x)} if reads_twice(row.case) else {}
     times = interleaved(calls | ways | reads, seconds)
