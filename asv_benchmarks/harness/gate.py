@@ -1,6 +1,7 @@
 """The gate: from two commits to a verdict (see gate.py, the script)."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -22,9 +23,9 @@ from .slower import slow_down
 from .verdict import Verdict, cells, draw, reasons, summary, write_files
 from .versions import WORKTREE, changed, check_out, commit_of
 
-PAIRS = 60  # on one thread ...
-PAIRS_ON_ALL = 20  # ... and on all
-AGAIN = 2  # fresh processes for suspects, each with twice as many pairs
+PAIRS = 60  # on one thread, ...
+PAIRS_AGAIN = 120  # ... of suspects, in each of two fresh processes
+PAIRS_ON_ALL = 20  # ... and on all threads
 ROUNDS = 6  # tries to slow down by as much as is wanted ...
 CLOSE = 0.01  # ... give or take so much of a call
 INJECTED = "group_norm"  # the norm that the selftest slows down: runs of rows, as with channels first
@@ -43,15 +44,16 @@ class Gate:
     def measure(self) -> list[Verdict]:
         """Compile, compare, and compare suspects again."""
         numbers = [1, self.threads] if self.threads > 1 else [1]
-        with ThreadPoolExecutor() as pool:  # both at once: compiling is most of a first run
+        compiling = self.console.status("compiling both versions, or loading what was compiled before")
+        with compiling, ThreadPoolExecutor() as pool:  # both at once: compiling is most of a first run
             failures = list(pool.map(lambda version: list(compile_all(version, self.cases, numbers)), self.versions))
         self.left = list({(one.case, one.reason): one for found in failures for one in found}.values())
         failed = {one.case for one in self.left}
         cases = [case for case in self.cases if case not in failed]
         verdicts = {pair.case: Verdict(pair) for pair in self._compared(cases, 1, PAIRS)}
-        for time_ in range(AGAIN):
+        for swapped in (True, False):
             suspects = [case for case, verdict in verdicts.items() if verdict.slower]
-            for pair in self._compared(suspects, 1, 2 * PAIRS, swapped=time_ % 2 == 0):
+            for pair in self._compared(suspects, 1, PAIRS_AGAIN, swapped):
                 verdicts[pair.case].again.append(pair)
         if self.threads > 1:
             for pair in self._compared(list(verdicts), self.threads, PAIRS_ON_ALL):
@@ -197,4 +199,8 @@ def main(description: str) -> int:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     if busy := warning():
         console.print(busy, style="yellow")
-    return selftest(args, console) if args.selftest else gate(args, console)
+    try:
+        return selftest(args, console) if args.selftest else gate(args, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 128 + signal.SIGINT

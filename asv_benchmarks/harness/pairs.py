@@ -1,6 +1,7 @@
 """Two versions of numbanorm on the same arrays in one process, in turn; the process is a fresh one."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -75,7 +76,7 @@ def _in_processes(work: Callable[..., None], cases: Sequence[Case], *arguments: 
     cases = list(cases)
     while cases:
         here, there = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=work, args=(there, cases, *arguments), daemon=True)
+        process = spawn.Process(target=_quietly, args=(work, there, cases, *arguments), daemon=True)
         process.start()
         there.close()
         reason = ""
@@ -89,6 +90,8 @@ def _in_processes(work: Callable[..., None], cases: Sequence[Case], *arguments: 
                     yield found
         except EOFError:
             process.join()
+            if process.exitcode == -signal.SIGINT:
+                raise KeyboardInterrupt from None
             reason = f"the process ended with {process.exitcode}"
         finally:
             process.kill()
@@ -96,6 +99,12 @@ def _in_processes(work: Callable[..., None], cases: Sequence[Case], *arguments: 
             here.close()
         if reason:
             yield Left(cases.pop(0), reason)
+
+
+def _quietly(work: Callable[..., None], *arguments: object) -> None:
+    """Work; Ctrl-C ends this process without a word, and the one that started it says it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    work(*arguments)
 
 
 def _compare(
