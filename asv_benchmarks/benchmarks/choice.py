@@ -8,18 +8,19 @@ from harness.cases import CASES
 
 import numbanorm as nbn
 
+CHOICE = os.environ.get("NUMBANORM_CASES", "readme")  # or all, or tiny: those of the README at tiny sizes
+if CHOICE not in ("readme", "all", "tiny"):
+    raise ValueError(f"NUMBANORM_CASES must be readme, all or tiny, got {CHOICE!r}")
+
 THREADS = (1, "all")
 PARAMETERS = ("case", "threads")
 
 
 @cache
 def cases(norm: str) -> dict[str, Case]:
-    """Return the cases of a norm by their labels: readme, all, or tiny (those of the README at tiny sizes)."""
-    choice = os.environ.get("NUMBANORM_CASES", "readme")
-    if choice not in ("readme", "all", "tiny"):
-        raise ValueError(f"NUMBANORM_CASES must be readme, all or tiny, got {choice!r}")
-    chosen = [case for case in CASES if case.norm == norm and (case.readme or choice == "all")]
-    if choice == "tiny":
+    """Return the cases of a norm by their labels."""
+    chosen = [case for case in CASES if case.norm == norm and (case.readme or CHOICE == "all")]
+    if CHOICE == "tiny":
         chosen = [case.tiny() for case in chosen]
     return {case.label: case for case in chosen}
 

@@ -3,7 +3,6 @@
 The floor is the input, the output, and about 170 MB for Python with NumPy and Numba.
 """
 
-import os
 from contextlib import suppress
 
 import numpy as np
@@ -11,6 +10,8 @@ from harness.case import Case
 from harness.own import CALLS
 
 import numbanorm as nbn
+
+from .choice import CHOICE
 
 LARGE = {
     "batch norm, training": Case("large", "batch_norm", (64, 64, 128, 128)),
@@ -35,7 +36,7 @@ class Peak:
 
     def setup(self, norm):
         case = LARGE[norm]
-        if os.environ.get("NUMBANORM_CASES") == "tiny":
+        if CHOICE == "tiny":
             case = case.tiny()
         x, out = np.empty(case.shape, np.float32), np.empty(case.shape, np.float32)
         x.fill(1)  # making random numbers would take memory of its own
