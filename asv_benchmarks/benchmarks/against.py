@@ -54,7 +54,7 @@ def figures(row) -> dict[str, float] | str:
     return {name: float(f"{figure:.4g}") for name, figure in got.items()}  # asv prints every digit
 
 
-def tracked(name: str, unit: str, title: str) -> Callable:
+def tracked(name: str, unit: str) -> Callable:
     """Return the benchmark that reports one of the figures."""
 
     def track(self, found, label, threads):
@@ -63,7 +63,7 @@ def tracked(name: str, unit: str, title: str) -> Callable:
             raise RuntimeError(got)
         return got.get(name, float("nan"))  # which asv shows as n/a
 
-    track.unit, track.pretty_name = unit, title
+    track.unit = unit
     return track
 
 
@@ -73,10 +73,10 @@ class _Norm:
     param_names = PARAMETERS
     timeout = 60
 
-    track_over_numpy = tracked("NumPy", "times as long", "numbanorm's time over NumPy's")
-    track_over_torch = tracked("torch", "times as long", "numbanorm's time over torch's")
-    track_over_copy = tracked("copy", "times as long", "numbanorm's time over that of copying the same bytes")
-    track_error = tracked("error", "units of rounding", "largest difference from float64")
+    track_over_numpy = tracked("NumPy", "times as long")
+    track_over_torch = tracked("torch", "times as long")
+    track_over_copy = tracked("copy", "times as long")
+    track_error = tracked("error", "units of rounding")
 
 
 class BatchNormTraining(_Norm):
