@@ -1,4 +1,4 @@
-"""Peers side by side, a table for each layer: python -m pytest tests/benchmarks -n 0
+"""Peers side by side, a table for each layer: see asv_benchmarks/README.md.
 
 Off by default, as pytest-benchmark is in the extra `benchmarks`. All run with as many threads as there are.
 """
@@ -30,7 +30,7 @@ CHOSEN = [
 
 
 @pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: f"{case.norm}: {case.label}")
+@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: f"{case.norm}: {case.label.replace('×', 'x')}")
 def test_norm(benchmark, case, peer):
     if peer not in CONTENDERS[case.norm]:
         pytest.skip(f"{peer} is not installed")
