@@ -12,7 +12,6 @@ import numbanorm as nbn
 
 from .choice import CHOICE, PARAMETERS, THREADS, cases, number_of, parameters
 
-LIBRARIES = ("numbanorm", "NumPy", "torch")
 SECONDS = 0.0 if CHOICE == "tiny" else 0.5  # for each case and number of threads
 LONGEST = 3600  # seconds for all cases of a norm
 
@@ -39,7 +38,7 @@ def measured(norm: str) -> Found:
             try:
                 number = number_of(threads)
                 set_threads(number)
-                found[label, threads] = figures(measure(case, number, SECONDS, LIBRARIES))
+                found[label, threads] = figures(measure(case, number, SECONDS))
             except Exception as error:
                 found[label, threads] = f"{type(error).__name__}: {error}"
     return found
@@ -48,7 +47,7 @@ def measured(norm: str) -> Found:
 def figures(row) -> dict[str, float] | str:
     """Return what the benchmarks report of a case, or why numbanorm could not be measured."""
     if row.failed:
-        return "\n".join(row.notes)
+        return row.left_out["numbanorm"]
     got = {name: 1 / ratio.median for name, ratio in row.ratios.items()}
     got |= {"copy": 1 / row.of_copy, "error": row.units["numbanorm"]}
     return {name: float(f"{figure:.4g}") for name, figure in got.items()}  # asv prints every digit

@@ -12,14 +12,12 @@ import pytest
 import numbanorm as nbn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "asv_benchmarks"))
-from harness.case import NORMS
-from harness.cases import CASES
-from harness.contenders import CONTENDERS, to_numpy
-from harness.machine import set_threads
-from harness.measure import limit
-from harness.plain import oracle
+from harness.case import NORMS  # noqa: E402
+from harness.cases import CASES  # noqa: E402
+from harness.contenders import DEFAULT, OWN, Unfit, outputs, prepare  # noqa: E402
+from harness.machine import set_threads  # noqa: E402
+from harness.plain import limit, oracle  # noqa: E402
 
-PEERS = ("numbanorm", "NumPy", "torch")
 MOST = 4_000_000  # elements
 EACH = 2  # layers of each norm
 CHOSEN = [
@@ -29,15 +27,17 @@ CHOSEN = [
 ]
 
 
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", DEFAULT)
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: f"{case.norm}: {case.label.replace('×', 'x')}")
 def test_norm(benchmark, case, peer):
-    if peer not in CONTENDERS[case.norm]:
-        pytest.skip(f"{peer} is not installed")
     benchmark.group = case.label
     set_threads(nbn.get_num_threads())
     arrays = case.arrays()
     truth = oracle(case, arrays)
-    call = CONTENDERS[case.norm][peer](case, arrays, None)
-    assert truth.units(to_numpy(case, call())) <= limit(case, peer)
+    try:
+        call = prepare(peer, case, arrays)
+    except Unfit as reason:
+        pytest.skip(f"{peer}: {reason}")
+    y, _ = outputs(case, arrays, call())
+    assert truth.units(y) <= limit(case, own=peer == OWN)
     benchmark(call)
