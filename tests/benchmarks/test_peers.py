@@ -12,11 +12,11 @@ import pytest
 import numbanorm as nbn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "asv_benchmarks"))
-from harness.case import NORMS  # noqa: E402
-from harness.cases import CASES  # noqa: E402
-from harness.contenders import DEFAULT, OWN, Unfit, outputs, prepare  # noqa: E402
-from harness.machine import set_threads  # noqa: E402
-from harness.plain import limit, oracle  # noqa: E402
+from harness.case import NORMS
+from harness.cases import CASES
+from harness.contenders import DEFAULT, OWN, Unfit, outputs, prepare
+from harness.machine import set_threads
+from harness.plain import limit, oracle
 
 MOST = 4_000_000  # elements
 EACH = 2  # layers of each norm
