@@ -1,0 +1,42 @@
+"""What is measured: the layers of the README's table, or those that NUMBANORM_CASES names, on one core and on all."""
+
+import os
+from functools import cache
+
+from harness.case import Case
+from harness.cases import CASES
+
+import numbanorm as nbn
+
+CHOICE = os.environ.get("NUMBANORM_CASES", "readme")  # or all, or tiny: those of the README at tiny sizes
+if CHOICE not in ("readme", "all", "tiny"):
+    raise ValueError(f"NUMBANORM_CASES must be readme, all or tiny, got {CHOICE!r}")
+
+THREADS = (1, "all")
+PARAMETERS = ("case", "threads")
+
+
+@cache
+def cases(norm: str) -> dict[str, Case]:
+    """Return the cases of a norm by their labels."""
+    chosen = [case for case in CASES if case.norm == norm and (case.readme or CHOICE == "all")]
+    if CHOICE == "tiny":
+        chosen = [case.tiny() for case in chosen]
+    return {case.label: case for case in chosen}
+
+
+def parameters(norm: str) -> tuple[list[str], tuple]:
+    """Return what the benchmarks of a norm run over: labels, which asv can print, and threads."""
+    return list(cases(norm)), THREADS
+
+
+@cache
+def cores() -> int:
+    """Return how many threads there may be; the first call comes before any change of their number."""
+    return nbn.get_num_threads()
+
+
+def number_of(threads: int | str) -> int:
+    """Return the number that a parameter of THREADS stands for."""
+    every = cores()
+    return every if threads == "all" else int(threads)

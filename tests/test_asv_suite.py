@@ -1,0 +1,115 @@
+"""The asv suite runs: each benchmark at tiny sizes, in this process and without asv."""
+
+import importlib
+import inspect
+import itertools
+import math
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import numbanorm as nbn
+
+SUITE = Path(__file__).parents[1] / "asv_benchmarks"
+MODULES = ("against", "memory", "norms", "start")
+sys.path.insert(0, str(SUITE))
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("NUMBANORM_CASES", "tiny")
+    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in MODULES}
+start = modules["start"]
+
+BENCHMARKS = {
+    f"{module}.{name}.{method}": (cls, method)
+    for module, members in modules.items()
+    for name, cls in inspect.getmembers(members, inspect.isclass)
+    if cls.__module__ == members.__name__ and not name.startswith("_")
+    for method in dir(cls)
+    if method.startswith(("time_", "track_", "timeraw_", "peakmem_"))
+}
+found = {}  # what each setup_cache returned
+
+
+def prepared(name):
+    """Return a benchmark's object and method, and what its methods are called with."""
+    cls, method = BENCHMARKS[name]
+    instance = cls()
+    if hasattr(cls, "setup_cache") and cls not in found:
+        found[cls] = instance.setup_cache()
+    cached = [] if found.get(cls) is None else [found[cls]]
+    parameters = list(itertools.product(*getattr(cls, "params", ())))
+    return instance, getattr(instance, method), [(*cached, *each) for each in parameters]
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if not name.startswith(("start.", "against."))])
+def test_calls(name, threads):
+    instance, method, parameters = prepared(name)
+    assert parameters
+    for each in parameters:
+        instance.setup(*each)
+        method(*each)
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("against.")])
+def test_figures(name, threads):
+    _, method, parameters = prepared(name)
+    assert parameters
+    if name.endswith("over_torch") and not find_spec("torch"):
+        pytest.skip("torch is not installed")
+    for each in parameters:
+        assert 0 <= method(*each) < math.inf, each[1:]
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("start.")])
+def test_programs(name):
+    instance, method, parameters = prepared(name)
+    each = next((each for each in parameters if "batch norm, evaluation" in each), ())  # what compiles fastest
+    if each and hasattr(instance, "setup"):
+        instance.setup(*each)
+    statement, before = method(*each)
+    subprocess.run([sys.executable, "-c", f"{before}\n{statement}"], check=True)
+    if each and hasattr(instance, "teardown"):
+        instance.teardown(*each)
+
+
+def test_first_calls(tmp_path):
+    before = start.BEFORE.format(folder="os.environ.get('NUMBANORM_CACHE_DIR', '')")
+    subprocess.run([sys.executable, "-c", "\n".join((before, *start.CALLS.values()))], check=True)
+
+
+def test_missing(monkeypatch):
+    """What an older numbanorm lacks is n/a."""
+    monkeypatch.delattr(nbn, "group_norm")
+    suite = modules["norms"].GroupNorm()
+    with pytest.raises(NotImplementedError, match="group_norm"):
+        suite.setup(suite.params[0][0], 1)
+    report = modules["against"].GroupNorm()
+    assert math.isnan(report.track_over_numpy(report.setup_cache(), suite.params[0][0], 1))
+
+
+def test_failing(monkeypatch, threads):
+    """A call that fails is a failure, of its own case only."""
+    first, second = modules["against"].GroupNorm.params[0][:2]
+    usual = nbn.group_norm
+
+    def failing(x, *args, **kwargs):
+        if x.shape == modules["against"].cases("group_norm")[first].shape:
+            raise MemoryError
+        return usual(x, *args, **kwargs)
+
+    monkeypatch.setattr(nbn, "group_norm", failing)
+    report = modules["against"].GroupNorm()
+    found = report.setup_cache()
+    with pytest.raises(RuntimeError, match="MemoryError"):
+        report.track_over_numpy(found, first, 1)
+    assert report.track_over_numpy(found, second, 1) > 0
+
+
+def test_what_is_shown():
+    """Every norm of the table of cases has its times and its ratios."""
+    from harness.case import NORMS
+
+    assert {cls.norm for cls, method in BENCHMARKS.values() if method == "time_call"} == set(NORMS)
+    assert len({cls for cls, method in BENCHMARKS.values() if method == "track_error"}) == len(NORMS)
