@@ -9,6 +9,6 @@ is, 3 if nothing could be measured.
 import sys
 
 if __name__ == "__main__":  # processes that measure import this file again: they must not import numbanorm by its name
-    from harness.gate import main
+    from harness.gate.flow import main
 
     sys.exit(main(__doc__))

@@ -14,7 +14,7 @@ import numbanorm as nbn
 sys.path.insert(0, str(Path(__file__).parents[1] / "asv_benchmarks"))
 from harness.case import Arrays, Call, Case, Shape
 from harness.contenders import CONTENDERS, numpy_call
-from harness.with_torch import tensor, torch
+from harness.libraries.with_torch import tensor, torch
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_one_line_for_all_rows_with_one_reason(monkeypatch):
 
 def test_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
-    monkeypatch.delitem(sys.modules, "harness.with_jax", raising=False)
+    monkeypatch.delitem(sys.modules, "harness.libraries.with_jax", raising=False)
     rows = measured(monkeypatch, [LAYER, LAYER.tiny()], ["JAX", "NumPy"])
     assert report.left_out(rows) == ["JAX left out of 2 rows: jax is not installed"]
     assert all("NumPy" in row.ratios for row in rows)

@@ -6,7 +6,7 @@ numbanorm's time over the other's: lower is better, and unlike times they mean s
 
 from collections.abc import Callable
 
-from harness.own import CALLS
+from harness.libraries.own import CALLS
 
 import numbanorm as nbn
 

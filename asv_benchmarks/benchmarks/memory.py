@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 from harness.case import Case
-from harness.own import CALLS
+from harness.libraries.own import CALLS
 
 import numbanorm as nbn
 

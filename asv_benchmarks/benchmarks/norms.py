@@ -1,7 +1,7 @@
 """Time of each norm: a call that allocates its output, and one that writes into a given output."""
 
 import numpy as np
-from harness.own import CALLS
+from harness.libraries.own import CALLS
 
 import numbanorm as nbn
 

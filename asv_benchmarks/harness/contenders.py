@@ -13,11 +13,12 @@ import numpy as np
 
 import numbanorm as nbn
 
-from . import own, plain
+from . import plain
 from .case import Arrays, Call, Case, Prepare
+from .libraries import own
 
 try:
-    from . import with_torch
+    from .libraries import with_torch
 except ImportError:  # torch is left out
     with_torch = None
 
@@ -41,7 +42,7 @@ def later(module: str, function: str = "prepare") -> Prepare:
 
     def prepare(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
         try:
-            found = import_module(f".{module}", __package__)
+            found = import_module(f".libraries.{module}", __package__)
         except ModuleNotFoundError as error:
             raise Unfit(f"{error.name} is not installed") from None
         return getattr(found, function)(case, a, out)

@@ -11,10 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .case import Arrays, Call, Case
 from .contenders import DEFAULT, OWN, Unfit, outputs, prepare, with_torch
-from .copying import copies, reading
 from .machine import cache_bytes, set_threads
 from .plain import Truth, limit, oracle
 from .timing import Ratio, interleaved
+
+try:
+    from .copying import copies, reading
+except ImportError:  # an older numbanorm, without what the copies are made of
+    copies = None
 
 WRONG = "its result is wrong"  # a reason to be left out
 
@@ -138,6 +142,8 @@ def _first_line(error: Exception) -> str:
 
 def _into(row: Row, a: Arrays, seconds: float) -> None:
     """Time calls into a given output beside copies into it. All write to the one output."""
+    if copies is None:
+        return
     if row.reads_only:
         call = prepare(OWN, row.case, a)
         times = interleaved({OWN: call, "read": reading(a.x)}, seconds)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .case import by
+from ..case import by
+from ..report import Cells, markdown
+from ..timing import Ratio
 from .pairs import Left, Pair
-from .report import Cells, markdown
-from .timing import Ratio
 
 SLOWER = 1.07  # a median above it, and an interval above 1, make a suspect; one thread decides
 SLOWER_ON_ALL = 1.15  # the same on all threads, which is reported only: what else runs weighs more there

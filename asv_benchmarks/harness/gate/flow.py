@@ -14,11 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import numbanorm as nbn
 
-from .case import NORMS, Case
-from .cases import CASES, GATE
-from .machine import machine, warning
+from ..case import NORMS, Case
+from ..cases import CASES, GATE
+from ..machine import machine, warning
+from ..report import show
 from .pairs import Left, Pair, Version, compare, compile_all
-from .report import show
 from .slower import slow_down
 from .verdict import Verdict, cells, draw, reasons, summary, write_files
 from .versions import WORKTREE, changed, check_out, commit_of

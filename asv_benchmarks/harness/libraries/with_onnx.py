@@ -9,8 +9,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImpleme
 
 import numbanorm as nbn
 
-from .case import Arrays, Call, Case
-from .contenders import Unfit
+from ..case import Arrays, Call, Case
+from ..contenders import Unfit
 
 OPSET = 23  # the first with RMSNormalization
 Nodes = list[Any]

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import numpy as np
 
-from . import own
-from .case import Arrays, Call, Case
-from .plain import Truth, limit, oracle
-from .timing import Ratio, paired, ratio_of
+from ..case import Arrays, Call, Case
+from ..libraries import own
+from ..plain import Truth, limit, oracle
+from ..timing import Ratio, paired, ratio_of
 from .versions import check_apart, load
 
 PATIENCE = 180.0  # seconds without a word, after which a process is given up

@@ -3,7 +3,7 @@
 import numbagg
 import numpy as np
 
-from .case import Arrays, Call, Case
+from ..case import Arrays, Call, Case
 
 
 def prepare(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:

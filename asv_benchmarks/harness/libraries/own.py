@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from .case import Arrays, Call, Case, Prepare
+from ..case import Arrays, Call, Case, Prepare
 
 
 def batch(nbn: ModuleType, case: Case, a: Arrays, out: np.ndarray | None) -> Call:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = "numbanorm"
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 WORKTREE = "."  # in the place of a commit: the files as they are now
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 import numbanorm as nbn
 
-from .case import Arrays, Call, Case
-from .contenders import Unfit
-from .machine import cores
+from ..case import Arrays, Call, Case
+from ..contenders import Unfit
+from ..machine import cores
 
 
 def prepare(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .case import Arrays, Call, Case
+from ..case import Arrays, Call, Case
 
 
 def tensor(array: np.ndarray) -> Any:

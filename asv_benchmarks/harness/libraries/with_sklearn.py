@@ -4,8 +4,8 @@ import numpy as np
 from sklearn import config_context
 from sklearn.preprocessing import StandardScaler
 
-from .case import Arrays, Call, Case
-from .contenders import Unfit
+from ..case import Arrays, Call, Case
+from ..contenders import Unfit
 
 
 def prepare(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
