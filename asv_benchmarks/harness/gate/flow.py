@@ -204,3 +204,6 @@ def main(description: str) -> int:
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return 128 + signal.SIGINT
+    except Exception:  # Python would exit with 1, which means slower
+        console.print_exception()
+        return 3

@@ -8,7 +8,7 @@ import io
 import shutil
 import subprocess
 import sys
-import tarfile
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -55,11 +55,11 @@ def check_out(commit: str, folder: Path) -> Path:
         shutil.copytree(REPOSITORY / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
         return folder
     try:
-        files = git("archive", commit, PACKAGE)
+        files = git("archive", "--format=zip", commit, PACKAGE)
     except ValueError:
         raise ValueError(f"commit {commit} has no folder {PACKAGE}") from None
-    with tarfile.open(fileobj=io.BytesIO(files)) as archive:
-        archive.extractall(folder, filter="data")
+    with zipfile.ZipFile(io.BytesIO(files)) as archive:
+        archive.extractall(folder)
     return folder
 
 
