@@ -59,7 +59,8 @@ class Repository:
         """Exit status, what was printed, and the JSON."""
         found = self.folder / "found.json"
         command = [sys.executable, "asv_benchmarks/gate.py", *arguments, "--every", "--name", "tiny", "--json", found]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        env = os.environ | {"PYTHONUTF8": "1"}  # what is printed has a ×
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, encoding="utf-8", check=False, env=env)
         assert not done.stderr
         return done.returncode, done.stdout, json.loads(found.read_text("utf-8")) if found.exists() else None
 
