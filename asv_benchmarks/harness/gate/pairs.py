@@ -16,6 +16,7 @@ from ..plain import Truth, limit, oracle
 from ..timing import Ratio, paired, ratio_of
 from .versions import check_apart, load
 
+LONGEST = 200  # characters of a reason
 PATIENCE = 180.0  # seconds without a word, after which a process is given up
 
 
@@ -186,4 +187,5 @@ def _compile_all(answer: Connection, cases: Sequence[Case], version: Version, th
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."  # Numba's errors fill pages
