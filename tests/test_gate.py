@@ -107,7 +107,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is(repository):
     assert norms(found["verdicts"]) == {"instance_norm"}
     assert "wrong by" in said
     assert "the process ended with 7" in said
-    assert "None of 1 cases is slower" in said
+    assert "The one case is not slower" in said
 
 
 def test_nothing_measured_is_no_success(repository):

@@ -85,7 +85,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "Nothing could be measured."
     if not slower:
-        return f"None of {len(verdicts)} cases is slower."
+        return f"None of {len(verdicts)} cases is slower." if verdicts[1:] else "The one case is not slower."
     worst = max(slower, key=lambda verdict: verdict.pair.ratio.median)
     return (
         f"{len(slower)} of {len(verdicts)} cases slower, the most by {100 * (worst.pair.ratio.median - 1):.0f}%: "
