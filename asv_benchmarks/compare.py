@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.case import NORMS, Case
-from harness.cases import CASES
+from harness.cases import CASES, select
 from harness.contenders import DEFAULT, OWN, names
 from harness.machine import machine, warning
 from harness.measure import Row, measure_all
@@ -28,7 +28,7 @@ from harness.report import (
     write_json,
     write_markdown,
 )
-from rich.console import Console
+from harness.terminal import open_console
 
 import numbanorm as nbn
 
@@ -95,22 +95,18 @@ def chosen(args: argparse.Namespace) -> list[Case]:
     """Return the cases that the command line asks for, in the order of their norms."""
     cases = [
         case
-        for case in CASES
-        if (not args.norm or case.norm in args.norm)
-        and (not args.dtype or case.dtype in args.dtype)
-        and (not args.name or args.name in case.label)
+        for case in select(CASES, args.norm, args.name)
+        if (not args.dtype or case.dtype in args.dtype)
         and (case.readme or not (args.short or args.quick))
         and (not args.quick or math.prod(case.shape) <= QUICK)
     ]
-    if args.smoke:
-        cases = list(dict.fromkeys(case.tiny() for case in cases))
-    return sorted(cases, key=lambda case: list(NORMS).index(case.norm))
+    return list(dict.fromkeys(case.tiny() for case in cases)) if args.smoke else cases
 
 
 def main() -> int:
     """Measure and report."""
     args = arguments()
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = open_console()
     cases = chosen(args)
     if not cases:
         console.print("No case is like that.")

@@ -20,9 +20,9 @@ from harness.copying import copies, reading
 from harness.machine import cache_bytes, machine, set_threads, warning
 from harness.measure import reads_twice
 from harness.report import Cells, markdown, marks, short, show, write_markdown
+from harness.terminal import open_console, progress
 from harness.timing import interleaved
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 import numbanorm as nbn
 
@@ -203,18 +203,17 @@ def main() -> int:
                 marks(args.markdown, f"table of {what}")
     except ValueError as error:
         parser.error(str(error))
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = open_console()
     set_threads(args.threads)
     console.print(machine(args.threads))
     if busy := warning():
         console.print(f"[yellow]{busy}[/yellow]")
     for what in wanted:
         set_threads(args.threads)
-        columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        with progress(console) as bar:
 
-            def track(items: Iterable, progress: Progress = progress) -> Iterable:
-                return progress.track(items)
+            def track(items: Iterable, bar: Progress = bar) -> Iterable:
+                return bar.track(items, description="")
 
             cells, text = WHAT[what](args, track)
         console.print(f"\n[bold]{what}[/bold]: {text}")

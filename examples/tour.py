@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from pictures import draw, photographs
 from real import Real, photo_norms, tables
-from rich.console import Console
 
 import numbanorm as nbn
 
@@ -24,6 +23,7 @@ from harness.contenders import OWN
 from harness.machine import machine, set_threads, warning
 from harness.measure import Row, measure_all
 from harness.report import Cells, accuracy, left_out, note, show, summary, table_cells
+from harness.terminal import open_console
 
 QUICK = 1_000_000  # elements: --quick leaves larger layers out
 
@@ -65,7 +65,7 @@ def main() -> int:
     """Run the tour; 1 if a result is wrong."""
     args = arguments()
     set_threads(args.threads)
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = open_console()
     console.print(machine(args.threads))
     if busy := warning():
         console.print(f"[yellow]{busy}[/yellow]")

@@ -7,15 +7,12 @@ import math
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 import numbanorm as nbn
 
-SUITE = Path(__file__).parents[1] / "asv_benchmarks"
 MODULES = ("against", "memory", "norms", "start")
-sys.path.insert(0, str(SUITE))
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("NUMBANORM_CASES", "tiny")
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in MODULES}

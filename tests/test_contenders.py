@@ -12,17 +12,16 @@ from rich.console import Console
 
 import numbanorm as nbn
 
-FOLDER = Path(__file__).parents[1] / "asv_benchmarks"
-sys.path.insert(0, str(FOLDER))
 pytest.importorskip("ml_dtypes")
-import compare  # noqa: E402
-from harness import report  # noqa: E402
-from harness.case import NORMS, Case  # noqa: E402
-from harness.contenders import CONTENDERS, OWN, Unfit  # noqa: E402
-from harness.machine import machine, set_threads  # noqa: E402
-from harness.measure import WRONG, Row, measure_all  # noqa: E402
-from harness.timing import Ratio  # noqa: E402
+import compare
+from harness import report
+from harness.case import NORMS, Case
+from harness.contenders import CONTENDERS, OWN, Unfit
+from harness.machine import machine, set_threads
+from harness.measure import WRONG, Row, measure_all
+from harness.timing import Ratio
 
+FOLDER = Path(__file__).parents[1] / "asv_benchmarks"
 LAYER = Case("layer", "layer_norm", (3, 8), last=True)
 TABLE = Case("table", "moments", (9, 4), last=True)
 

@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness.cases import CASES
+from harness.gate.pairs import Left, Pair
+from harness.gate.slower import WHERE, slow_down
+from harness.gate.verdict import Verdict, cells, draw, is_slower, reasons, summary
+from harness.timing import Ratio, paired, ratio_of
 
 BENCHMARKS = Path(__file__).parents[1] / "asv_benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-from harness.cases import CASES  # noqa: E402
-from harness.gate.pairs import Left, Pair  # noqa: E402
-from harness.gate.slower import WHERE, slow_down  # noqa: E402
-from harness.gate.verdict import Verdict, cells, draw, is_slower, reasons, summary  # noqa: E402
-from harness.timing import Ratio, paired, ratio_of  # noqa: E402
 
 GOOD = """
 import numpy as np

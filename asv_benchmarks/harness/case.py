@@ -132,6 +132,11 @@ class Case:
         return replace(self, shape=shape, groups=groups)
 
 
+def with_own_statistics(a: Arrays) -> Arrays:
+    """Return the same arrays with copies of the running statistics, which batch norm in training updates."""
+    return Arrays(**(vars(a) | {"mean": a.mean.copy(), "var": a.var.copy()}))
+
+
 def dtype_of(name: str) -> np.dtype:
     """Return a dtype by its name; NumPy itself does not know bfloat16."""
     return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)

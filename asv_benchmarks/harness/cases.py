@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
-from .case import Case, both
+from .case import NORMS, Case, both
 
 
 def layer(name: str, *shape: int, eps: float = 1e-5, readme: bool = False) -> Case:
@@ -221,3 +221,9 @@ _GATE = (
 )
 _BY_LABEL = {case.label: case for case in CASES}
 GATE: Sequence[Case] = tuple(_BY_LABEL[label] for label in _GATE)
+
+
+def select(cases: Sequence[Case], norms: Sequence[str] | None = None, text: str | None = None) -> list[Case]:
+    """Return the cases of some norms and with some text in their labels, in the order of their norms."""
+    chosen = [case for case in cases if (not norms or case.norm in norms) and (not text or text in case.label)]
+    return sorted(chosen, key=lambda case: list(NORMS).index(case.norm))

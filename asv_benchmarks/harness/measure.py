@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .case import Arrays, Call, Case
+from .case import Arrays, Call, Case, with_own_statistics
 from .contenders import DEFAULT, OWN, Unfit, outputs, prepare, with_torch
 from .machine import cache_bytes, set_threads
 from .plain import Truth, limit, oracle
+from .terminal import progress
 from .timing import Ratio, interleaved
 
 try:
@@ -71,17 +71,16 @@ def measure_all(
     contenders: Sequence[str] = DEFAULT,
 ) -> list[Row]:
     """Measure one case after the other, with a progress bar if there is a terminal. Ctrl-C ends it early."""
-    columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
     rows: list[Row] = []
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(cases) * len(threads))
+    with progress(console) as bar:
+        task = bar.add_task("", total=len(cases) * len(threads))
         try:
             for case in cases:
                 for number in threads:
-                    progress.update(task, description=case.label)
+                    bar.update(task, description=case.label)
                     set_threads(number)
                     rows.append(measure(case, number, seconds, contenders))
-                    progress.advance(task)
+                    bar.advance(task)
         except KeyboardInterrupt:
             console.print(f"Interrupted: {len(rows)} measured.")
     return rows
@@ -112,7 +111,7 @@ def measure(case: Case, threads: int, seconds: float | None, contenders: Sequenc
 
 def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
     """Run a contender once and compare; None, and the row says why, if it cannot or is wrong."""
-    own = Arrays(**(vars(a) | {"mean": a.mean.copy(), "var": a.var.copy()}))  # each updates its running statistics
+    own = with_own_statistics(a)
     start = time.perf_counter()
     try:
         call = prepare(name, row.case, own)
@@ -123,7 +122,7 @@ def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
         if y.shape != truth.y.shape:
             raise ValueError(f"an output of shape {y.shape}")
         row.off[name] = truth.off(y)
-        row.units[name] = max(truth.units(y), truth.running_units(*running) if running else 0.0)
+        row.units[name] = truth.units(y, *running)
     except Unfit as reason:
         row.left_out[name] = str(reason)
         return None

@@ -77,17 +77,14 @@ class Truth:
         """Return the largest difference of y from the truth; infinity where y is NaN."""
         return largest(np.abs(y.astype(np.float64, copy=False) - self.y))
 
-    def units(self, y: np.ndarray) -> float:
-        """Return the same in units of rounding."""
+    def units(self, y: np.ndarray, *running: np.ndarray) -> float:
+        """Return the same in units of rounding; and of the running mean and variance, if they are given and matter."""
         off = np.abs(y.astype(np.float64, copy=False) - self.y)
-        return largest(np.divide(off, self.unit, out=np.zeros_like(off), where=off != 0))
-
-    def running_units(self, mean: np.ndarray, var: np.ndarray) -> float:
-        """Return the same of the running mean and variance."""
-        if self.mean is None or self.var is None:
-            return 0.0
-        pairs = ((mean, self.mean), (var, self.var))
-        return max(largest(np.abs(got.astype(np.float64) / want - 1)) / epsilon(got.dtype) for got, want in pairs)
+        found = [largest(np.divide(off, self.unit, out=np.zeros_like(off), where=off != 0))]
+        if running and self.mean is not None:
+            for got, want in zip(running, (self.mean, self.var), strict=True):
+                found.append(largest(np.abs(got.astype(np.float64) / want - 1)) / epsilon(got.dtype))
+        return max(found)
 
 
 def limit(case: Case, own: bool) -> float:

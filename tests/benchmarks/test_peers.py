@@ -4,19 +4,15 @@ Off by default, as pytest-benchmark is in the extra `benchmarks`. All run with a
 """
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
-
-import numbanorm as nbn
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "asv_benchmarks"))
 from harness.case import NORMS
 from harness.cases import CASES
 from harness.contenders import DEFAULT, OWN, Unfit, outputs, prepare
 from harness.machine import set_threads
 from harness.plain import limit, oracle
+
+import numbanorm as nbn
 
 MOST = 4_000_000  # elements
 EACH = 2  # layers of each norm

@@ -2,7 +2,6 @@
 
 import argparse
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -10,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import numbanorm as nbn
 
 from ..case import NORMS, Case
-from ..cases import CASES, GATE
+from ..cases import CASES, GATE, select
 from ..machine import machine, warning
 from ..report import show
+from ..terminal import open_console, progress
 from .pairs import Left, Pair, Version, compare, compile_all
 from .slower import slow_down
 from .verdict import Verdict, cells, draw, reasons, summary, write_files
@@ -47,7 +46,7 @@ class Gate:
         compiling = self.console.status("compiling both versions, or loading what was compiled before")
         with compiling, ThreadPoolExecutor() as pool:  # both at once: compiling is most of a first run
             failures = list(pool.map(lambda version: list(compile_all(version, self.cases, numbers)), self.versions))
-        self.left = list({(one.case, one.reason): one for found in failures for one in found}.values())
+        self.left = list(dict.fromkeys(one for found in failures for one in found if isinstance(one, Left)))
         failed = {one.case for one in self.left}
         cases = [case for case in self.cases if case not in failed]
         verdicts = {pair.case: Verdict(pair) for pair in self._compared(cases, 1, PAIRS)}
@@ -64,15 +63,14 @@ class Gate:
         """Yield what could be measured, note what could not, and show how far it is."""
         if not cases:
             return
-        columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(f"on {threads} thread{'s' * (threads > 1)}", total=len(cases))
-            for found in compare(self.versions, cases, [threads], pairs, swapped):
+        with progress(self.console) as bar:
+            task = bar.add_task(f"on {threads} thread{'s' * (threads > 1)}", total=len(cases))
+            for found in compare(self.versions, cases, threads, pairs, swapped):
                 if isinstance(found, Pair):
                     yield found
                 else:
                     self.left.append(found)
-                progress.advance(task)
+                bar.advance(task)
 
 
 def versions_of(base: str, head: str, folder: Path) -> tuple[Version, Version]:
@@ -142,7 +140,11 @@ def _slowed(own: Version, cases: Sequence[Case], wanted: float, folder: Path, co
         slow = Version(f"{wanted:.0%} slower", folder / f"slow{number}", f"numbanorm_slow{number}")
         check_out(WORKTREE, slow.folder)
         slow_down(slow.folder, share)
-        most = max(pair.ratio.median for pair in compare((own, slow), cases, [1], PAIRS) if isinstance(pair, Pair))
+        found = list(compare((own, slow), cases, 1, PAIRS))
+        ratios = [pair.ratio.median for pair in found if isinstance(pair, Pair)]
+        if not ratios:
+            raise ValueError(reasons(one for one in found if isinstance(one, Left))[0])
+        most = max(ratios)
         console.print(f"{share:.0%} of a second pass over x: {most - 1:.1%} slower")
         if abs(most - 1 - wanted) < CLOSE:
             return slow
@@ -162,12 +164,7 @@ def _alarm(what: str, gate: Gate) -> bool | None:
 
 def chosen(args: argparse.Namespace) -> list[Case]:
     """Return the cases that the command line asks for, in the order of their norms."""
-    cases = [
-        case
-        for case in (CASES if args.every else GATE)
-        if (not args.norm or case.norm in args.norm) and (not args.name or args.name in case.label)
-    ]
-    return sorted(cases, key=lambda case: list(NORMS).index(case.norm))
+    return select(CASES if args.every else GATE, args.norm, args.name)
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -196,7 +193,7 @@ def arguments(description: str) -> argparse.Namespace:
 def main(description: str) -> int:
     """Measure and report."""
     args = arguments(description)
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = open_console()
     if busy := warning():
         console.print(busy, style="yellow")
     try:

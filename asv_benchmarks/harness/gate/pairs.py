@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..case import Arrays, Call, Case
+from ..case import Arrays, Call, Case, with_own_statistics
 from ..libraries import own
 from ..plain import Truth, limit, oracle
 from ..timing import Ratio, paired, ratio_of
@@ -57,7 +57,7 @@ class Version:
 
 
 def compare(
-    versions: tuple[Version, Version], cases: Sequence[Case], threads: Sequence[int], pairs: int, swapped: bool = False
+    versions: tuple[Version, Version], cases: Sequence[Case], threads: int, pairs: int, swapped: bool = False
 ) -> Iterator[Found]:
     """Compare two versions in a fresh process; if that ends early, or hangs, in another one from the next case on.
 
@@ -112,7 +112,7 @@ def _compare(
     answer: Connection,
     cases: Sequence[Case],
     versions: tuple[Version, Version],
-    threads: Sequence[int],
+    threads: int,
     pairs: int,
     swapped: bool,
 ) -> None:
@@ -131,13 +131,12 @@ def _compare(
         if reasons:
             answer.send(Left(case, "; ".join(reasons)))
         else:
-            for number in threads:
-                for module in modules.values():
-                    module.set_num_threads(number)
-                times = paired(calls[order[0]], calls[order[1]], pairs)
-                times = [(b, a) for a, b in times] if swapped else times
-                before, after = (float(np.median(side)) for side in zip(*times, strict=True))
-                answer.send(Pair(case, number, before, after, ratio_of((b, a) for a, b in times)))
+            for module in modules.values():
+                module.set_num_threads(threads)
+            times = paired(calls[order[0]], calls[order[1]], pairs)
+            times = [(b, a) for a, b in times] if swapped else times
+            before, after = (float(np.median(side)) for side in zip(*times, strict=True))
+            answer.send(Pair(case, threads, before, after, ratio_of((b, a) for a, b in times)))
         answer.send(None)
 
 
@@ -157,10 +156,10 @@ def _load(answer: Connection, cases: Sequence[Case], *versions: Version) -> dict
 
 def _checked(version: Version, module: ModuleType, case: Case, a: Arrays, truth: Truth) -> Call:
     """Run a version once, compare it with float64, and return the call to be timed."""
-    fresh = Arrays(**(vars(a) | {"mean": a.mean.copy(), "var": a.var.copy()}))
+    fresh = with_own_statistics(a)
     y = _call(module, case, fresh)()
     check_apart()
-    off = max(truth.units(np.stack(y) if isinstance(y, tuple) else y), truth.running_units(fresh.mean, fresh.var))
+    off = truth.units(np.stack(y) if isinstance(y, tuple) else y, fresh.mean, fresh.var)
     if not off <= limit(case, own=True):
         raise ValueError(f"wrong by {off:.3g} units of rounding")
     return _call(module, case, a)

@@ -38,13 +38,8 @@ def function_of(case: Case, a: Arrays) -> tuple[Any, tuple]:
         return instance_norm, (image(case, a.x), weight, bias, case.eps)
     if case.norm == "moments":
         return mean_and_variance, (tensor(a.x), case.axes)
-    return (functional.layer_norm if case.last else layer_norm_first), (
-        tensor(a.x),
-        (case.channels,),
-        weight,
-        bias,
-        case.eps,
-    )
+    function = functional.layer_norm if case.last else layer_norm_first
+    return function, (tensor(a.x), (case.channels,), weight, bias, case.eps)
 
 
 def instance_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
