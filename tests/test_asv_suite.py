@@ -18,6 +18,7 @@ with pytest.MonkeyPatch.context() as patch:
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in MODULES}
 start = modules["start"]
 
+pytestmark = pytest.mark.usefixtures("threads")  # which most benchmarks change
 BENCHMARKS = {
     f"{module}.{name}.{method}": (cls, method)
     for module, members in modules.items()
@@ -41,7 +42,7 @@ def prepared(name):
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if not name.startswith(("start.", "against."))])
-def test_calls(name, threads):
+def test_calls(name):
     instance, method, parameters = prepared(name)
     assert parameters
     for each in parameters:
@@ -50,7 +51,7 @@ def test_calls(name, threads):
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("against.")])
-def test_figures(name, threads):
+def test_figures(name):
     _, method, parameters = prepared(name)
     assert parameters
     if name.endswith("over_torch") and not find_spec("torch"):
@@ -86,7 +87,7 @@ def test_missing(monkeypatch):
     assert math.isnan(report.track_over_numpy(report.setup_cache(), suite.params[0][0], 1))
 
 
-def test_failing(monkeypatch, threads):
+def test_failing(monkeypatch):
     """A call that fails is a failure, of its own case only."""
     first, second = modules["against"].GroupNorm.params[0][:2]
     usual = nbn.group_norm
