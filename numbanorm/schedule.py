@@ -106,7 +106,7 @@ class Split(NamedTuple):
 
 def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     """Choose how to walk a nest whose output has elements of `itemsize` bytes (0: statistics only)."""
-    family, high, low, rest = _family(list(nest.loops))
+    family, high, low, rest = pick_lanes(list(nest.loops))
     outer = tuple(loop for loop in rest if loop.kept)
     reduced = [loop for loop in rest if not loop.kept]
     rows = reduced.pop() if reduced else UNIT
@@ -239,7 +239,7 @@ def merging(groups: int, parts: int, x: int = 0, out: int = 0) -> tuple[Schedule
     return made, made.table
 
 
-def _family(loops: list[Loop]) -> tuple[Literal["rows", "columns"], Loop, Loop, list[Loop]]:
+def pick_lanes(loops: list[Loop]) -> tuple[Literal["rows", "columns"], Loop, Loop, list[Loop]]:
     """Pick the loops that become lanes: (family, high, low, the rest)."""
     if not loops:
         return "columns", UNIT, UNIT, []

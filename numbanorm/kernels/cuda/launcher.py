@@ -1,0 +1,106 @@
+"""Compile and launch kernels: the one place that knows of devices, streams and the driver."""
+
+import re
+import threading
+from functools import cache
+from typing import Any
+
+from numba import cuda
+from numba.core import config, types
+
+from . import columns, merging, pointwise, rows
+from .shapes import BLOCK, Code
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+_NUMBER, _REAL = types.int64, types.float64
+# table, x, out, weight, bias, eps, center, count, mean, m2; and of a formula: table, out, 8 addresses, 8 numbers.
+_WALK = types.void(*[_NUMBER] * 5, _REAL, *[_NUMBER] * 4)
+_FORMULA = types.void(*[_NUMBER] * (2 + pointwise.MOST), *[_REAL] * pointwise.MOST)
+_REGISTERS = 1 << 16  # of a multiprocessor
+_lock = threading.RLock()
+
+
+def function_of(kernel: tuple[Any, ...]) -> Any:
+    """The Python function of a kernel: a `Code`, or the name of another and what it is compiled for."""
+    if isinstance(kernel, Code):
+        return (rows if kernel.family == "rows" else columns).make(kernel)
+    name, *of = kernel
+    make = {
+        "merge": merging.make_merge,
+        "move": merging.make_move,
+        "matvec": pointwise.make_matvec,
+        "formula": pointwise.make_formula,
+    }
+    return make[name](*of, BLOCK)
+
+
+def signature_of(kernel: tuple[Any, ...]) -> Any:
+    """Its types: addresses and other integers, and float64."""
+    return _FORMULA if kernel[0] == "formula" else _WALK
+
+
+def bounds_of(kernel: tuple[Any, ...]) -> tuple[int, ...]:
+    """Threads of a block, and how many blocks of them a multiprocessor must have registers for."""
+    if not isinstance(kernel, Code):
+        return (BLOCK,)
+    return kernel.block, max(1, _REGISTERS // (kernel.registers * kernel.block))
+
+
+def ptx_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, str]:
+    """Compile a kernel: its PTX, and its name there."""
+    text, _ = cuda.compile(
+        function_of(kernel),
+        signature_of(kernel),
+        device=False,
+        abi="numba",
+        cc=capability,
+        output="ptx",
+        launch_bounds=bounds_of(kernel),
+    )
+    return text, re.search(r"\.entry\s+([\w$]+)", text)[1]  # type: ignore[index]
+
+
+if SIMULATED:
+
+    @cache
+    def _simulated(kernel: tuple[Any, ...]) -> Any:
+        return cuda.jit(function_of(kernel))
+
+    def launch(kernel: tuple[Any, ...], blocks: int, threads: int, device: int, stream: int, *arguments: Any) -> None:
+        """Run a kernel in Numba's simulator, which runs one at a time."""
+        with _lock:
+            _simulated(kernel)[blocks, threads](*arguments)
+
+else:
+    from cuda.bindings import driver
+    from cuda.core import Device, LaunchConfig, Program, ProgramOptions, Stream
+    from cuda.core import launch as _launch
+
+    _configs = cache(lambda blocks, threads: LaunchConfig(grid=blocks, block=threads))
+    _stream = cache(Stream.from_handle)
+
+    @cache
+    def cubin_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, str]:
+        """Machine code of a kernel, and its name there."""
+        with _lock:
+            text, name = ptx_of(kernel, capability)
+            options = ProgramOptions(arch="sm_{}{}".format(*capability))
+            return Program(text, "ptx", options).compile("cubin"), name
+
+    @cache
+    def _loaded(kernel: tuple[Any, ...], device: int) -> Any:
+        code, name = cubin_of(kernel, tuple(Device(device).compute_capability))
+        return code.get_kernel(name)
+
+    def launch(kernel: tuple[Any, ...], blocks: int, threads: int, device: int, stream: int, *arguments: Any) -> None:
+        """Launch a kernel on a device's stream; the thread's current device stays what it is."""
+        error, current = driver.cuCtxGetDevice()
+        if error == driver.CUresult.CUDA_SUCCESS and int(current) == device:
+            _launch(_stream(stream), _configs(blocks, threads), _loaded(kernel, device), *arguments)
+            return
+        _, before = driver.cuCtxGetCurrent()
+        Device(device).set_current()
+        try:
+            _launch(_stream(stream), _configs(blocks, threads), _loaded(kernel, device), *arguments)
+        finally:
+            driver.cuCtxSetCurrent(before)

@@ -1,0 +1,70 @@
+"""Output of one vector: ((x - high) * scale + offset) * weight + bias, in x's precision; see `welford.standardize`."""
+
+import numpy as np
+
+
+from .. import welford
+from .machine import device, folder, loader, one_loader
+from .shapes import FAR, NEAR, ONE
+
+UP, DOWN = 2.0**100, 2.0**-100
+
+
+def make_parameter(kind, mode, vector, wide, neutral):
+    """A function load(values, address, step): a vector's weights, or biases, into `values`."""
+    real = np.float64 if wide else np.float32
+    value = real(neutral)
+    one = one_loader(kind if mode in (ONE, FAR) else "f4")
+    near = loader(kind if mode == NEAR else "f4", vector)
+
+    fold_vector = folder(vector)
+
+    @device
+    def put(i, done, values, address, step):
+        values[i] = value
+        if mode == FAR:
+            values[i] = real(one(address + i * step))
+        elif mode == ONE:
+            values[i] = values[0] if i > 0 else real(one(address))
+        return done
+
+    @device
+    def load(values, address, step):
+        if mode == NEAR:
+            near(values, 0, address)
+        else:
+            fold_vector(put, 0, (values, address, step))
+
+    return load
+
+
+def make_finish(wide):
+    """A function finish(x, coefficients, weight, bias): one element of the output."""
+
+    @device
+    def finish(x, coefficients, weight, bias):
+        factor, high, scale, offset = coefficients
+        if not wide:
+            x *= factor
+        return welford.scale_and_shift(welford.standardize(x, high, scale, offset), weight, bias)
+
+    return finish
+
+
+def make_coefficients(wide):
+    """A function coefficients(mean, inverse): what `finish` takes.
+
+    The first is 1, or a power of two by which x is multiplied where float32 would overflow or lose its digits.
+    """
+    real = np.float64 if wide else np.float32
+
+    @device
+    def coefficients(mean, inverse):
+        factor = 1.0
+        if not wide and welford.fits_float32(mean, inverse) == 0.0:
+            factor = UP if inverse > 1.0 else DOWN
+        mean, inverse = mean * factor, inverse / factor
+        high = real(mean)
+        return real(factor), high, real(inverse), real((np.float64(high) - mean) * inverse)
+
+    return coefficients

@@ -1,0 +1,71 @@
+"""Kernels for what is left: a formula at each point of small arrays, and a matrix times a vector."""
+
+import numpy as np
+from numba import cuda
+
+from .machine import applier, block_index, device, divide, folder, load_int, one_storer, thread_index
+from .states import ROOM, make_sum_team
+from .stored import load_number
+
+_store = one_storer("f8")
+
+# Entries of a formula's table: points, axes, the sizes of the axes; then, for each array, its kind (see `stored`; -1 for
+# a number) and its steps. Of a matrix: rows, columns, their steps, the step of the vector, both kinds.
+POINTS, AXES, SIZES = range(3)
+ROWS, COLUMNS, ROW_STEP, COLUMN_STEP, VECTOR_STEP, MATRIX_KIND, VECTOR_KIND = range(7)
+MOST = 8  # arrays of a formula
+
+
+def make_formula(formula, arrays, outputs, block):
+    """A kernel that writes formula(*arrays) at every point, a thread for each, to `outputs` arrays without gaps."""
+    fold_arrays, fold_outputs, apply = folder(arrays), folder(outputs), applier(arrays)
+
+    @device
+    def load(i, done, values, table, addresses, numbers, point):
+        axes = load_int(table, AXES)
+        at = SIZES + axes + i * (axes + 1)
+        kind = load_int(table, at)
+        values[i] = numbers[i]
+        if kind >= 0:
+            address, rest = addresses[i], point
+            for axis in range(axes - 1, -1, -1):
+                size = load_int(table, SIZES + axis)
+                above = divide(rest, size)
+                address += (rest - above * size) * load_int(table, at + 1 + axis)
+                rest = above
+            values[i] = load_number(address, kind)
+        return done
+
+    @device
+    def store(i, done, values, out, points, point):
+        _store(out + 8 * (i * points + point), values[i])
+        return done
+
+    def kernel(table, out, a0, a1, a2, a3, a4, a5, a6, a7, n0, n1, n2, n3, n4, n5, n6, n7):
+        values, results = cuda.local.array(MOST, np.float64), cuda.local.array(MOST, np.float64)
+        addresses, numbers = (a0, a1, a2, a3, a4, a5, a6, a7), (n0, n1, n2, n3, n4, n5, n6, n7)
+        point, points = block_index() * block + thread_index(), load_int(table, POINTS)
+        if point < points:
+            fold_arrays(load, 0, (values, table, addresses, numbers, point))
+            apply(formula, values, results)
+            fold_outputs(store, 0, (results, out, points, point))
+
+    return kernel
+
+
+def make_matvec(block):
+    """A kernel that writes a matrix, x, times a vector, w: a block for each row."""
+    sum_team = make_sum_team(block)
+
+    def kernel(table, x, out, w, b, eps, center, count, mean, m2):
+        room = cuda.shared.array(ROOM, np.float64)
+        total, row = 0.0, block_index()
+        x += row * load_int(table, ROW_STEP)
+        for column in range(thread_index(), load_int(table, COLUMNS), block):
+            value = load_number(x + column * load_int(table, COLUMN_STEP), load_int(table, MATRIX_KIND))
+            total += value * load_number(w + column * load_int(table, VECTOR_STEP), load_int(table, VECTOR_KIND))
+        total = sum_team(total, room, 0)
+        if thread_index() == 0:
+            _store(out + 8 * row, total)
+
+    return kernel

@@ -1,0 +1,94 @@
+"""Launch shapes: how many threads share what, in one table apart from the kernels; and what a kernel is compiled for."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ITEMSIZES = {"f8": 8, "f4": 4, "f2": 2, "bf": 2, "b1": 1, "i1": 1, "u1": 1, "i2": 2, "u2": 2, "i4": 4, "u4": 4}
+ITEMSIZES |= {"i8": 8, "u8": 8}
+VECTOR_BYTES = 16  # the widest load
+WARP = 32
+BLOCK = 256  # threads of a block that works on states
+
+# How a weight or bias lies along a vector of x.
+NONE, ONE, NEAR, FAR = range(4)  # there is none; one for the vector; side by side and aligned; with any step
+
+
+def is_wide(kind: str) -> bool:
+    """Whether elements of a kind are worked on in float64: they have more digits, or range, than float32."""
+    return kind not in ("f4", "f2", "bf")
+
+
+class Code(NamedTuple):
+    """What a kernel that walks x is compiled for."""
+
+    family: str
+    kinds: tuple[str, str, str, str]  # of x, out, weight, bias; "none" for what is left out
+    vector: int  # elements of a load
+    threads: int  # of a team; or across the columns
+    block: int
+    values: int  # of a thread, in registers
+    registers: int  # bound
+    statistics: bool  # taken from x, else given
+    output: bool
+    whole: bool  # all of a task stays in registers
+    near: bool  # along the innermost loop, the elements of x, and of out, are next to each other
+    decode: bool  # rows: what one task walks is not a single run; columns: weight and bias differ from row to row
+    weight: int  # how it lies along a vector
+    bias: int
+
+
+@dataclass(frozen=True)
+class Team:
+    """Threads that share a group of the rows family, or a tile of the columns family.
+
+    Of rows, a group of up to `threads` times `values` elements stays in registers between its statistics and its
+    output. Of columns, `threads` lie side by side, and the rest of the block takes further rows.
+    """
+
+    threads: int
+    values: int  # of one thread, in registers: float32; half as many of float64
+    block: int
+    registers: int  # bound: what a thread may use, so that enough of them run at once
+
+    def held(self, wide: bool) -> int:
+        """Values that a thread holds in registers."""
+        return self.values // 2 if wide else self.values
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The whole table."""
+
+    rows: tuple[Team, ...]  # by the size of the group: the first that holds it ...
+    loop: Team  # ... and what takes larger ones piece by piece
+    columns: tuple[Team, ...]  # by the number of vectors side by side: the first that they fill, else the last
+    blocks: int  # fewer tasks than this are cut into parts, unless they stay in registers ...
+    parts: int  # ... for so many blocks
+    part: int  # elements of a part at least: its merge must not show
+    rounds: int  # times that a block which only writes output fills its registers
+
+
+SHAPES = Shapes(
+    # With 16 values a thread needs some 70 registers, with 32 up to 128: two blocks of 256 on a multiprocessor then
+    # have 64 KB on their way from memory, three times what its latency asks for.
+    rows=(
+        Team(threads=8, values=16, block=256, registers=128),
+        Team(threads=16, values=16, block=256, registers=128),
+        Team(threads=32, values=16, block=256, registers=128),
+        Team(threads=32, values=32, block=256, registers=128),
+        Team(threads=64, values=32, block=64, registers=128),
+        Team(threads=128, values=32, block=128, registers=128),
+        Team(threads=256, values=32, block=256, registers=128),
+        Team(threads=512, values=32, block=512, registers=128),
+    ),
+    loop=Team(threads=256, values=32, block=256, registers=128),
+    columns=(
+        Team(threads=32, values=16, block=256, registers=128),
+        Team(threads=8, values=16, block=256, registers=128),
+        Team(threads=1, values=16, block=256, registers=128),
+    ),
+    blocks=264,  # two for each of the 132 multiprocessors of an H100
+    parts=1056,  # four times that, so that the last ones to end do not wait for long
+    part=8192,
+    rounds=4,
+)

@@ -1,0 +1,168 @@
+"""Plain Python twins of `intrinsics`, for Numba's simulator, in which addresses are those of the host's memory.
+
+They count the bytes that kernels move, when a `Traffic` is listening.
+"""
+
+import ctypes
+import threading
+from typing import ClassVar
+
+import numpy as np
+
+from .shapes import ITEMSIZES
+
+
+class Traffic:
+    """Counts the bytes that kernels read and write while it is entered."""
+
+    listening: ClassVar[list["Traffic"]] = []
+
+    def __init__(self):
+        self.read = self.written = 0
+        self.loads, self.stores = {}, {}  # how many there were, by their size in bytes
+        self.lock = threading.Lock()
+
+    def __enter__(self):
+        self.listening.append(self)
+        return self
+
+    def __exit__(self, *exception):
+        self.listening.remove(self)
+
+    def count(self, size, write):
+        """One access."""
+        with self.lock:
+            sizes = self.stores if write else self.loads
+            sizes[size] = sizes.get(size, 0) + 1
+            if write:
+                self.written += size
+            else:
+                self.read += size
+
+
+def _memory(address, size, write=False):
+    for traffic in Traffic.listening:
+        traffic.count(size, write)
+    return (ctypes.c_ubyte * size).from_address(int(address))
+
+
+def _dtype(kind):
+    return np.dtype({"bf": "u2", "b1": "?"}.get(kind, kind))
+
+
+def _decode(kind, raw):
+    if kind == "bf":
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    return raw
+
+
+def _encode(kind, values):
+    if kind != "bf":
+        with np.errstate(over="ignore"):
+            return values.astype(_dtype(kind))
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = bits + ((bits >> 16) & 1) + 0x7FFF
+    quiet = np.uint32(0x7FFFFFFF)  # what the instruction gives for any NaN
+    return (np.where(np.isnan(values), quiet, rounded) >> 16).astype(np.uint16)
+
+
+def device(function):
+    """A part of a kernel."""
+    return function
+
+
+def loader(kind, count):
+    """A function load(values, at, address)."""
+    size = count * ITEMSIZES[kind]
+
+    def load(values, at, address):
+        assert address % min(size, 16) == 0, "a wide load from an address that is not aligned"
+        values[at : at + count] = _decode(kind, np.frombuffer(_memory(address, size), _dtype(kind)))
+
+    return load
+
+
+def storer(kind, count):
+    """A function store(address, values, at)."""
+    size = count * ITEMSIZES[kind]
+
+    def store(address, values, at):
+        assert address % min(size, 16) == 0, "a wide store to an address that is not aligned"
+        _memory(address, size, True)[:] = _encode(kind, values[at : at + count]).tobytes()
+
+    return store
+
+
+def one_loader(kind):
+    """A function load(address)."""
+
+    def load(address):
+        return np.float64(_decode(kind, np.frombuffer(_memory(address, ITEMSIZES[kind]), _dtype(kind)))[0])
+
+    return load
+
+
+def load_int(address, index):
+    """Entry `index` of a table of int64, which is not counted as traffic."""
+    return ctypes.c_int64.from_address(int(address) + 8 * int(index)).value
+
+
+def one_storer(kind):
+    """A function store(address, value)."""
+
+    def store(address, value):
+        _memory(address, ITEMSIZES[kind], True)[:] = _encode(kind, np.array([value], np.float64)).tobytes()
+
+    return store
+
+
+def divide(a, b):
+    """Quotient of two numbers that are not negative."""
+    return a // b
+
+
+def sync():
+    """Wait for all threads of the block."""
+    threading.current_thread().syncthreads()
+
+
+def thread_index():
+    """Of this thread in its block."""
+    return threading.current_thread().threadIdx.x
+
+
+def block_index():
+    """Of this block."""
+    return threading.current_thread().blockIdx.x
+
+
+def shuffle(value, mask):
+    """The value of another lane. All threads of the block call it together: the simulator knows no warps."""
+    thread = threading.current_thread()
+    shared = thread._manager.__dict__.setdefault("_shuffled", {})
+    shared[thread.thread_id] = value
+    thread.syncthreads()
+    other = shared[thread.thread_id ^ mask]
+    thread.syncthreads()
+    return other
+
+
+def folder(times):
+    """A function fold(body, value, arguments)."""
+
+    def fold(body, value, arguments):
+        for i in range(times):
+            value = body(i, value, *arguments)
+        return value
+
+    return fold
+
+
+def applier(number):
+    """A function apply(function, values, results)."""
+
+    def apply(function, values, results):
+        for i, value in enumerate(function(*values[:number])):
+            results[i] = value
+
+    return apply

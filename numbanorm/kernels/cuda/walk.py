@@ -1,0 +1,60 @@
+"""Reading a launch's table, and finding the place of an element. See `numbanorm.launches` for who writes it."""
+
+
+
+from .machine import device, divide, load_int
+
+# Entries of a table of int64: what there is to do, offsets at which each operand begins, and loops of six numbers.
+OUTER, INNER, REPEATS, PARTS, PART_SIZE, TASKS, UNITS, ROW_COUNT, MERGED, KINDS, BASE = range(11)
+ROWS, HIGH, LOW, LOOPS = 15, 21, 27, 33
+SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
+
+
+@device
+def moved(table, place, entry, steps):
+    """A place, that many steps on along the loop at `entry`."""
+    x, out, weight, bias, group = place
+    x += steps * load_int(table, entry + X)
+    out += steps * load_int(table, entry + OUT)
+    weight += steps * load_int(table, entry + WEIGHT)
+    bias += steps * load_int(table, entry + BIAS)
+    group += steps * load_int(table, entry + GROUP)
+    return x, out, weight, bias, group
+
+
+@device
+def located(table, place, at, count, index):
+    """A place, at `index` of `count` nested loops from entry `at` on."""
+    for loop in range(count - 1, 0, -1):
+        entry = at + loop * LOOP
+        size = load_int(table, entry + SIZE)
+        above = divide(index, size)
+        place = moved(table, place, entry, index - above * size)
+        index = above
+    if count > 0:
+        place = moved(table, place, at, index)
+    return place
+
+
+@device
+def outer_place(table, index):
+    """Byte offsets of x, out, weight and bias, and the group, at an index of the kept loops."""
+    base = (
+        load_int(table, BASE),
+        load_int(table, BASE + 1),
+        load_int(table, BASE + 2),
+        load_int(table, BASE + 3),
+        load_int(table, BASE + 4),
+    )
+    return located(table, base, LOOPS, load_int(table, OUTER), index)
+
+
+@device
+def row_place(table, place, row):
+    """A place, at a row of its group: the reduced loops around the innermost."""
+    if load_int(table, REPEATS) > 1:
+        rows = load_int(table, ROWS + SIZE)
+        repeat = divide(row, rows)
+        row -= repeat * rows
+        place = located(table, place, LOOPS + load_int(table, OUTER) * LOOP, load_int(table, INNER), repeat)
+    return moved(table, place, ROWS, row)

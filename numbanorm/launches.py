@@ -1,0 +1,233 @@
+"""Launches: LoopNest -> which CUDA kernels walk it, in which shapes.
+
+All of it follows from shapes, strides, dtypes and alignment, never from the device: the order of every sum, and with it
+every bit of the result, is the same on each.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import schedule
+from .kernels.cuda.shapes import (
+    BLOCK,
+    FAR,
+    ITEMSIZES,
+    NEAR,
+    NONE,
+    ONE,
+    SHAPES,
+    VECTOR_BYTES,
+    WARP,
+    Code,
+    Shapes,
+    Team,
+    is_wide,
+)
+from .nest import UNIT, Loop, LoopNest, joined
+
+Kinds = tuple[str, str, str, str]
+
+
+class Launch(NamedTuple):
+    """One kernel over a grid."""
+
+    kernel: tuple  # its family, and what else it is compiled for
+    blocks: int
+    threads: int  # of a block
+    table: NDArray[np.int64]
+
+
+class Launches(NamedTuple):
+    """What calls on one nest launch.
+
+    Statistics and output in one, or by three: statistics (of parts, or of columns), their merge, output.
+    """
+
+    normalize: Launch | None  # None: groups are cut into parts, or have several columns
+    moments: Launch
+    merge: Launch | None  # None: `moments` leaves whole groups
+    apply: Launch | None  # output from given states; None: there is no output
+    partial_states: int  # that `merge` reads
+
+
+class Operand(NamedTuple):
+    """One of x, out, weight and bias."""
+
+    kind: str  # "none": it is left out
+    alignment: int  # the largest power of two that divides its address; from 16 on it does not matter
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return ITEMSIZES.get(self.kind, 0)
+
+
+class Walk(NamedTuple):
+    """A nest as kernels take it: its family, its loops, and how its elements are moved."""
+
+    family: str
+    outer: tuple[Loop, ...]  # kept
+    inner: tuple[Loop, ...]  # reduced
+    rows: Loop  # reduced
+    high: Loop
+    low: Loop
+    base: tuple[int, ...]
+    kinds: Kinds
+    vector: int
+    near: bool
+    decode: bool
+    weight: int
+    bias: int
+
+    @property
+    def tasks(self) -> int:
+        """Product of the kept loops outside."""
+        return prod(loop.size for loop in self.outer)
+
+    @property
+    def rows_each(self) -> int:
+        """Product of the reduced loops outside `high` and `low`."""
+        return prod(loop.size for loop in self.inner) * self.rows.size
+
+    @property
+    def wide(self) -> bool:
+        """Whether the kernels work in float64."""
+        return is_wide(self.kinds[0])
+
+    def code(self, team: Team, *, statistics: bool, output: bool, whole: bool) -> Code:
+        """What a kernel for this walk is compiled for."""
+        kinds = self.kinds if output else (self.kinds[0], "none", "none", "none")
+        ways = (self.decode, self.weight, self.bias) if output else (self.decode and self.family == "rows", NONE, NONE)
+        held = team.held(self.wide)
+        sizes = (self.vector, team.threads, team.block, held, team.registers)
+        return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, *ways)
+
+    def table(self, **entries: int) -> NDArray[np.int64]:
+        """The table of a launch: see `kernels.cuda.walk`."""
+        head = [len(self.outer), len(self.inner), prod(loop.size for loop in self.inner)]
+        names = "parts", "part_size", "tasks", "units", "row_count", "merged", "kinds"
+        head += [entries.get(name, 0) for name in names]
+        loops = (self.rows, self.high, self.low, *self.outer, *self.inner)
+        return np.array([*head, *self.base, *(number for loop in loops for number in loop)], np.int64)
+
+
+def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0, shapes: Shapes = SHAPES) -> Launches:
+    """Plan the launches for a nest that is not empty.
+
+    Parameters
+    ----------
+    nest : LoopNest
+        How memory is walked.
+    operands : tuple of Operand
+        x, out, weight and bias.
+    states : int
+        Kinds of the mean and variance that may be given: see `kernels.cuda.stored`.
+    shapes : Shapes
+        The launch table.
+    """
+    walk = _walk(nest, operands)
+    return (_by_rows if walk.family == "rows" else _by_columns)(walk, states, shapes)
+
+
+def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
+    family, high, low, rest = schedule.pick_lanes(list(nest.loops))
+    outer = tuple(loop for loop in rest if loop.kept)
+    *inner, rows = [loop for loop in rest if not loop.kept] or [UNIT]
+    x, out, weight, bias = operands
+    decode = any(loop.weight or loop.bias for loop in (*inner, rows))
+    if family == "rows":
+        gaps = bool(inner) or (rows.size > 1 and not joined(rows, low, operands=2))
+        decode = decode or gaps or (rows.size > 1 and bool(low.weight or low.bias))
+    flat = family == "rows" and not decode  # then the rows continue the run
+    begins = [nest.base, *(loop.strides for loop in (*outer, *inner, high, *(() if flat else (rows,))))]
+    near = low.x == x.itemsize and low.out == out.itemsize
+    vector = 1
+    if near and x.kind in ("f8", "f4", "f2", "bf"):
+        run = low.size * (rows.size if flat else 1)
+        vector = VECTOR_BYTES // x.itemsize
+        while run % vector or not all(_aligned(i, vector, operands, begins) for i in range(2)):
+            vector //= 2
+    ways = [_way(i, low.strides[i], vector, operands, begins) for i in (2, 3)]
+    kinds = (x.kind, out.kind, weight.kind, bias.kind)
+    return Walk(family, outer, tuple(inner), rows, high, low, nest.base, kinds, vector, near, decode, *ways)
+
+
+def _aligned(i: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> bool:
+    """Whether runs of an operand begin where vectors of so many elements can be moved."""
+    size = min(vector * operands[i].itemsize, VECTOR_BYTES)
+    return size == 0 or operands[i].alignment % size == 0 and all(numbers[i] % size == 0 for numbers in begins)
+
+
+def _way(i: int, step: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> int:
+    """How a weight or bias lies along a vector of x."""
+    if operands[i].itemsize == 0:
+        return NONE
+    if step == 0:
+        return ONE
+    return NEAR if step == operands[i].itemsize and _aligned(i, vector, operands, begins) else FAR
+
+
+def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
+    groups, size = walk.tasks, walk.rows_each * walk.low.size
+    units = size // walk.vector
+    team = next((team for team in shapes.rows if team.threads * team.held(walk.wide) >= size), None)
+    parts = 1
+    if team is None and groups < shapes.blocks:
+        parts = max(1, min(-(-shapes.parts // groups), size // shapes.part))
+    part_size = -(-units // parts)
+    parts = -(-units // part_size)
+    team = team or shapes.loop
+
+    def launch(part_size: int, statistics: bool, output: bool) -> Launch:
+        parts = -(-units // part_size)
+        whole = part_size * walk.vector <= team.threads * team.held(walk.wide)
+        code = walk.code(team, statistics=statistics, output=output, whole=whole)
+        tasks = groups * parts
+        table = walk.table(parts=parts, part_size=part_size, tasks=tasks, units=units, kinds=states)
+        return Launch(code, -(-tasks * team.threads // team.block), team.block, table)
+
+    moments, output = launch(part_size, True, False), walk.kinds[1] != "none"
+    merge = _merge(walk._replace(high=UNIT, low=UNIT), groups, parts) if parts > 1 else None
+    normalize = launch(units, True, True) if output and parts == 1 else None
+    held = team.threads * team.held(walk.wide) // walk.vector
+    apply = launch(min(units, shapes.rounds * held), False, True) if output else None
+    return Launches(normalize, moments, merge, apply, groups * parts if merge else 0)
+
+
+def _by_columns(walk: Walk, states: int, shapes: Shapes) -> Launches:
+    columns, rows = walk.high.size * walk.low.size, walk.rows_each
+    units = columns // walk.vector
+    team = next((team for team in shapes.columns if team.threads <= units), shapes.columns[-1])
+    tiles, down = -(-units // team.threads), team.block // team.threads
+    blocks, held = walk.tasks * tiles, down * (team.held(walk.wide) // walk.vector)
+    across = any(loop.size > 1 and not loop.kept for loop in (walk.high, walk.low))
+    parts = 1
+    if across or (rows > held and blocks < shapes.blocks):
+        parts = max(1, min(-(-shapes.parts // blocks), rows * team.threads * walk.vector // shapes.part))
+    part_size = -(-rows // parts)
+    parts = -(-rows // part_size)
+    merged = across or parts > 1
+
+    def launch(part_size: int, statistics: bool, output: bool) -> Launch:
+        parts = -(-rows // part_size)
+        code = walk.code(team, statistics=statistics, output=output, whole=part_size <= held)
+        entries = {"parts": parts, "part_size": part_size, "tasks": tiles, "units": units, "row_count": rows}
+        table = walk.table(**entries, merged=merged and not output, kinds=states)
+        return Launch(code, blocks * parts, team.block, table)
+
+    moments, output = launch(part_size, True, False), walk.kinds[1] != "none"
+    kept = prod(loop.size for loop in (walk.high, walk.low) if loop.kept)
+    merge = _merge(walk, walk.tasks * kept, parts) if merged else None
+    normalize = launch(rows, True, True) if output and not merged else None
+    apply = launch(min(rows, shapes.rounds * held), False, True) if output else None
+    return Launches(normalize, moments, merge, apply, walk.tasks * parts * columns if merged else 0)
+
+
+def _merge(walk: Walk, groups: int, parts: int) -> Launch:
+    """The merge of the states of (kept loops, part, column)."""
+    table = walk.table(parts=parts, tasks=groups)
+    of_x = walk.kinds[0] if walk.wide else "f4"  # whose bases are 0
+    return Launch(("merge", of_x), -(-groups * WARP // BLOCK), BLOCK, table)
