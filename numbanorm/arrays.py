@@ -1,11 +1,17 @@
 """Array types: which library an array comes from, and how to make a result like it. Nothing else asks."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
 
 _NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 
@@ -13,43 +19,173 @@ _NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4",
 _KINDS = {dtype: dtype.kind + str(dtype.itemsize) for dtype in _NUMPY_DTYPES}  # what kernels call them
 
 
-def take(x: Any, name: str = "x") -> tuple[NDArray[Any], str]:
-    """View an array of any supported library as an ndarray, without a copy, and name the library.
+@dataclass(slots=True, eq=False)
+class DeviceArray:
+    """An array on a GPU: where its elements lie and how, without access to them. It is never changed.
+
+    Parameters
+    ----------
+    pointer : int
+        Address of the first element.
+    shape, strides : tuple of int
+        As NumPy's: strides are in bytes.
+    dtype : numpy.dtype
+        In native byte order.
+    library : str
+        In which results are made: "torch", "cupy" or "numba".
+    device : int
+        Ordinal of the GPU.
+    stream : int
+        Handle of the stream on which the caller works; 0 is the default one.
+    owner : object
+        The caller's array, which keeps the memory alive.
+    writeable : bool
+        Whether the caller lets it be written.
+    """
+
+    pointer: int
+    shape: Shape
+    strides: Shape
+    dtype: np.dtype
+    library: str
+    device: int
+    stream: int
+    owner: Any
+    writeable: bool = True
+
+    @property
+    def size(self) -> int:
+        """How many elements."""
+        return prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """How many axes."""
+        return len(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.itemsize
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether elements lie side by side, in C order."""
+        return self.size < 2 or _steps(self.shape, self.strides) == _steps(
+            self.shape, strides_of(self.shape, self.itemsize)
+        )
+
+    def reshape(self, shape: Sequence[int]) -> "DeviceArray":
+        """The same elements in another shape, if that needs no copy: axes of size 1 come and go, or no gaps.
+
+        Raises
+        ------
+        ValueError
+            If it needs a copy, or the shape has another size.
+        """
+        shape = tuple(shape)
+        if prod(shape) != self.size:
+            raise ValueError(f"an array of shape {self.shape} has no shape {shape}: another number of elements")
+        if self.contiguous:
+            return replace(self, shape=shape, strides=strides_of(shape, self.itemsize))
+        left = _steps(self.shape, self.strides)
+        if [n for n, _ in left] != [n for n in shape if n != 1]:
+            raise ValueError(f"shape {shape} needs a copy of an array of shape {self.shape}, strides {self.strides}")
+        steps = iter([step for _, step in left])
+        return replace(self, shape=shape, strides=tuple(0 if n == 1 else next(steps) for n in shape))
+
+    def transpose(self, axes: Sequence[int] | None = None) -> "DeviceArray":
+        """The same elements with axes in another order; by default reversed."""
+        order = range(self.ndim)[::-1] if axes is None else axes
+        shape, strides = (tuple(of[axis] for axis in order) for of in (self.shape, self.strides))
+        return replace(self, shape=shape, strides=strides)
+
+    @property
+    def T(self) -> "DeviceArray":
+        """All axes reversed."""
+        return self.transpose()
+
+
+Array = NDArray[Any] | DeviceArray
+
+
+def strides_of(shape: Shape, itemsize: int, order: Sequence[int] | None = None) -> Shape:
+    """Strides without gaps, of axes in this order from the outermost: by default C order."""
+    strides, step = [0] * len(shape), itemsize
+    for axis in reversed(range(len(shape)) if order is None else order):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(strides)
+
+
+def _steps(shape: Shape, strides: Shape) -> list[tuple[int, int]]:
+    """Sizes and strides of all axes but those of size 1, which are never stepped along."""
+    return [(n, step) for n, step in zip(shape, strides, strict=True) if n != 1]
+
+
+# taking ---------------------------------------------------------------------------------------------------------------
+
+
+def take(x: Any, name: str = "x") -> tuple[Any, str]:
+    """View an array of any supported library, without a copy, and name the library.
+
+    Returns
+    -------
+    array : ndarray or DeviceArray
+        An ndarray of what lies on the host, a DeviceArray of what lies on a GPU.
+    library : str
+        "numpy", "torch", "cupy" or "numba": where results are made.
 
     Raises
     ------
     TypeError
-        For masked arrays, arrays on a GPU, tensors that record gradients, and element types other than float16,
-        bfloat16, float32, float64, integers and booleans.
+        For masked arrays, byte-swapped arrays on a GPU, tensors that record gradients, and element types other than
+        float16, bfloat16, float32, float64, integers and booleans.
+    ImportError, RuntimeError
+        For an array on a GPU without the package numba-cuda, or without a driver.
     """
     if type(x) is np.ndarray and x.dtype in _KINDS:
         return x, "numpy"
     library = "numpy"
+    array: Array
     if type(x) is np.ndarray:
         array = x
+    elif isinstance(x, DeviceArray):
+        return x, x.library
     elif isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array, whose mask would be ignored; pass {name}.filled(value) or {name}.data"
         )
     elif isinstance(x, np.ndarray | np.generic):
         array = np.asarray(x).view(np.ndarray)
+    elif on_device(x):
+        array = _from_device(x, name)
+        library = array.library
     elif _is_torch(x):
         array, library = _from_torch(x, name), "torch"
-    elif hasattr(x, "__cuda_array_interface__"):
-        raise TypeError(f"{name} lies on a GPU ({type(x).__name__}); copy it to the host first")
     else:
         array = np.asarray(x)
     kind(array.dtype, name)
     return array, library
 
 
-def view(x: Any, name: str = "x") -> NDArray[Any]:
+def view(x: Any, name: str = "x") -> Any:
     """The array of `take`, where the caller's library does not matter."""
     return take(x, name)[0]
 
 
-def give(array: NDArray[Any], library: str) -> Any:
-    """Turn a result into an array of the caller's library, without a copy."""
+def give(array: Array, library: str) -> Any:
+    """Turn a result into an array of the caller's library, without a copy.
+
+    A result on a GPU was made in that library; it may have another shape by now, but no gaps.
+    """
+    if isinstance(array, DeviceArray):
+        return array.owner if tuple(array.owner.shape) == array.shape else array.owner.reshape(array.shape)
     if library == "torch":
         import torch
 
@@ -59,28 +195,29 @@ def give(array: NDArray[Any], library: str) -> Any:
     return array
 
 
-def take_out(out: Any, x: NDArray[Any], others: dict[str, NDArray[Any] | None]) -> NDArray[Any]:
+def take_out(out: Any, x: Array, others: dict[str, Array | None]) -> Any:
     """Check an output array: its shape, dtype, that it can be written, and what it overlaps.
 
     Parameters
     ----------
     out : array
         The caller's output.
-    x : ndarray
+    x : ndarray or DeviceArray
         The input. `out` may be x itself.
     others : dict
         Further inputs by name, which `out` must not overlap.
     """
-    if not isinstance(out, np.ndarray) and not _is_torch(out):
+    if not isinstance(out, np.ndarray) and not _is_torch(out) and not on_device(out):
         raise TypeError(f"out must be an array of dtype {result_dtype(x.dtype)}, got {type(out).__name__}")
     array = view(out, "out")
+    together(x, {"out": array})
     if array.shape != x.shape:
-        raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass np.empty_like(x)")
+        raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass an out of that shape")
     if array.dtype.newbyteorder("=") != result_dtype(x.dtype):
         raise TypeError(
             f"out has dtype {array.dtype}, the result has {result_dtype(x.dtype)}; pass an out of that dtype"
         )
-    if not array.flags.writeable:
+    if not writeable(array):
         raise ValueError("out is read-only; pass an array that can be written")
     if _overlaps_itself(array):
         raise ValueError(f"out overlaps itself (shape {array.shape}, strides {array.strides}); pass one that does not")
@@ -92,8 +229,12 @@ def take_out(out: Any, x: NDArray[Any], others: dict[str, NDArray[Any] | None]) 
     return array
 
 
-def result_like(x: NDArray[Any]) -> NDArray[Any]:
+def result_like(x: Array) -> Any:
     """An array for the result: x's shape, memory order and dtype, in native byte order; float64 for integers."""
+    if isinstance(x, DeviceArray):
+        dtype = result_dtype(x.dtype)
+        order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+        return empty(x, x.shape, dtype, strides_of(x.shape, dtype.itemsize, order))
     return np.empty_like(x, dtype=result_dtype(x.dtype), subok=False)
 
 
@@ -138,31 +279,304 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
 
     if x.device.type != "cpu":
         raise TypeError(f"{name} lies on {x.device}; pass {name}.cpu()")
-    if x.layout != torch.strided:
-        raise TypeError(f"{name} is {x.layout}; pass {name}.to_dense()")
-    if x.requires_grad:
-        raise TypeError(f"{name} records gradients, which would be lost; pass {name}.detach()")
+    _check_torch(x, name)
     if x.dtype == torch.bfloat16:
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise TypeError(
-                f"{name} is bfloat16, which needs the package ml_dtypes; install numbanorm[bfloat16]"
-            ) from None
-        return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return x.view(torch.int16).numpy().view(_bfloat16(name))
     try:
         return x.resolve_neg().numpy()
     except TypeError as error:
         raise TypeError(f"{name} has dtype {x.dtype}, which NumPy does not have: {error}") from None
 
 
-def same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def _check_torch(x: Any, name: str) -> None:
+    import torch
+
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} is {x.layout}; pass {name}.to_dense()")
+    if x.requires_grad:
+        raise TypeError(f"{name} records gradients, which would be lost; pass {name}.detach()")
+
+
+def _bfloat16(name: str) -> np.dtype:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError(f"{name} is bfloat16, which needs the package ml_dtypes; install numbanorm[bfloat16]") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+# arrays on a GPU ------------------------------------------------------------------------------------------------------
+
+
+def on_device(x: Any) -> bool:
+    """Whether x is an array on a GPU, of any library."""
+    if isinstance(x, np.ndarray):
+        return False
+    if _is_torch(x):
+        return x.is_cuda
+    return (
+        isinstance(x, DeviceArray)
+        or hasattr(x, "__cuda_array_interface__")
+        or hasattr(type(x), "__cuda_ndarray__")  # Numba's simulator has no interface
+    )
+
+
+def _from_device(x: Any, name: str) -> DeviceArray:
+    require_cuda(f"{name} lies on a GPU ({type(x).__name__})")
+    if _is_torch(x):
+        array = _from_torch_on_device(x, name)
+    elif _is_cupy(x):
+        array = _from_cupy(x)
+    elif hasattr(x, "__cuda_array_interface__"):
+        array = _from_interface(x, name)
+    else:  # in Numba's simulator, where the memory of a GPU is the host's
+        host = x._ary
+        about = host.ctypes.data, tuple(host.shape), host.strides, host.dtype
+        array = DeviceArray(*about, "numba", 0, 0, x, host.flags.writeable)
+    if not array.dtype.isnative:
+        raise TypeError(
+            f"{name} has dtype {array.dtype.str}, whose bytes are swapped: not read on a GPU; "
+            f"convert with {name}.astype({array.dtype.newbyteorder('=').name!r})"
+        )
+    return array
+
+
+@cache
+def _why_no_cuda() -> Exception | None:
+    if find_spec("numba_cuda") is None:
+        return ImportError(
+            "which needs the package numba-cuda; "
+            "install numbanorm[cuda13], or numbanorm[cuda12] where the driver is for CUDA 12"
+        )
+    from numba import cuda
+
+    if not cuda.is_available():
+        return RuntimeError(
+            f"but Numba finds no GPU or no driver: {cuda.cuda_error()}; install NVIDIA's driver, and numbanorm[cuda13] "
+            "or numbanorm[cuda12], whichever it is for"
+        )
+    return None
+
+
+def require_cuda(what: str) -> None:
+    """Refuse an array on a GPU, described in `what`, where no kernel can reach it.
+
+    Raises
+    ------
+    ImportError
+        Without the package numba-cuda.
+    RuntimeError
+        Without a driver.
+    """
+    if why := _why_no_cuda():
+        raise type(why)(f"{what}, {why}")
+
+
+def _from_torch_on_device(x: Any, name: str) -> DeviceArray:
+    import torch
+
+    _check_torch(x, name)
+    code = str(x.dtype).removeprefix("torch.")
+    try:
+        dtype = _bfloat16(name) if code == "bfloat16" else np.dtype(code)
+    except TypeError as error:
+        raise TypeError(f"{name} has dtype {x.dtype}, which NumPy does not have: {error}") from None
+    values = x.resolve_neg()
+    strides = tuple(step * dtype.itemsize for step in values.stride())
+    device, stream = x.device.index, torch.cuda.current_stream(x.device).cuda_stream
+    # What was negated in a copy cannot be written through it.
+    about = values.data_ptr(), tuple(values.shape), strides, dtype
+    return DeviceArray(*about, "torch", device, stream, values, not x.is_neg())
+
+
+def _is_cupy(x: Any) -> bool:
+    array = getattr(sys.modules.get("cupy"), "ndarray", None)
+    return array is not None and isinstance(x, array)
+
+
+def _from_cupy(x: Any) -> DeviceArray:
+    cupy = sys.modules["cupy"]
+    device = x.device.id
+    stream = cupy.cuda.get_current_stream(device).ptr
+    return DeviceArray(x.data.ptr, x.shape, x.strides, np.dtype(x.dtype), "cupy", device, stream, x)
+
+
+def _from_interface(x: Any, name: str) -> DeviceArray:
+    """Read the CUDA array interface: Numba's arrays, and those of libraries that are not known here."""
+    interface = x.__cuda_array_interface__
+    if interface.get("mask") is not None:
+        raise TypeError(f"{name} has a mask, which would be ignored; pass an array without one")
+    dtype = _interface_dtype(x, interface["typestr"], name)
+    shape = tuple(int(n) for n in interface["shape"])
+    strides = interface.get("strides")
+    strides = strides_of(shape, dtype.itemsize) if strides is None else tuple(int(step) for step in strides)
+    pointer, read_only = interface["data"]
+    # The raw handle: 1 and 2 are the driver's own names for the default streams. Nobody waits for it: the caller's
+    # stream is the one that kernels run on.
+    stream = interface.get("stream") or 0
+    about = int(pointer or 0), shape, strides, dtype
+    return DeviceArray(*about, "numba", _ordinal(int(pointer or 0)), int(stream), x, not read_only)
+
+
+def _interface_dtype(x: Any, code: str, name: str) -> np.dtype:
+    """The element type; bfloat16 has no code of its own, and is read only where the array itself says so."""
+    own = getattr(x, "dtype", None)
+    dtype = np.dtype(code)
+    if str(getattr(own, "name", own)).endswith("bfloat16") and dtype.itemsize == 2:
+        return _bfloat16(name)
+    if dtype.kind == "V":
+        raise TypeError(
+            f"{name} has elements of type {code!r} and does not say what they are; "
+            "for bfloat16 pass an array whose dtype is that of ml_dtypes, or a tensor"
+        )
+    return dtype
+
+
+def _ordinal(pointer: int) -> int:
+    """The GPU on which an address lies; of an empty array, the current one."""
+    from numba import cuda
+    from numba.cuda.core import config
+
+    if config.ENABLE_CUDASIM:
+        return 0
+    if not pointer:
+        return cuda.get_current_device().id
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer)))
+
+
+def empty(like: DeviceArray, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> DeviceArray:
+    """A new array where `like` lies, made by its library on its stream, and not filled; C order without strides."""
+    dtype = np.dtype(dtype)
+    strides = strides_of(shape, dtype.itemsize) if strides is None else strides
+    make = {"torch": _empty_torch, "cupy": _empty_cupy, "numba": _empty_numba}[like.library]
+    owner, pointer = make(like, shape, dtype, strides)
+    return DeviceArray(pointer, shape, strides, dtype, like.library, like.device, like.stream, owner)
+
+
+def _empty_torch(like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
+    import torch
+
+    steps = [step // dtype.itemsize for step in strides]
+    owner = torch.empty_strided(shape, steps, dtype=getattr(torch, dtype.name), device=like.owner.device)
+    return owner, owner.data_ptr()
+
+
+def _empty_cupy(like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
+    cupy: Any = sys.modules["cupy"]
+    with cupy.cuda.Device(like.device):
+        memory = cupy.cuda.alloc(prod(shape) * dtype.itemsize)
+        owner = cupy.ndarray(shape, dtype, memory, strides)
+    return owner, owner.data.ptr
+
+
+def _empty_numba(like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
+    """bfloat16 stays ml_dtypes' own: Numba allocates and copies any NumPy dtype, and only its kernels want to know."""
+    from numba import cuda
+
+    with cuda.gpus[like.device]:
+        owner = cuda.device_array(shape, dtype, strides=strides, stream=_numba_stream(like))
+    if hasattr(owner, "_ary"):  # the simulator's
+        return owner, owner._ary.ctypes.data
+    return owner, owner.device_ctypes_pointer.value or 0
+
+
+def _numba_stream(like: DeviceArray) -> Any:
+    """The stream of a result as Numba's arrays hold it: the very object of Numba's own arrays, whose life it shares."""
+    from numba import cuda
+
+    if not like.stream:
+        return 0
+    if hasattr(type(like.owner), "__cuda_ndarray__"):
+        return like.owner.stream
+    return cuda.external_stream(like.stream)
+
+
+def send(array: NDArray[Any], like: DeviceArray) -> DeviceArray:
+    """Copy a host array to where `like` lies, on its stream."""
+    sent = empty(like, array.shape, array.dtype)
+    if like.library == "torch":
+        import torch
+
+        sent.owner.copy_(torch.from_numpy(array))
+    elif like.library == "cupy":
+        sent.owner.set(array)
+    else:
+        sent.owner.copy_to_device(array, stream=_numba_stream(like))
+    return sent
+
+
+def to_host(x: Any) -> NDArray[Any]:
+    """A copy of an array on a GPU, or the array itself where it lies on the host."""
+    array = view(x)
+    if not isinstance(array, DeviceArray):
+        return np.asarray(array)
+    if array.library == "torch":
+        return view(x.detach().cpu())
+    if array.library == "cupy":
+        return x.get()
+    from numba import cuda
+
+    own = x if hasattr(type(x), "__cuda_ndarray__") else cuda.as_cuda_array(x)
+    return own.copy_to_host()
+
+
+# memory ---------------------------------------------------------------------------------------------------------------
+
+
+def together(x: Array, others: Mapping[str, Array | None], of: str = "x") -> None:
+    """Refuse arrays that do not lie where x does: on the host, or on one GPU.
+
+    Raises
+    ------
+    TypeError
+        If some lie on the host and some on a GPU.
+    ValueError
+        If they lie on two GPUs.
+    """
+    home = x.device if isinstance(x, DeviceArray) else None
+    for name, other in others.items():
+        place = other.device if isinstance(other, DeviceArray) else None
+        if other is None or place == home:
+            continue
+        message = f"{name} lies on {_place(other)}, but {of} lies on {_place(x)}; copy {name} there first"
+        raise TypeError(message) if home is None or place is None else ValueError(message)
+
+
+def _place(array: Array) -> str:
+    return f"GPU {array.device}" if isinstance(array, DeviceArray) else "the host"
+
+
+def writeable(array: Array) -> bool:
+    """Whether an array may be written."""
+    return array.writeable if isinstance(array, DeviceArray) else array.flags.writeable
+
+
+def same_memory(a: Array, b: Array) -> bool:
     """Whether two arrays of one shape have the same elements in the same places."""
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.dtype == b.dtype
+    return _start(a) == _start(b) and a.strides == b.strides and a.dtype == b.dtype
 
 
-def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def _start(array: Array) -> int:
+    return array.pointer if isinstance(array, DeviceArray) else array.ctypes.data
+
+
+class _Shadow:
+    """What NumPy makes an ndarray of that has a device array's addresses, to ask what they overlap; never read."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        data = array.pointer, True
+        about = {"shape": array.shape, "strides": array.strides, "typestr": f"|V{array.itemsize}"}
+        self.__array_interface__ = {**about, "data": data, "version": 3}
+
+
+def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share a byte; where that is hard to find out, whether their extents meet."""
+    if 0 in a.shape or 0 in b.shape:
+        return False
+    a, b = (np.asarray(_Shadow(x)) if isinstance(x, DeviceArray) else x for x in (a, b))
     if not np.may_share_memory(a, b):
         return False
     try:
@@ -171,7 +585,7 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
         return True
 
 
-def _overlaps_itself(array: NDArray[Any]) -> bool:
+def _overlaps_itself(array: Array) -> bool:
     if array.size == 0:
         return False
     reach = array.itemsize

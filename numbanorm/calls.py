@@ -12,7 +12,7 @@ import numpy as np
 
 from . import engine
 from .arrays import result_dtype
-from .engine import Array, Plan, States, Stored
+from .engine import HostArray, Plan, States, Stored
 
 MOST = 4096  # descriptions that are kept
 
@@ -27,7 +27,7 @@ class Call(NamedTuple):
     dtype: np.dtype | None  # of the result, where it is not x's own
     run: Any  # the compiled kernel that does it all, where one thread and one pass do; with its tasks and its table
     tasks: int
-    table: Array
+    table: HostArray
 
 
 _known: dict[Description, Call] = {}
@@ -74,7 +74,7 @@ def find(description: Description | None, eps: Any, out: Any, x: Any, *others: A
     return call
 
 
-def remember(description: Description, plan: Plan, x: Array, center: bool, states: Stored | None) -> None:
+def remember(description: Description, plan: Plan, x: HostArray, center: bool, states: Stored | None) -> None:
     """Keep a call that passed all checks, made with x's own states or with given ones."""
     if x.size == 0:
         return
@@ -91,15 +91,15 @@ def remember(description: Description, plan: Plan, x: Array, center: bool, state
 
 def repeat(
     call: Call,
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
+    x: HostArray,
+    weight: HostArray | None,
+    bias: HostArray | None,
     eps: float,
-    out: Array | None,
+    out: HostArray | None,
     *,
     states: Stored | None = None,
     keep: bool = False,
-) -> tuple[Array, States | None]:
+) -> tuple[HostArray, States | None]:
     """Make a known call, as `engine.normalize` does: (result, states of x's own groups if `keep`)."""
     if out is None:
         out = np.empty_like(x, call.dtype)

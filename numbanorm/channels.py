@@ -4,16 +4,13 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from .arrays import view
-from .engine import Array
+from .arrays import Array, view
 from .layout import as_int
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
     """Shape of anything that is an array, or becomes one."""
-    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+    return tuple(x.shape) if hasattr(x, "shape") else tuple(view(x).shape)
 
 
 class Shape(NamedTuple):
@@ -67,11 +64,11 @@ class Channels(NamedTuple):
 
     def along(self, vector: Array) -> Array:
         """A vector of one value a channel, shaped to broadcast along the channel axis."""
-        return vector.reshape((-1, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
+        return vector.reshape((self.x.channels, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
 
     def vector(self, value: Any, name: str) -> Array:
         """Check an argument of one value a channel, and shape it to broadcast."""
-        array = view(value, name)
+        array: Array = view(value, name)
         if array.shape != (self.x.channels,):
             raise ValueError(
                 f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.channels} channels on axis "
@@ -79,6 +76,10 @@ class Channels(NamedTuple):
             )
         return self.along(array)
 
-    def flat(self, value: Any) -> Array:
-        """One value a channel, as a float64 vector."""
-        return view(value).astype(np.float64).reshape(-1)
+    @property
+    def factors(self) -> tuple[Array | float, Array | float]:
+        """Weight and bias as vectors; where there is none, a number that changes nothing, not even the sign of 0."""
+        return (
+            1.0 if self.weight is None else self.weight.reshape((self.x.channels,)),
+            -0.0 if self.bias is None else self.bias.reshape((self.x.channels,)),
+        )

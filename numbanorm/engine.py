@@ -2,20 +2,21 @@
 
 import threading
 from functools import cache, lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import nest, schedule
-from .arrays import kind
+from .arrays import Array, DeviceArray, Shape, empty, kind
 from .kernels.cpu import forks, processors
 from .layout import Layout
 from .nest import OPERANDS
 
-Array = NDArray[Any]
-States = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # count, mean, m2
-Stored = tuple[NDArray[np.float64] | None, Array, Array]  # the same, or no count, mean and variance, of any float type
+HostArray = NDArray[Any]
+States = tuple[Any, Any, Any]  # count, mean, m2, in float64; on the host, or all on one GPU
+Stored = tuple[Any | None, Any, Any]  # the same, or no count, mean and variance, of any float type
 
 NO_STATES = (None, None, None)  # for a kernel, where nobody wants them
 MERGE = ("f8", "f8", "f8", "none")  # the kinds of a merge: states of the parts in the place of x, out and weight
@@ -61,7 +62,11 @@ def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides:
 
 
 def plan(
-    layout: Layout, x: Array, out: Array | None = None, weight: Array | None = None, bias: Array | None = None
+    layout: Layout,
+    x: HostArray,
+    out: HostArray | None = None,
+    weight: HostArray | None = None,
+    bias: HostArray | None = None,
 ) -> Plan:
     """Plan a call; cached. weight and bias broadcast to x's shape, or are refused."""
     return _plan(
@@ -79,6 +84,8 @@ def plan(
 
 def reduce(layout: Layout, x: Array, center: bool = True) -> States:
     """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
+    if isinstance(x, DeviceArray):
+        return _device().reduce(layout, x, center)
     states = new_states(layout.group_shape(x.shape))
     if x.size == 0:
         for state, value in zip(states, (0.0, np.nan, 0.0), strict=True):
@@ -101,10 +108,10 @@ def reduce(layout: Layout, x: Array, center: bool = True) -> States:
 
 def normalize(
     layout: Layout,
-    x: Array,
-    out: Array,
-    weight: Array | None,
-    bias: Array | None,
+    x: Any,
+    out: Any,
+    weight: Any | None,
+    bias: Any | None,
     eps: float,
     *,
     center: bool = True,
@@ -117,9 +124,9 @@ def normalize(
     ----------
     layout : Layout
         The groups.
-    x, out : ndarray
+    x, out : ndarray or DeviceArray
         Input and output; they may be one.
-    weight, bias : ndarray or None
+    weight, bias : ndarray or DeviceArray, optional
         They broadcast to x's shape.
     eps : float
         Added to the variance.
@@ -130,6 +137,9 @@ def normalize(
     keep : bool
         Return the states of x's own groups.
     """
+    if isinstance(x, DeviceArray):
+        settings: dict[str, Any] = {"center": center, "states": states, "keep": keep}
+        return _device().normalize(layout, x, out, weight, bias, eps, **settings)
     made = plan(layout, x, out, weight, bias)
     if x.size == 0:
         return reduce(layout, x, center) if keep else None
@@ -138,10 +148,10 @@ def normalize(
 
 def execute(
     made: Plan,
-    x: Array,
-    out: Array,
-    weight: Array | None,
-    bias: Array | None,
+    x: HostArray,
+    out: HostArray,
+    weight: HostArray | None,
+    bias: HostArray | None,
     eps: float,
     *,
     center: bool = True,
@@ -195,16 +205,18 @@ def kinds_of(states: Stored) -> tuple[str, str]:
     return kind(states[1].dtype), kind(states[2].dtype)
 
 
-def inverse_std(states: States, eps: float) -> NDArray[np.float64]:
-    """1 / sqrt(m2 / count + eps) of every group, 0 where that root is 0."""
-    count, _, m2 = states
-    with np.errstate(divide="ignore", invalid="ignore"):
-        std = np.sqrt(m2 / count + eps)
-        return np.where(std == 0, 0.0, 1 / std)
+def merge(a: States, b: States) -> States:
+    """Merge two states of each group."""
+    if isinstance(a[0], DeviceArray):
+        return _device().pointwise(_formulas().merge, 3, *a, *b)
+    count, mean, m2 = (np.stack(pair, axis=-1) for pair in zip(a, b, strict=True))
+    return merge_last((count, mean, m2))
 
 
 def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
+    if isinstance(states[0], DeviceArray):
+        return _device().merge_last(states)
     *shape, parts = states[0].shape
     merged = new_states(tuple(shape))
     groups, table = schedule.merging(merged[0].size, parts)
@@ -215,14 +227,103 @@ def merge_last(states: States) -> States:
 
 def move(mean: Array, var: Array, states: States, momentum: float, ddof: int) -> None:
     """Move running statistics towards those of a new batch, by the share `momentum`."""
+    if isinstance(mean, DeviceArray):
+        _device().move(mean, var, states, momentum, ddof)
+        return
     run, table = _mover(mean.size, mean.strides[0], mean.dtype, var.strides[0], var.dtype)
     run(0, mean.size, table, mean, var, None, None, momentum, ddof, *states)
 
 
 @lru_cache(maxsize=256)
-def _mover(size: int, mean_step: int, of_mean: np.dtype, var_step: int, of_var: np.dtype) -> tuple[Any, Array]:
+def _mover(size: int, mean_step: int, of_mean: np.dtype, var_step: int, of_var: np.dtype) -> tuple[Any, HostArray]:
     groups, table = schedule.merging(size, 1, mean_step, var_step)
     return _launcher().compiled_kernel(groups.family, "move", (kind(of_mean), kind(of_var), "none", "none")).run, table
+
+
+# what norms compute of statistics: a few numbers a group -------------------------------------------------------------
+
+
+def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
+    """Apply a function of `kernels.coefficients` to arrays, element by element.
+
+    Parameters
+    ----------
+    formula : str
+        Its name.
+    outputs : int
+        How many results it gives.
+    *arrays : ndarray, DeviceArray or float
+        Its arguments, which broadcast against each other by NumPy's rules.
+
+    Returns
+    -------
+    tuple of ndarray or DeviceArray
+        Results in float64 and C order, of the shape to which the arguments broadcast.
+    """
+    function = getattr(_formulas(), formula)
+    if any(isinstance(a, DeviceArray) for a in arrays):
+        return _device().pointwise(function, outputs, *arrays)
+    # One axis at least: NumPy's operators make numbers of arrays without axes, and `where` tells numbers from arrays.
+    wide = [a if isinstance(a, float) else np.atleast_1d(np.asarray(a, np.float64)) for a in arrays]
+    shapes = {np.shape(a) for a in arrays if not isinstance(a, float)}
+    shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+    with np.errstate(all="ignore"):
+        results = function(*wide)
+    return tuple(_filled(result, shape) for result in results)
+
+
+def _filled(result: Any, shape: Shape) -> NDArray[np.float64]:
+    """A result of a formula at its full shape, where it may be one number, or depend on some arguments only."""
+    if isinstance(result, np.ndarray) and result.size == prod(shape):
+        return np.ascontiguousarray(result).reshape(shape)
+    return np.full(shape, result)
+
+
+def matvec(matrix: Array, vector: Array) -> Any:
+    """A matrix times a vector, in float64; on the host by the BLAS, in the matrix's dtype."""
+    if isinstance(matrix, DeviceArray):
+        return _device().matvec(matrix, vector)
+    return (matrix @ vector.astype(matrix.dtype, copy=False)).astype(np.float64, copy=False)  # type: ignore[union-attr]
+
+
+def mean_of_rows(table: Array) -> Any:
+    """Mean over the first of two axes."""
+    if isinstance(table, DeviceArray):
+        return _device().reduce(Layout.axes(0), table)[1]
+    return table.sum(axis=0) / len(table)
+
+
+def packed(array: Array) -> Any:
+    """Statistics as kernels read them: the array itself, or a copy without gaps."""
+    if not isinstance(array, DeviceArray):
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    return array if array.contiguous and array.dtype.kind not in "iub" else pointwise("same", 1, array)[0]
+
+
+def widened(array: Array) -> Any:
+    """The array itself if it is in float64, or a copy that is."""
+    if not isinstance(array, DeviceArray):
+        return array.astype(np.float64, copy=False)
+    return array if array.dtype == np.float64 else pointwise("same", 1, array)[0]
+
+
+def cast(array: Array, dtype: np.dtype) -> Any:
+    """A copy in another float dtype, or the array itself if it has that one."""
+    if not isinstance(array, DeviceArray):
+        return array.astype(dtype, copy=False)
+    if array.dtype == dtype:
+        return array
+    copy = empty(array, array.shape, dtype)
+    states = None, *pointwise("neutral", 2, empty(array, ()))
+    _device().normalize(Layout.axes(None), array, copy, None, None, 0.0, states=states)
+    return copy
+
+
+def constant(value: float, like: Array) -> Any:
+    """A number as an array of no axes, where `like` lies."""
+    if not isinstance(like, DeviceArray):
+        return np.float64(value)
+    return pointwise("second", 1, empty(like, ()), float(value))[0]
 
 
 def _run(chosen: schedule.Schedule, name: str, kinds: tuple[str, ...], *arguments: Any) -> None:
@@ -242,6 +343,24 @@ def _launcher() -> Any:
         from .kernels.cpu import launcher
 
         return launcher
+
+
+@cache
+def _device() -> Any:
+    """The module of the kernels for GPUs: with it comes numba.cuda, so it is imported at the first call."""
+    with _importing:
+        from . import device
+
+        return device
+
+
+@cache
+def _formulas() -> Any:
+    """The module of the coefficients, which imports Numba."""
+    with _importing:
+        from .kernels import coefficients
+
+        return coefficients
 
 
 def new_states(shape: tuple[int, ...]) -> States:

@@ -2,13 +2,13 @@
 
 from functools import lru_cache
 from os import PathLike
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import view
+from .arrays import give, on_device, take, to_host, together, view
 from .layout import Layout
 
 
@@ -26,12 +26,15 @@ class Moments:
 
     Attributes
     ----------
-    count, mean, m2 : ndarray of float64
-        Of the group shape.
+    count, mean, m2 : array of float64
+        Of the group shape: ndarrays, or for values on a GPU arrays of the caller's library there.
 
     Notes
     -----
     Two states merge by the formula of Chan, Golub and LeVeque (1979), which is as exact as one pass over all values.
+
+    What was made on a GPU stays there: all that is computed from it is queued on the caller's current stream, and
+    only `save` copies to the host.
 
     Examples
     --------
@@ -47,20 +50,26 @@ class Moments:
 
     __slots__ = ("count", "m2", "mean")
 
-    count: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    m2: NDArray[np.float64]
+    count: Any
+    mean: Any
+    m2: Any
 
     def __init__(self, count: ArrayLike, mean: ArrayLike, m2: ArrayLike) -> None:
-        states = [np.asarray(a, np.float64) for a in (count, mean, m2)]
+        if any(map(on_device, (count, mean, m2))):
+            states = [take(a, name)[0] for a, name in ((count, "count"), (mean, "mean"), (m2, "m2"))]
+            together(states[0], {"mean": states[1], "m2": states[2]}, of="count")
+        else:
+            states = [np.asarray(a, np.float64) for a in (count, mean, m2)]
         if len({a.shape for a in states}) > 1:
             shapes = ", ".join(str(a.shape) for a in states)
             raise ValueError(f"count, mean and m2 must have one shape, the group shape; got {shapes}")
+        if on_device(states[0]):
+            states = [give(engine.widened(a), a.library) for a in states]
         self.count, self.mean, self.m2 = states
 
     @classmethod
     def empty(cls, shape: int | tuple[int, ...]) -> Self:
-        """Moments of no values: the start of a running merge.
+        """Moments of no values, on the host: the start of a running merge.
 
         Parameters
         ----------
@@ -69,7 +78,7 @@ class Moments:
         """
         return cls(np.zeros(shape), np.full(shape, np.nan), np.zeros(shape))
 
-    def var(self, ddof: float = 0) -> NDArray[np.float64]:
+    def var(self, ddof: float = 0) -> Any:
         """Variance: m2 / (count - ddof); NaN where there are too few values.
 
         Parameters
@@ -77,10 +86,9 @@ class Moments:
         ddof : float
             0: of the values themselves. 1: unbiased estimate for the distribution that they come from.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.divide(self.m2, np.maximum(self.count - ddof, 0))
+        return self._spread("variance", ddof)
 
-    def std(self, ddof: float = 0) -> NDArray[np.float64]:
+    def std(self, ddof: float = 0) -> Any:
         """Standard deviation: the square root of `var`.
 
         Parameters
@@ -88,7 +96,12 @@ class Moments:
         ddof : float
             As in `var`.
         """
-        return np.sqrt(self.var(ddof))
+        return self._spread("deviation", ddof)
+
+    def _spread(self, formula: str, ddof: float) -> Any:
+        count, _, m2 = self._states
+        (spread,) = engine.pointwise(formula, 1, m2, count, float(ddof))
+        return give(spread, take(self.m2)[1])
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both sets of values together.
@@ -105,23 +118,24 @@ class Moments:
         """
         if not isinstance(other, Moments):
             raise TypeError(f"other must be Moments, got {type(other).__name__}")
-        if other.count.shape != self.count.shape:
+        ours, theirs = self._states, other._states
+        if theirs[0].shape != ours[0].shape:
             raise ValueError(
-                f"other has group shape {other.count.shape}, these Moments have {self.count.shape}; "
+                f"other has group shape {theirs[0].shape}, these Moments have {ours[0].shape}; "
                 "merge Moments of one layout and of arrays with the same groups"
             )
-        count, mean, m2 = (np.stack(pair, axis=-1) for pair in zip(self._states, other._states, strict=True))
-        return Moments(*engine.merge_last((count, mean, m2)))
+        together(ours[0], {"other": theirs[0]}, of="what it is merged with")
+        return Moments(*engine.merge(ours, theirs))
 
     def __add__(self, other: "Moments") -> "Moments":
         return self.merge(other) if isinstance(other, Moments) else NotImplemented
 
     @property
     def _states(self) -> engine.States:
-        return self.count, self.mean, self.m2
+        return view(self.count), view(self.mean), view(self.m2)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write to a file, in NumPy's npz format.
+        """Write to a file, in NumPy's npz format. From a GPU this copies to the host.
 
         Parameters
         ----------
@@ -129,11 +143,11 @@ class Moments:
             The file, exactly as named.
         """
         with open(path, "wb") as file:
-            np.savez(file, count=self.count, mean=self.mean, m2=self.m2)
+            np.savez(file, count=to_host(self.count), mean=to_host(self.mean), m2=to_host(self.m2))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Read what `save` wrote.
+        """Read what `save` wrote, to the host.
 
         Parameters
         ----------
@@ -162,7 +176,8 @@ def moments(
     Parameters
     ----------
     x : array_like
-        Floating point (float64, float32, float16, bfloat16), integer or boolean, of any shape and strides.
+        Floating point (float64, float32, float16, bfloat16), integer or boolean, of any shape and strides; on the
+        host or on a GPU.
     layout : str or Layout, optional
         Which elements share statistics: a pattern such as ``"n (g c) h w -> n g"``, or a `Layout`.
     axis : int or tuple of int, optional
@@ -173,7 +188,7 @@ def moments(
     Returns
     -------
     Moments
-        Of the layout's group shape, in float64 whatever x is.
+        Of the layout's group shape, in float64 whatever x is; on x's device.
 
     Raises
     ------
@@ -181,6 +196,8 @@ def moments(
         If the layout does not fit x's shape.
     TypeError
         If x is masked, or of a dtype without a mean (complex, object, string).
+    ImportError, RuntimeError
+        For an array on a GPU without numba-cuda (``pip install numbanorm[cuda13]``), or without a driver.
 
     Notes
     -----

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from . import calls, engine
-from .arrays import give, result_like, same_memory, take, take_out, view
-from .engine import Array, States, Stored
+from .arrays import Array, DeviceArray, give, result_like, same_memory, take, take_out, together, view
+from .engine import States, Stored
 from .layout import Layout
 from .moments import Moments, as_layout
 
@@ -30,11 +29,12 @@ def normalize(
     Parameters
     ----------
     x : array_like
-        Floating point (float64, float32, float16, bfloat16), integer or boolean, of any shape and strides.
+        Floating point (float64, float32, float16, bfloat16), integer or boolean, of any shape and strides; on the
+        host or on a GPU.
     layout : str or Layout, optional
         Which elements share statistics: a pattern such as ``"n (g c) h w -> n g"``, or a `Layout`.
     weight, bias : array_like, optional
-        Scale and shift, broadcast against x by NumPy's rules.
+        Scale and shift, broadcast against x by NumPy's rules. They lie where x does, if they are no numbers.
     axis : int or tuple of int, optional
         In place of a layout: the axes to reduce, as in NumPy. With neither, all of x is one group.
     eps : float
@@ -52,7 +52,7 @@ def normalize(
     Returns
     -------
     array
-        As x: its type, shape, memory order and dtype (float64 for integers and booleans).
+        As x: its type, shape, memory order, device and dtype (float64 for integers and booleans).
         A group without spread becomes exactly its bias.
 
     Raises
@@ -61,12 +61,19 @@ def normalize(
         If the layout does not fit x's shape, weight or bias does not broadcast, eps is negative, or `out` has
         another shape, is read-only or overlaps an input. Nothing is touched then.
     TypeError
-        If an array is masked or of a dtype without a mean, or `out` has another dtype than the result.
+        If an array is masked or of a dtype without a mean, `out` has another dtype than the result, or some arrays
+        lie on the host and some on a GPU.
+    ImportError, RuntimeError
+        For arrays on a GPU without numba-cuda (``pip install numbanorm[cuda13]``), or without a driver.
 
     Notes
     -----
     Statistics are float64, from blocks of pivoted sums merged by Chan's formula. The output is made in x's own
     precision with the mean in two parts, so that a large mean costs no digits. See docs/numerics.md.
+
+    Arrays on a GPU (of torch, CuPy, Numba, or with ``__cuda_array_interface__``) give one of the same library; those
+    of other libraries give one of Numba's. Everything is queued on the stream that is current for the caller: nothing
+    is copied to the host, and nothing waits.
 
     Examples
     --------
@@ -93,10 +100,10 @@ def normalize(
     if moments is not None:
         if not isinstance(moments, Moments):
             raise TypeError(f"moments must be Moments, got {type(moments).__name__}; see numbanorm.moments")
-        shape = chosen.group_shape(np.shape(x))
-        if moments.count.shape != shape:
-            raise ValueError(f"moments have group shape {moments.count.shape}, but {chosen!r} of x has {shape}")
-        count, mean, m2 = (np.ascontiguousarray(a).reshape(shape) for a in moments._states)
+        shape = chosen.group_shape(view(x).shape)
+        count, mean, m2 = map(engine.packed, moments._states)
+        if count.shape != shape:
+            raise ValueError(f"moments have group shape {count.shape}, but {chosen!r} of x has {shape}")
         states = count, mean, m2
     result, states = transform(
         x, chosen, weight, bias, eps=eps, states=states, out=out, keep=return_moments and moments is None, known=known
@@ -127,14 +134,15 @@ def transform(
     """
     array, library = take(x)
     eps = check_eps(eps)
-    weight = None if weight is None else view(weight, "weight")
-    bias = None if bias is None else view(bias, "bias")
+    weight = None if weight is None else _operand(weight, "weight", array)
+    bias = None if bias is None else _operand(bias, "bias", array)
+    others = {"weight": weight, "bias": bias, **(apart or {})}
+    if states is not None:
+        others |= dict(zip(("moments.count", "moments.mean", "moments.m2"), states, strict=True))
+    together(array, others)
     if out is None:
         target = result_like(array)
     else:
-        others = {"weight": weight, "bias": bias, **(apart or {})}
-        if states is not None:
-            others |= dict(zip(("moments.count", "moments.mean", "moments.m2"), states, strict=True))
         target = take_out(out, array, others)
         if same_memory(target, array):
             target = array
@@ -142,6 +150,14 @@ def transform(
     if known is not None:
         calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center, states)
     return (give(target, library) if out is None else out), made
+
+
+def _operand(value: Any, name: str, x: Array) -> Any:
+    """Weight or bias. A number becomes an array where x lies."""
+    array = view(value, name)
+    if isinstance(x, DeviceArray) and not isinstance(array, DeviceArray) and array.ndim == 0:
+        return engine.constant(float(array), x)
+    return array
 
 
 def check_number(value: Any, name: str) -> float:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import calls, engine
-from .arrays import result_dtype, view
+from .arrays import Array, result_dtype, together, view
 from .channels import Channels, shape_of
-from .engine import Array, States
+from .engine import States
 from .layout import Layout, as_int
 from .normalize import check_eps, check_number, transform
 from .running import Running, check_momentum
@@ -434,15 +434,11 @@ def batch_renorm(
     if running is None or not training:
         return _normalized(x, layout, given, running, eps, out, False)[0]
     given.x.check_training()
-    states = engine.reduce(layout, view(x))
-    old_mean, old_var = (array.astype(np.float64) for array in (running.mean, running.var))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        std, old_std = np.sqrt(states[2] / states[0] + eps), np.sqrt(old_var + eps)
-        r = np.clip(std / old_std, 1 / r_max, r_max)
-        d = np.clip((states[1] - old_mean) / old_std, -d_max, d_max)
-    scale = r if weight is None else r * given.flat(weight)
-    shift = d if weight is None else d * given.flat(weight)
-    shift = shift if bias is None else shift + given.flat(bias)
+    array = view(x)
+    together(array, {"weight": given.weight, "bias": given.bias})
+    states = engine.reduce(layout, array)
+    bounds = eps, float(r_max), float(d_max)
+    scale, shift = engine.pointwise("renorm", 2, *states, running.mean, running.var, *given.factors, *bounds)
     result, _ = transform(
         x, layout, given.along(scale), given.along(shift), eps=eps, states=states, out=out, apart=running.arrays
     )
@@ -468,7 +464,8 @@ def batch_instance_norm(
     x : array_like
         Of three axes or more: samples, channels and at least one more.
     rho : array_like
-        Share of batch norm for each channel, of shape (C,), within 0 to 1.
+        Share of batch norm for each channel, of shape (C,), within 0 to 1; on a GPU that is not checked, as nothing
+        waits for its values.
     weight, bias : array_like, optional
         Scale and shift of shape (C,).
     eps : float
@@ -509,23 +506,17 @@ def batch_instance_norm(
     layout = Layout.instance(given.x.axis)
     layout.resolve(given.x.shape)
     eps = check_eps(eps)
-    share = given.vector(rho, "rho")
-    share = given.flat(share)
-    if not np.all((share >= 0) & (share <= 1)):
+    share, array = given.vector(rho, "rho").reshape((given.x.channels,)), view(x)
+    together(array, {"rho": share, "weight": given.weight, "bias": given.bias})
+    # On a GPU one would have to wait for the answer.
+    if isinstance(share, np.ndarray) and not np.all((share >= 0) & (share <= 1)):
         raise ValueError(f"rho must be within 0 to 1, got values from {share.min()} to {share.max()}; clip it")
-    count, mean, m2 = engine.reduce(layout, view(x))
+    count, mean, m2 = engine.reduce(layout, array)
     whole = engine.merge_last((count.T, mean.T, m2.T))
-    by_batch, by_instance = engine.inverse_std(whole, eps), engine.inverse_std((count, mean, m2), eps)
-    slope = share * by_batch + (1 - share) * by_instance
-    shift = share * by_batch * (mean - whole[1])
-    if weight is not None:
-        slope, shift = slope * given.flat(weight), shift * given.flat(weight)
-    if bias is not None:
-        shift = shift + given.flat(bias)
-    one = np.ones_like(mean)
-    spread = [n if i in (0, given.x.axis) else 1 for i, n in enumerate(given.x.shape)]
+    slope, shift, one = engine.pointwise("blend", 3, count, mean, m2, *whole, share, *given.factors, eps)
+    spread = tuple(n if i in (0, given.x.axis) else 1 for i, n in enumerate(given.x.shape))
     return transform(
-        x, layout, slope.reshape(spread), shift.reshape(spread), eps=0.0, states=(one, mean, one), out=out
+        x, layout, slope.reshape(spread), shift.reshape(spread), eps=0.0, states=(None, mean, one), out=out
     )[0]
 
 
@@ -619,7 +610,7 @@ def _smallest_step(dtype: np.dtype) -> float:
     return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
 
 
-def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[Layout, Array | None, Array | None]:
+def _last_axes(x: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[Layout, Any, Any]:
     """Layout of the last axes, and weight and bias checked against their shape."""
     sizes = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
     sizes = tuple(as_int(n, "normalized_shape") for n in sizes)

@@ -1,13 +1,13 @@
 """Normalizations of weights: weight norm, weight standardization, spectral norm."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import give, result_dtype, take, view
-from .engine import Array
+from .arrays import Array, DeviceArray, give, result_dtype, send, take, together, view
 from .layout import Layout, as_int
 from .normalize import check_eps, transform
 
@@ -51,7 +51,7 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
     """
     array = view(v, "v")
     layout, spread = _slices(array, axis)
-    length = view(g, "g")
+    length: Any = view(g, "g")
     fits = {tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
     if axis is None:
         fits.add(())
@@ -59,11 +59,14 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
         raise ValueError(
             f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}"
         )
+    if isinstance(length, np.ndarray) and length.ndim == 0:
+        length = float(length)  # a number may lie on the host, whatever v does
+    else:
+        together(array, {"g": length}, of="v")
+        length = length.reshape(layout.group_shape(array.shape))
     square = engine.reduce(layout, array, center=False)[2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = length.astype(np.float64).reshape(square.shape) / np.sqrt(square)
-    one = np.ones_like(square)
-    return transform(v, layout, scale.reshape(spread), eps=0.0, states=(one, np.zeros_like(one), one))[0]
+    scale, zero, one = engine.pointwise("rescale", 3, length, square)
+    return transform(v, layout, scale.reshape(spread), eps=0.0, states=(None, zero, one))[0]
 
 
 def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> Any:
@@ -114,12 +117,13 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
         raise ValueError(
             f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape} and axis is {axis}"
         )
-    return transform(w, layout, eps=eps, states=(count - ddof, mean, m2))[0]
+    (free,) = engine.pointwise("fewer", 1, count, float(ddof))
+    return transform(w, layout, eps=eps, states=(free, mean, m2))[0]
 
 
 def spectral_norm(
     w: ArrayLike, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
-) -> tuple[Any, float, Any]:
+) -> tuple[Any, Any, Any]:
     """Spectral normalization: a weight over its largest singular value, found by power iteration.
 
     Parameters
@@ -127,7 +131,8 @@ def spectral_norm(
     w : array_like
         A weight; as a matrix it has one row for each index of `axis`.
     u : array_like, optional
-        Left vector to start from, of shape (w.shape[axis],): what the last call returned. By default a fixed one.
+        Left vector to start from, of shape (w.shape[axis],): what the last call returned. By default a fixed one,
+        which for a weight on a GPU is copied there.
     axis : int
         Axis of the rows, usually the outputs.
     num_iterations : int
@@ -140,7 +145,8 @@ def spectral_norm(
     normalized : array
         w / sigma, as w.
     sigma : float
-        The largest singular value, as far as the iteration has found it.
+        The largest singular value, as far as the iteration has found it. For a weight on a GPU an array of its
+        library, of no axes and in float64, so that nothing waits for it.
     u : array
         Left vector, to pass to the next call.
 
@@ -154,6 +160,9 @@ def spectral_norm(
     Notes
     -----
     T. Miyato, T. Kataoka, M. Koyama and Y. Yoshida, arXiv:1802.05957.
+
+    A weight on a GPU whose rows have gaps in memory, as along another axis than the first, is copied to float64 for
+    the iteration.
 
     Examples
     --------
@@ -172,26 +181,43 @@ def spectral_norm(
     if steps < 0:
         raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
     rows = array.shape[axis]
-    wide = array.dtype.kind in "iub" or array.dtype.itemsize == 8
-    matrix = np.moveaxis(array, axis, 0).reshape(rows, -1 if array.size else 0)
-    matrix = matrix.astype(np.float64 if wide else np.float32, copy=False)
-    if u is None:
-        left = np.random.default_rng(0).standard_normal((rows,)).astype(matrix.dtype)
-    else:
-        left = view(u, "u").astype(matrix.dtype)
-        if left.shape != (rows,):
-            raise ValueError(
-                f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}"
-            )
-    right = _unit(matrix.T @ left, eps)
+    matrix = _matrix(array, axis)
+    left: Any = _start(array, rows) if u is None else view(u, "u")
+    if left.shape != (rows,):
+        raise ValueError(f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}")
+    together(array, {"u": left}, of="w")
+    left = engine.widened(left)
+    right = _unit(engine.matvec(matrix.T, left), eps)
     for step in range(steps):
-        left = _unit(matrix @ right, eps)
+        left = _unit(engine.matvec(matrix, right), eps)
         if step + 1 < steps:
-            right = _unit(matrix.T @ left, eps)
-    sigma = float(left @ (matrix @ right))
-    one = np.ones(rows)
-    result = transform(w, layout, np.float64(1 / sigma if sigma else np.inf), eps=0.0, states=(one, 0 * one, one))[0]
-    return result, sigma, give(left.astype(result_dtype(array.dtype)), library)
+            right = _unit(engine.matvec(matrix.T, left), eps)
+    sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right))
+    sigma = sigma.reshape(())
+    (inverse,) = engine.pointwise("inverse", 1, sigma)
+    result = transform(w, layout, inverse, eps=0.0, states=(None, *engine.pointwise("neutral", 2, left)))[0]
+    sigma = give(sigma, library) if isinstance(sigma, DeviceArray) else float(sigma)
+    return result, sigma, give(engine.cast(left, result_dtype(array.dtype)), library)
+
+
+def _matrix(array: Array, axis: int) -> Array:
+    """A weight with the rows of `axis`; on the host in float32 or float64, for the BLAS."""
+    others = [i for i in range(array.ndim) if i != axis % array.ndim]
+    moved, shape = array.transpose((axis, *others)), (array.shape[axis], prod(array.shape[i] for i in others))
+    if not isinstance(moved, DeviceArray):
+        wide = array.dtype.kind in "iub" or array.dtype.itemsize == 8
+        return moved.reshape(shape).astype(np.float64 if wide else np.float32, copy=False)
+    try:
+        return moved.reshape(shape)
+    except ValueError:  # it needs a copy
+        copy: DeviceArray = engine.pointwise("same", 1, moved)[0]
+        return copy.reshape(shape)
+
+
+def _start(array: Array, rows: int) -> Array:
+    """A fixed vector of no direction that a weight might avoid."""
+    vector = np.random.default_rng(0).standard_normal((rows,))
+    return send(vector, array) if isinstance(array, DeviceArray) else vector
 
 
 def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
@@ -205,6 +231,7 @@ def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
     return layout, spread
 
 
-def _unit(vector: Array, eps: float) -> Array:
-    unit: Array = vector / max(float(np.linalg.norm(vector)), eps)
-    return unit
+def _unit(vector: Array, eps: float) -> Any:
+    """A vector over its norm, or over eps where that is larger."""
+    square = engine.matvec(vector.reshape((1, vector.size)), vector)
+    return engine.pointwise("unit", 1, vector, square, eps)[0]

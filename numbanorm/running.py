@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from . import engine
-from .arrays import overlap, view
-from .engine import Array, States, Stored
+from .arrays import Array, DeviceArray, on_device, overlap, together, view, writeable
+from .engine import HostArray, States, Stored
 from .normalize import check_number
 
 
@@ -27,7 +27,7 @@ class Running:
             raise ValueError("running_mean and running_var belong together; pass both or neither")
         arrays = []
         for value, name in ((mean, "running_mean"), (var, "running_var")):
-            if update and not hasattr(value, "dtype"):
+            if update and not hasattr(value, "dtype") and not on_device(value):
                 raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
             array = view(value, name)
             if array.shape != (channels,):
@@ -37,15 +37,16 @@ class Running:
             if update and array.dtype.kind in "iub":
                 raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
             arrays.append(array)
-        made = cls(arrays[0], arrays[1], mean)
+        made, array = cls(arrays[0], arrays[1], mean), view(x)
+        together(array, made.arrays)
         if update:
-            made.check_memory(view(x))
+            made.check_memory(array)
         return made
 
     def check_memory(self, x: Array) -> None:
         """Refuse arrays that cannot be updated in place."""
         for array, name in ((self.mean, "running_mean"), (self.var, "running_var")):
-            if not array.flags.writeable:
+            if not writeable(array):
                 raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
             if overlap(array, x):
                 raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
@@ -60,7 +61,7 @@ class Running:
     @property
     def stored(self) -> Stored:
         """Mean and variance as the kernels read them: wherever they lie, if without gaps."""
-        return None, np.ascontiguousarray(self.mean), np.ascontiguousarray(self.var)
+        return None, engine.packed(self.mean), engine.packed(self.var)
 
     def update(self, states: States, momentum: float | None) -> None:
         """Move towards the statistics of a new batch: of each channel, or the mean over each channel's instances."""
@@ -69,14 +70,21 @@ class Running:
         count, mean, m2 = states
         ddof = 1
         if mean.ndim == 2:
-            samples = len(mean)
-            mean, m2 = mean.sum(axis=0) / samples, (m2 / (count - 1)).sum(axis=0) / samples
-            count, ddof = _ones(mean.size), 0
+            (var,) = engine.pointwise("variance", 1, m2, count, 1.0)
+            mean, m2 = engine.mean_of_rows(mean), engine.mean_of_rows(var)
+            count, ddof = _ones(mean), 0
         engine.move(self.mean, self.var, (count, mean, m2), momentum, ddof)
 
 
+def _ones(like: Array) -> Array:
+    if isinstance(like, DeviceArray):
+        ones: Array = engine.pointwise("second", 1, like, 1.0)[0]
+        return ones
+    return _host_ones(like.size)
+
+
 @lru_cache
-def _ones(channels: int) -> Array:
+def _host_ones(channels: int) -> HostArray:
     return np.ones(channels)
 
 

@@ -48,13 +48,8 @@ def test_what_numpy_makes_an_array_of(x, shape, dtype):
     assert (array.shape, array.dtype, library) == (shape, np.dtype(dtype), "numpy")
 
 
-class OnGPU:
-    __cuda_array_interface__ = {"shape": (3,), "typestr": "<f4", "data": (0, False), "version": 3}  # noqa: RUF012
-
-
 REFUSED = {
     "masked": (np.ma.masked_array([1.0, 2.0], [0, 1]), "masked.*filled"),
-    "GPU": (OnGPU(), "GPU"),
     "complex": (np.zeros(2, complex), "complex128.*supported.*astype"),
     "object": (np.array([1, None]), "object"),
     "str": (np.array(["a"]), "<U1"),

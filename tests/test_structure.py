@@ -18,6 +18,7 @@ RANKS = [
     "schedule",
     "kernels",
     "arrays",
+    "device",
     "engine",
     "calls",
     "moments",

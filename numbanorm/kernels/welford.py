@@ -1,6 +1,7 @@
 """The scalar mathematics: moments, their merge, and scale and shift. Written once, for every kernel.
 
-Each function takes plain numbers, on a GPU as on the CPU, or `Lanes` of a vector register with the same operators.
+Each function takes plain numbers, on a GPU as on the CPU, or `Lanes` of a vector register with the same operators;
+those without a branch take whole arrays of NumPy's as well.
 A group's state is (n, mean, m2): how many values, their mean, and the sum of squared distances from it.
 
 Sources: B. P. Welford, Technometrics 4 (1962) 419; T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a
@@ -9,18 +10,21 @@ pairwise algorithm for computing sample variances", STAN-CS-79-773 (1979), and T
 
 import math
 
+import numpy as np
 from numba.core.extending import register_jitable
 
 
-# The kernels replace these two by instructions: see `cpu.intrinsics`.
+# The kernels replace these two by instructions: see `cpu.lanes`.
 def where(condition, a, b):
     """`a` where the condition holds, else `b`, without a branch."""
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, a, b)
     return a if condition else b
 
 
 def sqrt(value):
     """Square root."""
-    return math.sqrt(value)
+    return np.sqrt(value) if isinstance(value, np.ndarray) else math.sqrt(value)
 
 
 @register_jitable

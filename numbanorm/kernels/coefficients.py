@@ -1,0 +1,90 @@
+"""What norms make of statistics: ratios, bounds and blends, one group at a time. Written once, for CPU and GPU.
+
+Each function takes numbers and returns a tuple of numbers, without a branch: `engine.pointwise` calls it with whole
+arrays of NumPy's on the CPU, and for each element on a GPU.
+"""
+
+import math
+
+from numba.core.extending import register_jitable
+
+from .welford import inverse_std, merge, sqrt, where  # noqa: F401
+
+
+@register_jitable
+def same(value):
+    """The value itself, of whatever dtype it was, in float64."""
+    return (value,)
+
+
+@register_jitable
+def second(_, value):
+    """A number, wherever the first argument lies."""
+    return (value,)
+
+
+@register_jitable
+def neutral(_):
+    """Mean and variance that change nothing."""
+    return 0.0, 1.0
+
+
+@register_jitable
+def fewer(count, ddof):
+    """Degrees of freedom."""
+    return (count - ddof,)
+
+
+@register_jitable
+def variance(m2, count, ddof):
+    """Variance; NaN where there are too few values."""
+    return (m2 / where(count > ddof, count - ddof, math.nan),)
+
+
+@register_jitable
+def deviation(m2, count, ddof):
+    """Standard deviation; NaN where there are too few values."""
+    return (sqrt(m2 / where(count > ddof, count - ddof, math.nan)),)
+
+
+@register_jitable
+def clip(value, low, high):
+    """The value within bounds; NaN stays."""
+    return where(value < low, low, where(value > high, high, value))
+
+
+@register_jitable
+def renorm(count, mean, m2, old_mean, old_var, weight, bias, eps, r_max, d_max):
+    """Scale and shift of batch renormalization: r and d of the paper, with weight and bias folded in."""
+    std, old_std = sqrt(m2 / count + eps), sqrt(old_var + eps)
+    r = clip(std / old_std, 1.0 / r_max, r_max)
+    d = clip((mean - old_mean) / old_std, -d_max, d_max)
+    return r * weight, d * weight + bias
+
+
+@register_jitable
+def blend(count, mean, m2, all_count, all_mean, all_m2, share, weight, bias, eps):
+    """Slope and shift, about an instance's mean, of batch and instance norm in one; and 1, the variance to use."""
+    by_batch = share * inverse_std(all_m2, all_count, eps)
+    slope = by_batch + (1.0 - share) * inverse_std(m2, count, eps)
+    return slope * weight, by_batch * (mean - all_mean) * weight + bias, 1.0
+
+
+@register_jitable
+def rescale(length, square):
+    """What brings a vector of this sum of squares to a length; and a mean and a variance that change nothing."""
+    return length / sqrt(square), 0.0, 1.0
+
+
+@register_jitable
+def unit(value, square, eps):
+    """A part of a vector of this sum of squares, over its norm."""
+    norm = sqrt(square)
+    return (value / where(norm < eps, eps, norm),)
+
+
+@register_jitable
+def inverse(value):
+    """1 / value, infinite at 0."""
+    zero = value == 0.0
+    return (where(zero, math.inf, 1.0 / where(zero, 1.0, value)),)
