@@ -1,40 +1,37 @@
 """One call on a GPU: from a layout and device arrays to launches. What `engine` does for arrays on the host.
 
-Everything is put on the caller's stream, and nothing waits for it.
+All work is put on the caller's stream, and nothing waits for it.
 """
 
-from collections.abc import Callable
-from functools import cache, lru_cache
-from math import prod
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
-from numpy.typing import NDArray
 
 from . import launches, nest
-from .arrays import DeviceArray, empty, kind
+from .arrays import DeviceArray, empty, kind, send
+from .kernels import coefficients
 from .kernels.cuda import launcher
-from .kernels.cuda.pointwise import MOST
-from .kernels.cuda.shapes import BLOCK, SHAPES, VECTOR_BYTES, Shapes
+from .kernels.cuda.pointwise import MOST, OUTPUTS
 from .kernels.cuda.stored import CODES, KIND_CODES
 from .launches import Launch, Launches, Operand
 from .layout import Layout
+from .nest import OPERANDS
 
 States = tuple[DeviceArray, DeviceArray, DeviceArray]  # count, mean, m2, in float64
 Stored = tuple[DeviceArray | None, DeviceArray, DeviceArray]  # the same, or no count, mean and variance
-
-ABSENT = Operand("none", VECTOR_BYTES)
 
 
 def reduce(layout: Layout, x: DeviceArray, center: bool = True) -> States:
     """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
     states = _new_states(x, layout.group_shape(x.shape))
-    if x.size == 0:
-        return _no_values(states)
-    made = _plan(layout, x.shape, (_described(x), None, None, None), 0, _shapes())
-    _statistics(made, x, _addresses(states), center)
-    return states
+    if x.size:
+        made = _plan(layout, x.shape, (_described(x), None, None, None), 0)
+        _take_statistics(made, x, states, center)
+        return states
+    count, mean, m2 = (pointwise(coefficients.second, 1, states[0], value)[0] for value in (0.0, np.nan, 0.0))
+    return count, mean, m2
 
 
 def normalize(
@@ -50,64 +47,56 @@ def normalize(
     keep: bool = False,
 ) -> States | None:
     """Write (x - mean) / sqrt(m2 / count + eps) * weight + bias to `out`: see `engine.normalize`."""
-    operands = tuple(None if operand is None else _described(operand) for operand in (x, out, weight, bias))
-    codes = 0 if states is None else KIND_CODES * _code(states[1]) + _code(states[2])
-    made = _plan(layout, x.shape, operands, codes, _shapes())
+    arrays = (x, out, weight, bias)
+    operands = tuple(None if array is None else _described(array) for array in arrays)
+    made = _plan(layout, x.shape, operands, 0 if states is None else KIND_CODES * _code(states[1]) + _code(states[2]))
     if x.size == 0:
         return reduce(layout, x, center) if keep else None
-    arrays = (x, out, weight, bias)
+    settings = (*_pointers(arrays), eps, int(center))
     if states is not None:
-        _launch(made.apply, x, *_pointers(arrays), eps, int(center), *_addresses(states))
+        _launch(made.apply, x, *settings, *_pointers(states))
         return None
-    own = _new_states(x, layout.group_shape(x.shape)) if keep else None
     if made.normalize is not None:
-        _launch(made.normalize, x, *_pointers(arrays), eps, int(center), *(_addresses(own) if own else (0, 0, 0)))
+        own = _new_states(x, layout.group_shape(x.shape)) if keep else None
+        _launch(made.normalize, x, *settings, *_pointers(own or (None,) * 3))
         return own
-    held = own or _new_states(x, layout.group_shape(x.shape))
-    _statistics(made, x, _addresses(held), center)
-    apply = _plan(layout, x.shape, operands, 0, _shapes()).apply  # the states are float64
-    _launch(apply, x, *_pointers(arrays), eps, int(center), *_addresses(held))
-    return own
+    held = _new_states(x, layout.group_shape(x.shape))
+    _take_statistics(made, x, held, center)
+    _launch(made.apply, x, *settings, *_pointers(held))
+    return held if keep else None
 
 
 def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
     *shape, parts = states[0].shape
     merged = _new_states(states[0], tuple(shape))
-    packed = [pointwise(_same, 1, array)[0] if not array.contiguous else array for array in states]
-    groups = merged[0].size
-    if groups:
-        _launch(launches.merging(groups, parts), packed[0], 0, *_addresses(packed), 0.0, 0, *_addresses(merged))
+    if merged[0].size:
+        together = [array if array.contiguous else pointwise(coefficients.same, 1, array)[0] for array in states]
+        made = launches.merging(merged[0].size, parts)
+        _launch(made, merged[0], 0, *_pointers(together), 0.0, 0, *_pointers(merged))
     return merged
 
 
 def move(mean: DeviceArray, var: DeviceArray, states: States, momentum: float, ddof: int) -> None:
     """Move running statistics towards those of a new batch, by the share `momentum`."""
-    codes = KIND_CODES * _code(mean) + _code(var)
-    made = launches.moving(mean.size, mean.strides[0], var.strides[0], codes)
     if mean.size:
-        _launch(made, mean, mean.pointer, var.pointer, 0, 0, float(momentum), int(ddof), *_addresses(states))
+        codes = KIND_CODES * _code(mean) + _code(var)
+        made = launches.moving(mean.size, mean.strides[0], var.strides[0], codes)
+        _launch(made, mean, *_pointers((mean, var, None, None)), float(momentum), ddof, *_pointers(states))
 
 
-def pointwise(formula: Callable[..., tuple[float, ...]], outputs: int, *arrays: Any) -> tuple[DeviceArray, ...]:
+def pointwise(formula: Callable[..., tuple[Any, ...]], outputs: int, *arrays: Any) -> tuple[DeviceArray, ...]:
     """Apply a formula at each point of arrays, or numbers, that broadcast against each other."""
-    like = next(array for array in arrays if isinstance(array, DeviceArray))
-    described = tuple(
-        (array.shape, array.strides, _code(array)) if isinstance(array, DeviceArray) else None for array in arrays
-    )
-    shape, made = _formula(formula, outputs, described)
-    size = prod(shape)
-    room = empty(like, (outputs, *shape))
-    if size:
-        addresses = [array.pointer if isinstance(array, DeviceArray) else 0 for array in arrays]
+    given = [array if isinstance(array, DeviceArray) else None for array in arrays]
+    like = next(array for array in given if array is not None)
+    described = tuple(None if a is None else (a.shape, a.strides, _code(a)) for a in given)
+    shape, made = launches.formula(formula, outputs, described)
+    results = tuple(empty(like, shape) for _ in range(outputs))
+    if results[0].size:
         numbers = [0.0 if isinstance(array, DeviceArray) else float(array) for array in arrays]
-        spare = MOST - len(arrays)
-        _launch(made, like, room.pointer, *addresses, *[0] * spare, *numbers, *[0.0] * spare)
-    results = []
-    for i in range(outputs):
-        result = empty(like, shape) if outputs > 1 else None
-        results.append(result)
-    return tuple(results)
+        addresses = _filled(_pointers(results), OUTPUTS, 0) + _filled(_pointers(given), MOST, 0)
+        _launch(made, like, *addresses, *_filled(numbers, MOST, 0.0))
+    return results
 
 
 def matvec(matrix: DeviceArray, vector: DeviceArray) -> DeviceArray:
@@ -115,7 +104,63 @@ def matvec(matrix: DeviceArray, vector: DeviceArray) -> DeviceArray:
     rows, columns = matrix.shape
     result = empty(matrix, (rows,))
     if rows:
-        numbers = (rows, columns, *matrix.strides, vector.strides[0], _code(matrix), _code(vector))
-        made = Launch(("matvec",), rows, BLOCK, _table(numbers))
-        _launch(made, matrix, matrix.pointer, result.pointer, vector.pointer, 0, 0.0, 0, 0, 0, 0)
+        made = launches.product(rows, columns, (*matrix.strides, *vector.strides), (_code(matrix), _code(vector)))
+        _launch(made, matrix, *_pointers((matrix, result, vector, None)), 0.0, 0, 0, 0, 0)
     return result
+
+
+@lru_cache(maxsize=4096)
+def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], codes: int) -> Launches | None:
+    """Plan a call; cached. weight and bias broadcast to x's shape, or are refused. None for no elements."""
+    grouping = layout.resolve(shape)
+    strides = [
+        operand and nest.stretched(name, shape, *operand[2:]) for name, operand in zip(OPERANDS, operands, strict=True)
+    ]
+    if 0 in shape:
+        return None
+    absent = Operand("none", launches.VECTOR_BYTES)
+    of = tuple(operand and Operand(*operand[:2]) or absent for operand in operands)
+    return launches.plan(nest.build(grouping, strides), of, codes)
+
+
+def _described(array: DeviceArray) -> tuple[Any, ...]:
+    """What decides how an operand is moved: kind, alignment, shape, strides."""
+    alignment = (array.pointer | launches.VECTOR_BYTES) & -(array.pointer | launches.VECTOR_BYTES)
+    return kind(array.dtype), alignment, array.shape, array.strides
+
+
+def _take_statistics(made: Launches, x: DeviceArray, states: States, center: bool) -> None:
+    """Launch what leaves the states of all groups."""
+    of_x = (x.pointer, 0, 0, 0, 0.0, int(center))
+    if made.merge is None:
+        _launch(made.moments, x, *of_x, *_pointers(states))
+        return
+    partial = empty(x, (3, made.partial_states))
+    counts, means, m2s = (partial.pointer + 8 * made.partial_states * i for i in range(3))
+    _launch(made.moments, x, *of_x, counts, means, m2s)
+    _launch(made.merge, x, x.pointer, counts, means, m2s, 0.0, int(center), *_pointers(states))
+
+
+def _new_states(like: DeviceArray, shape: tuple[int, ...]) -> States:
+    return empty(like, shape), empty(like, shape), empty(like, shape)
+
+
+def _code(array: DeviceArray) -> int:
+    """The kind of an array, as tables have it."""
+    return CODES[kind(array.dtype)]
+
+
+def _pointers(arrays: Iterable[DeviceArray | None]) -> list[int]:
+    return [0 if array is None else array.pointer for array in arrays]
+
+
+def _filled(values: list[Any], size: int, spare: Any) -> list[Any]:
+    return values + [spare] * (size - len(values))
+
+
+def _launch(made: Launch, like: DeviceArray, *arguments: Any) -> None:
+    """Launch where `like` lies, on its stream."""
+    table = made.resident.get(like.device)
+    if table is None:  # sent once: later calls of the same description find it there
+        table = made.resident[like.device] = send(made.table, like)
+    launcher.launch(made.kernel, made.blocks, made.threads, like.device, like.stream, table.pointer, *arguments)

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: bool) -> Plan:
     grouping = layout.resolve(shape)
     strides = [
-        operand and _stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)
+        operand and nest.stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)
     ]
     itemsize = operands[1][0].itemsize if operands[1] else 0
     loops = nest.LoopNest((), (0,) * 5, 0) if 0 in shape else nest.build(grouping, strides)
@@ -48,17 +48,6 @@ def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple, in_place: boo
     kinds = tuple("none" if operand is None else kind(operand[0]) for operand in operands)
     output = schedule.for_output(chosen, loops)
     return Plan(chosen, chosen.table, stored, stored.table, output, kinds, grouping.group_shape, {})
-
-
-def _stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides of an operand of shape `own`, broadcast to x's shape."""
-    missing = len(shape) - len(own)
-    if missing < 0 or any(n not in (1, size) for n, size in zip(own, shape[missing:], strict=True)):
-        raise ValueError(
-            f"{name} of shape {own} does not broadcast to x's shape {shape}; "
-            "for one value a channel give it a shape such as (C, 1, 1)"
-        )
-    return (0,) * missing + tuple(0 if n == 1 else step for n, step in zip(own, strides, strict=True))
 
 
 def plan(

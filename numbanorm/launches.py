@@ -4,8 +4,9 @@ All of it follows from shapes, strides, dtypes and alignment, never from the dev
 every bit of the result, is the same on each.
 """
 
+from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +27,21 @@ from .kernels.cuda.shapes import (
     Team,
     is_wide,
 )
-from .nest import UNIT, Loop, LoopNest, joined
+from .nest import UNIT, Loop, LoopNest, joined, stretched
 
 Kinds = tuple[str, str, str, str]
+Described = tuple[tuple[int, ...], tuple[int, ...], int]  # shape, strides, kind as a number
 
 
-class Launch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Launch:
     """One kernel over a grid."""
 
-    kernel: tuple  # its family, and what else it is compiled for
+    kernel: tuple[Any, ...]  # its family, and what else it is compiled for
     blocks: int
     threads: int  # of a block
     table: NDArray[np.int64]
+    resident: dict[int, Any] = field(default_factory=dict)  # the table on each device, once it is there
 
 
 class Launches(NamedTuple):
@@ -78,6 +82,7 @@ class Walk(NamedTuple):
     kinds: Kinds
     vector: int
     near: bool
+    span: bool
     decode: bool
     weight: int
     bias: int
@@ -103,7 +108,7 @@ class Walk(NamedTuple):
         ways = (self.decode, self.weight, self.bias) if output else (self.decode and self.family == "rows", NONE, NONE)
         held = team.held(self.wide)
         sizes = (self.vector, team.threads, team.block, held, team.registers)
-        return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, *ways)
+        return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, self.span, *ways)
 
     def table(self, **entries: int) -> NDArray[np.int64]:
         """The table of a launch: see `kernels.cuda.walk`."""
@@ -114,7 +119,7 @@ class Walk(NamedTuple):
         return np.array([*head, *self.base, *(number for loop in loops for number in loop)], np.int64)
 
 
-def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0, shapes: Shapes = SHAPES) -> Launches:
+def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0, shapes: Shapes | None = None) -> Launches:
     """Plan the launches for a nest that is not empty.
 
     Parameters
@@ -125,11 +130,47 @@ def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0, shapes:
         x, out, weight and bias.
     states : int
         Kinds of the mean and variance that may be given: see `kernels.cuda.stored`.
-    shapes : Shapes
-        The launch table.
+    shapes : Shapes, optional
+        The launch table, if it is not `SHAPES`.
     """
     walk = _walk(nest, operands)
-    return (_by_rows if walk.family == "rows" else _by_columns)(walk, states, shapes)
+    return (_by_rows if walk.family == "rows" else _by_columns)(walk, states, shapes or SHAPES)
+
+
+def merging(groups: int, parts: int) -> Launch:
+    """The merge of so many states for each group, side by side in memory."""
+    loops = (Loop(groups, 0, 0, 0, 0, 1),)
+    kinds = ("f4", "none", "none", "none")  # for which there are no bases
+    return _merge(Walk("rows", loops, (), UNIT, UNIT, UNIT, (0,) * 5, kinds, 1, True, True, False, NONE, NONE), groups, parts)
+
+
+def moving(size: int, mean_step: int, var_step: int, codes: int) -> Launch:
+    """The move of so many running statistics, whose mean and variance have these steps and kinds."""
+    low = Loop(size, mean_step, var_step, 0, 0, 1)
+    walk = Walk("rows", (), (), UNIT, UNIT, low, (0,) * 5, ("none",) * 4, 1, True, True, False, NONE, NONE)
+    return Launch(("move",), -(-size // BLOCK), BLOCK, walk.table(tasks=size, kinds=codes))
+
+
+def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[tuple[int, ...], Launch]:
+    """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number.
+
+    Returns the shape to which they broadcast, too.
+    """
+    shape = np.broadcast_shapes(*(array[0] for array in arrays if array is not None))
+    size, numbers = prod(shape), [prod(shape), len(shape), *shape]
+    for array in arrays:
+        if array is None:
+            numbers += [-1, *(0,) * len(shape)]
+        else:
+            own, strides, code = array
+            numbers += [code, *stretched("an array", shape, own, strides)]
+    table = np.array(numbers, np.int64)
+    return shape, Launch(("formula", function, len(arrays), outputs), -(-size // BLOCK), BLOCK, table)
+
+
+def product(rows: int, columns: int, steps: tuple[int, int, int], codes: tuple[int, int]) -> Launch:
+    """A matrix times a vector, of these steps and kinds."""
+    return Launch(("matvec",), rows, BLOCK, np.array([rows, columns, *steps, *codes], np.int64))
 
 
 def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
@@ -142,17 +183,19 @@ def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
         gaps = bool(inner) or (rows.size > 1 and not joined(rows, low, operands=2))
         decode = decode or gaps or (rows.size > 1 and bool(low.weight or low.bias))
     flat = family == "rows" and not decode  # then the rows continue the run
-    begins = [nest.base, *(loop.strides for loop in (*outer, *inner, high, *(() if flat else (rows,))))]
+    span = family == "rows" or high.size == 1 or joined(high, low, operands=4)
+    begins = [nest.base, *(loop.strides for loop in (*outer, *inner))]
+    begins += [loop.strides for loop, part_of_run in ((rows, flat), (high, span)) if not part_of_run]
     near = low.x == x.itemsize and low.out == out.itemsize
     vector = 1
     if near and x.kind in ("f8", "f4", "f2", "bf"):
-        run = low.size * (rows.size if flat else 1)
+        run = low.size * (rows.size if flat else 1) * (high.size if span else 1)
         vector = VECTOR_BYTES // x.itemsize
         while run % vector or not all(_aligned(i, vector, operands, begins) for i in range(2)):
             vector //= 2
     ways = [_way(i, low.strides[i], vector, operands, begins) for i in (2, 3)]
     kinds = (x.kind, out.kind, weight.kind, bias.kind)
-    return Walk(family, outer, tuple(inner), rows, high, low, nest.base, kinds, vector, near, decode, *ways)
+    return Walk(family, outer, tuple(inner), rows, high, low, nest.base, kinds, vector, near, span, decode, *ways)
 
 
 def _aligned(i: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> bool:

@@ -76,6 +76,17 @@ def build(grouping: Grouping, strides: Sequence[Sequence[int] | None]) -> LoopNe
     return LoopNest(tuple(_merged(loops)), tuple(base), groups)
 
 
+def stretched(name: str, shape: tuple[int, ...], own: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of an operand of shape `own`, broadcast to x's shape."""
+    missing = len(shape) - len(own)
+    if missing < 0 or any(n not in (1, size) for n, size in zip(own, shape[missing:], strict=True)):
+        raise ValueError(
+            f"{name} of shape {own} does not broadcast to x's shape {shape}; "
+            "for one value a channel give it a shape such as (C, 1, 1)"
+        )
+    return (0,) * missing + tuple(0 if n == 1 else step for n, step in zip(own, strides, strict=True))
+
+
 def joined(outer: Loop, inner: Loop, operands: int = 5) -> bool:
     """Whether two loops step through memory as one, for the first so many operands."""
     pairs = zip(outer.strides[:operands], inner.strides[:operands], strict=True)

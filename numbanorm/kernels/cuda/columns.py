@@ -39,42 +39,38 @@ _store = one_storer("f8")
 
 
 def make_columns(code):
-    """A function column_place(table, place, column): a place, moved to a column of its task."""
-    near, weight, bias = code.near, code.weight, code.bias
+    """A function column_place(table, place, column): a place, moved to a column of its task, but for the group."""
+    near, span, weight, bias = code.near, code.span, code.weight, code.bias
     of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds)
 
     @device
     def column_place(table, place, column):
-        size = load_int(table, LOW + SIZE)
-        high = divide(column, size)
-        i = column - high * size
-        x, out, w, b, k = moved(table, place, HIGH, high)
+        i = column
+        if not span:
+            size = load_int(table, LOW + SIZE)
+            high = divide(column, size)
+            i -= high * size
+            place = moved(table, place, HIGH, high)
+        x, out, w, b, k = place
         x += i * (of_x if near else load_int(table, LOW + X))
         out += i * (of_out if near else load_int(table, LOW + OUT))
         if weight != NONE:
             w += i * (of_weight if weight == NEAR else load_int(table, LOW + WEIGHT))
         if bias != NONE:
             b += i * (of_bias if bias == NEAR else load_int(table, LOW + BIAS))
-        return x, out, w, b, k + i * load_int(table, LOW + GROUP)
+        return x, out, w, b, k
 
     return column_place
 
 
 @device
-def first_element(table, outer, column):
-    """Byte offset of the first element of a column's group, and the step from one column's to the next one's.
-
-    Where float64 is no wider than x, means are taken from there on, so that a large one costs no digits.
-    """
+def group_of(table, column):
+    """How far a column's group, and the first element of that group, are from those of the first column."""
     size = load_int(table, LOW + SIZE)
     high = divide(column, size)
-    at, step = outer_place(table, outer)[0], 0
-    if load_int(table, HIGH + GROUP) != 0:
-        at += high * load_int(table, HIGH + X)
-    if load_int(table, LOW + GROUP) != 0:
-        step = load_int(table, LOW + X)
-        at += (column - high * size) * step
-    return at, step
+    low, above, below = column - high * size, load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
+    first = (high * load_int(table, HIGH + X) if above != 0 else 0) + (low * load_int(table, LOW + X) if below != 0 else 0)
+    return high * above + low * below, first
 
 
 def make_statistics(code, load_rows):
@@ -87,10 +83,10 @@ def make_statistics(code, load_rows):
     fold_vector = folder(vector)
 
     @device
-    def begin(v, done, table, first, step, center, means, m2s, bases):
+    def begin(v, done, table, x, column, center, means, m2s, bases):
         means[v], m2s[v], bases[v] = 0.0, 0.0, 0.0
-        if wide and center != 0:
-            bases[v] = welford.finite_or_zero(one(first + v * step))
+        if wide and center != 0:  # means are taken from the group's first element on: a large one costs no digits
+            bases[v] = welford.finite_or_zero(one(x + group_of(table, column + v)[1]))
         return done
 
     @device
@@ -115,9 +111,9 @@ def make_statistics(code, load_rows):
         return done
 
     @device
-    def statistics(table, place, first, step, x, start, stop, center, values, means, m2s, bases, room):
+    def statistics(table, place, first, column, x, start, stop, center, values, means, m2s, bases, room):
         lane, row, size = thread_index() % across, thread_index() // across, 1 + 2 * vector
-        fold_vector(begin, 0, (table, first, step, center, means, m2s, bases))
+        fold_vector(begin, 0, (table, first, column, center, means, m2s, bases))
         n = 0.0
         for at in range(start, stop, down * rows):
             valid = load_rows(table, place, x, at + row, stop, values)
@@ -214,20 +210,21 @@ def make(code):
     statistics, (write_rows, load_affine) = make_statistics(code, load_rows), make_output(code)
 
     @device
-    def keep_states(v, done, table, first, step, n, eps, given, count, mean, m2, means, inverses, bases):
-        """Whole groups' states, or those of a part's columns, into the arrays; m2 becomes the inverse."""
+    def keep_states(v, done, table, k, column, partial, n, eps, given, count, mean, m2, means, inverses, bases):
+        """States of groups, or of the columns of a part, to or from the caller's; m2 becomes the inverse."""
+        k += group_of(table, column + v)[0]
         if take_statistics:
             q = inverses[v]
             inverses[v] = welford.inverse_std(q, n, eps)
-            if load_int(table, MERGED) == 0:
+            if partial < 0:
                 means[v] += bases[v]
             if given:
-                at = 8 * (first + v * step)
+                at = 8 * (k if partial < 0 else partial + v)
                 _store(count + at, n)
                 _store(mean + at, means[v])
                 _store(m2 + at, q)
         else:
-            means[v], inverses[v] = load_stored(table, count, mean, m2, first + v * step, eps)
+            means[v], inverses[v] = load_stored(table, count, mean, m2, k, eps)
         return done
 
     @device
@@ -255,21 +252,19 @@ def make(code):
         active = unit < units
         unit = min(unit, units - 1)
         part, part_size = above - outer * parts, load_int(table, PART_SIZE)
-        place = column_place(table, outer_place(table, outer), unit * vector)
+        begin, column = outer_place(table, outer), unit * vector
+        place = column_place(table, begin, column)
         start = part * part_size
         stop = min(start + part_size, load_int(table, ROW_COUNT))
-        merged = load_int(table, MERGED) != 0
-        first, step = place[4], load_int(table, LOW + GROUP)
-        n = 0.0
+        n, partial = 0.0, -1
         if take_statistics:
-            base, base_step = first_element(table, outer, unit * vector)
-            n = statistics(table, place, x + base, base_step, x, start, stop, center, values, means, inverses, bases, room)
-            if merged:
-                first, step = (above * units + unit) * vector, 1
+            if load_int(table, MERGED) != 0:
+                partial = (above * units + unit) * vector
+            n = statistics(table, place, x + begin[0], column, x, start, stop, center, values, means, inverses, bases, room)
+        given = count != 0 and active and row == 0
+        states = count, mean, m2
         fold_vector(
-            keep_states,
-            0,
-            (table, first, step, n, eps, count != 0 and active and row == 0, count, mean, m2, means, inverses, bases),
+            keep_states, 0, (table, begin[4], column, partial, n, eps, given, *states, means, inverses, bases)
         )
         if write_output:
             numbers = factors, highs, scales, offsets
@@ -278,9 +273,9 @@ def make(code):
                 load_affine(table, place, w, b, weights, biases)
             last = stop if active else start
             for tile in range(divide(stop - start + stride - 1, stride) - 1, -1, -1):
-                begin = start + tile * stride
-                if not take_statistics or (not whole and begin + stride < stop):
-                    load_rows(table, place, x, begin + row, stop, values)
-                write_rows(table, place, out, w, b, begin + row, last, values, numbers, weights, biases, result)
+                at = start + tile * stride
+                if not take_statistics or (not whole and at + stride < stop):
+                    load_rows(table, place, x, at + row, stop, values)
+                write_rows(table, place, out, w, b, at + row, last, values, numbers, weights, biases, result)
 
     return kernel

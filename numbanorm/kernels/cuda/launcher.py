@@ -13,9 +13,9 @@ from .shapes import BLOCK, Code
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 _NUMBER, _REAL = types.int64, types.float64
-# table, x, out, weight, bias, eps, center, count, mean, m2; and of a formula: table, out, 8 addresses, 8 numbers.
+# table, x, out, weight, bias, eps, center, count, mean, m2; and of a formula: table, results, arrays, numbers.
 _WALK = types.void(*[_NUMBER] * 5, _REAL, *[_NUMBER] * 4)
-_FORMULA = types.void(*[_NUMBER] * (2 + pointwise.MOST), *[_REAL] * pointwise.MOST)
+_FORMULA = types.void(*[_NUMBER] * (1 + pointwise.OUTPUTS + pointwise.MOST), *[_REAL] * pointwise.MOST)
 _REGISTERS = 1 << 16  # of a multiprocessor
 _lock = threading.RLock()
 

@@ -6,7 +6,7 @@ from .. import welford
 from .machine import block_index, device, divide, load_int, one_loader, one_storer, thread_index
 from .shapes import WARP, is_wide
 from .states import merge_lanes
-from .stored import load_number, store_number
+from .stored import KIND_CODES, load_number, store_number
 from .walk import GROUP, HIGH, KINDS, LOW, OUT, PARTS, SIZE, TASKS, X, outer_place
 
 _load, _store = one_loader("f8"), one_storer("f8")
@@ -66,7 +66,7 @@ def make_move(block):
     def kernel(table, running_mean, running_var, w, b, momentum, ddof, count, mean, m2):
         k, codes = block_index() * block + thread_index(), load_int(table, KINDS)
         if k < load_int(table, TASKS):
-            of_mean, of_var = codes // 4, codes % 4
+            of_mean, of_var = codes // KIND_CODES, codes % KIND_CODES
             at = running_mean + k * load_int(table, LOW + X)
             store_number(at, of_mean, welford.move(load_number(at, of_mean), _load(mean + 8 * k), momentum))
             at = running_var + k * load_int(table, LOW + OUT)

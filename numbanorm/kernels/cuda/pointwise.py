@@ -13,7 +13,7 @@ _store = one_storer("f8")
 # a number) and its steps. Of a matrix: rows, columns, their steps, the step of the vector, both kinds.
 POINTS, AXES, SIZES = range(3)
 ROWS, COLUMNS, ROW_STEP, COLUMN_STEP, VECTOR_STEP, MATRIX_KIND, VECTOR_KIND = range(7)
-MOST = 8  # arrays of a formula
+MOST, OUTPUTS = 10, 3  # arrays and results of a formula
 
 
 def make_formula(formula, arrays, outputs, block):
@@ -37,18 +37,20 @@ def make_formula(formula, arrays, outputs, block):
         return done
 
     @device
-    def store(i, done, values, out, points, point):
-        _store(out + 8 * (i * points + point), values[i])
+    def store(i, done, values, addresses, point):
+        _store(addresses[i] + 8 * point, values[i])
         return done
 
-    def kernel(table, out, a0, a1, a2, a3, a4, a5, a6, a7, n0, n1, n2, n3, n4, n5, n6, n7):
-        values, results = cuda.local.array(MOST, np.float64), cuda.local.array(MOST, np.float64)
-        addresses, numbers = (a0, a1, a2, a3, a4, a5, a6, a7), (n0, n1, n2, n3, n4, n5, n6, n7)
+    def kernel(
+        table, y0, y1, y2, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9
+    ):
+        values, results = cuda.local.array(MOST, np.float64), cuda.local.array(OUTPUTS, np.float64)
+        addresses, numbers = (a0, a1, a2, a3, a4, a5, a6, a7, a8, a9), (n0, n1, n2, n3, n4, n5, n6, n7, n8, n9)
         point, points = block_index() * block + thread_index(), load_int(table, POINTS)
         if point < points:
             fold_arrays(load, 0, (values, table, addresses, numbers, point))
             apply(formula, values, results)
-            fold_outputs(store, 0, (results, out, points, point))
+            fold_outputs(store, 0, (results, (y0, y1, y2), point))
 
     return kernel
 

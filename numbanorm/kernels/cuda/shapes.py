@@ -32,6 +32,7 @@ class Code(NamedTuple):
     output: bool
     whole: bool  # all of a task stays in registers
     near: bool  # along the innermost loop, the elements of x, and of out, are next to each other
+    span: bool  # columns: `high` and `low` are one run, in x, out, weight and bias
     decode: bool  # rows: what one task walks is not a single run; columns: weight and bias differ from row to row
     weight: int  # how it lies along a vector
     bias: int

@@ -139,12 +139,12 @@ def block_index():
 def shuffle(value, mask):
     """The value of another lane. All threads of the block call it together: the simulator knows no warps."""
     thread = threading.current_thread()
-    shared = thread._manager.__dict__.setdefault("_shuffled", {})
-    shared[thread.thread_id] = value
+    thread.shuffles = getattr(thread, "shuffles", 0) + 1
+    # Two rooms in turn: when one is written again, all have passed the barrier after they read it.
+    room = thread._manager.__dict__.setdefault(f"shuffled{thread.shuffles % 2}", {})
+    room[thread.thread_id] = value
     thread.syncthreads()
-    other = shared[thread.thread_id ^ mask]
-    thread.syncthreads()
-    return other
+    return room[thread.thread_id ^ mask]
 
 
 def folder(times):
