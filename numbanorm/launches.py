@@ -97,17 +97,15 @@ class Walk(NamedTuple):
         """Product of the reduced loops outside `high` and `low`."""
         return prod(loop.size for loop in self.inner) * self.rows.size
 
-    @property
-    def wide(self) -> bool:
-        """Whether the kernels work in float64."""
-        return is_wide(self.kinds[0])
+    def held(self, team: Team) -> int:
+        """Values that a thread of a team holds in registers."""
+        return team.held(self.kinds[0], self.vector, self.decode and self.family == "rows")
 
     def code(self, team: Team, *, statistics: bool, output: bool, whole: bool) -> Code:
         """What a kernel for this walk is compiled for."""
         kinds = self.kinds if output else (self.kinds[0], "none", "none", "none")
         ways = (self.decode, self.weight, self.bias) if output else (self.decode and self.family == "rows", NONE, NONE)
-        held = team.held(self.wide)
-        sizes = (self.vector, team.threads, team.block, held, team.registers)
+        sizes = (self.vector, team.threads, team.block, self.held(team), team.registers)
         return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, self.span, *ways)
 
     def table(self, **entries: int) -> NDArray[np.int64]:
@@ -216,7 +214,7 @@ def _way(i: int, step: int, vector: int, operands: tuple[Operand, ...], begins: 
 def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
     groups, size = walk.tasks, walk.rows_each * walk.low.size
     units = size // walk.vector
-    team = next((team for team in shapes.rows if team.threads * team.held(walk.wide) >= size), None)
+    team = next((team for team in shapes.rows if team.threads * walk.held(team) >= size), None)
     parts = 1
     if team is None and groups < shapes.blocks:
         parts = max(1, min(-(-shapes.parts // groups), size // shapes.part))
@@ -226,7 +224,7 @@ def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
 
     def launch(part_size: int, statistics: bool, output: bool) -> Launch:
         parts = -(-units // part_size)
-        whole = part_size * walk.vector <= team.threads * team.held(walk.wide)
+        whole = part_size * walk.vector <= team.threads * walk.held(team)
         code = walk.code(team, statistics=statistics, output=output, whole=whole)
         tasks = groups * parts
         table = walk.table(parts=parts, part_size=part_size, tasks=tasks, units=units, kinds=states)
@@ -235,7 +233,7 @@ def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
     moments, output = launch(part_size, True, False), walk.kinds[1] != "none"
     merge = _merge(walk._replace(high=UNIT, low=UNIT), groups, parts) if parts > 1 else None
     normalize = launch(units, True, True) if output and parts == 1 else None
-    held = team.threads * team.held(walk.wide) // walk.vector
+    held = team.threads * walk.held(team) // walk.vector
     apply = launch(min(units, shapes.rounds * held), False, True) if output else None
     return Launches(normalize, moments, merge, apply, groups * parts if merge else 0)
 
@@ -245,7 +243,7 @@ def _by_columns(walk: Walk, states: int, shapes: Shapes) -> Launches:
     units = columns // walk.vector
     team = next((team for team in shapes.columns if team.threads <= units), shapes.columns[-1])
     tiles, down = -(-units // team.threads), team.block // team.threads
-    blocks, held = walk.tasks * tiles, down * (team.held(walk.wide) // walk.vector)
+    blocks, held = walk.tasks * tiles, down * (walk.held(team) // walk.vector)
     across = any(loop.size > 1 and not loop.kept for loop in (walk.high, walk.low))
     parts = 1
     if across or (rows > held and blocks < shapes.blocks):
@@ -272,5 +270,5 @@ def _by_columns(walk: Walk, states: int, shapes: Shapes) -> Launches:
 def _merge(walk: Walk, groups: int, parts: int) -> Launch:
     """The merge of the states of (kept loops, part, column)."""
     table = walk.table(parts=parts, tasks=groups)
-    of_x = walk.kinds[0] if walk.wide else "f4"  # whose bases are 0
+    of_x = walk.kinds[0] if is_wide(walk.kinds[0]) else "f4"  # whose bases are 0
     return Launch(("merge", of_x), -(-groups * WARP // BLOCK), BLOCK, table)

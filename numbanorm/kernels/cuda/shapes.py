@@ -47,13 +47,18 @@ class Team:
     """
 
     threads: int
-    values: int  # of one thread, in registers: float32; half as many of float64
+    values: int  # of one thread, in registers, at most: see `held`
     block: int
     registers: int  # bound: what a thread may use, so that enough of them run at once
 
-    def held(self, wide: bool) -> int:
-        """Values that a thread holds in registers."""
-        return self.values // 2 if wide else self.values
+    def held(self, kind: str, vector: int, decode: bool) -> int:
+        """Values of a kind that a thread holds in registers, in whole vectors.
+
+        Of float64 not half as many, because what is made of them is wider, too; and where rows are looked for, that
+        takes registers as well.
+        """
+        values = self.values * (3 if is_wide(kind) else 8) // 8 * (3 if decode else 4) // 4
+        return max(vector, values // vector * vector)
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,12 @@ SHAPES = Shapes(
         Team(threads=256, values=32, block=256, registers=128),
         Team(threads=512, values=32, block=512, registers=128),
     ),
-    loop=Team(threads=256, values=32, block=256, registers=128),
+    loop=Team(threads=256, values=24, block=256, registers=128),
     columns=(
-        Team(threads=32, values=16, block=256, registers=128),
-        Team(threads=8, values=16, block=256, registers=128),
-        Team(threads=1, values=16, block=256, registers=128),
+        # 8 columns of a thread have 16 float64 of statistics, so a thread needs more registers.
+        Team(threads=32, values=16, block=128, registers=160),
+        Team(threads=8, values=16, block=128, registers=160),
+        Team(threads=1, values=16, block=128, registers=160),
     ),
     blocks=264,  # two for each of the 132 multiprocessors of an H100
     parts=1056,  # four times that, so that the last ones to end do not wait for long

@@ -1,0 +1,183 @@
+"""Compile every kernel of the CUDA launch table, without a GPU, and say what the compiler made of it.
+
+    python asv_benchmarks/ptx.py                    # a table, for sm_80 and sm_90
+    python asv_benchmarks/ptx.py --json FILE
+
+Registers, spills and local memory are what ptxas reports; loads and stores of 128 bits are counted in the PTX and held
+against what the launch table asks for. Exits with 1 if a kernel spills, uses local memory, takes more registers than
+its bound, or moves its elements in smaller pieces.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from types import SimpleNamespace
+
+os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
+
+from numbanorm import Layout, launches, nest
+from numbanorm.kernels.cuda.shapes import ITEMSIZES, NEAR, SHAPES, Code
+
+CAPABILITIES = [(8, 0), (9, 0)]
+KINDS = ["f4", "bf", "f2", "f8"]
+
+
+@dataclass
+class Kernel:
+    """What became of a kernel."""
+
+    name: str
+    capability: str
+    registers: int
+    bound: int
+    local: int  # bytes of local memory, spills among them
+    spilled: int  # bytes
+    loads: int  # of 128 bits
+    stores: int
+    expected_loads: int
+    expected_stores: int
+
+    @property
+    def faults(self):
+        """What is wrong with it."""
+        found = []
+        if self.registers > self.bound:
+            found.append(f"{self.registers} registers")
+        if self.spilled or self.local:
+            found.append(f"{self.spilled} bytes spilled, {self.local} of local memory")
+        if self.loads < self.expected_loads or self.stores < self.expected_stores:
+            found.append("narrow loads or stores")
+        return found
+
+
+def operands(kind, weighted):
+    """x, out, weight and bias of one kind, aligned."""
+    affine = launches.Operand(kind if weighted else "none", launches.VECTOR_BYTES)
+    return (launches.Operand(kind, launches.VECTOR_BYTES),) * 2 + (affine, affine)
+
+
+def planned(kind, shape, layout, affine_strides=None):
+    """Launches for a contiguous array, with weight and bias of these strides or none."""
+    item = ITEMSIZES[kind]
+    strides, step = [], item
+    for size in reversed(shape):
+        strides.insert(0, step)
+        step *= size
+    affine = affine_strides and tuple(n * item for n in affine_strides)
+    loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine])
+    return launches.plan(loops, operands(kind, affine_strides is not None))
+
+
+def of_table():
+    """All kernels that the launch table leads to, for layouts that reach every entry of it."""
+    found = {}
+
+    def add(name, plan):
+        for step in ("normalize", "moments", "merge", "apply"):
+            launch = getattr(plan, step)
+            if launch is not None and launch.kernel not in found.values():
+                found[f"{name} {step}"] = launch.kernel
+
+    for kind in KINDS:
+        for team in SHAPES.rows:
+            held = team.held(kind, 16 // ITEMSIZES[kind], False)
+            size = team.threads * held
+            label = f"{kind} rows {team.threads}x{held}"
+            add(label, planned(kind, (512, size), Layout.layer(1), (0, 1)))
+        add(f"{kind} group", planned(kind, (64, 8, 4, 32, 32), Layout.axes((2, 3, 4)), (0, 4, 1, 0, 0)))
+        add(f"{kind} batch", planned(kind, (64, 512, 16, 16), Layout.batch(), (0, 1, 0, 0)))
+        add(f"{kind} long rows", planned(kind, (300, 1 << 16), Layout.layer(1), (0, 1)))
+        add(f"{kind} plain rows", planned(kind, (300, 4096), Layout.layer(1)))
+        for team in SHAPES.columns:
+            size = max(1, team.threads) * 16 // ITEMSIZES[kind]
+            add(f"{kind} columns {team.threads}", planned(kind, (4096, size), Layout.axes(0), (0, 1)))
+        add(f"{kind} few rows", planned(kind, (16, 1 << 17), Layout.axes(0), (0, 1)))
+        add(f"{kind} group, last", planned(kind, (8, 4096, 32, 8), Layout.axes((1, 3)), (0, 0, 8, 1)))
+    for name, kernel in {"move": ("move",), "matvec": ("matvec",)}.items():
+        found[name] = kernel
+    return found
+
+
+def expected(kernel):
+    """Loads and stores of 128 bits that a kernel must have, where its vectors are that wide."""
+    if not isinstance(kernel, Code) or kernel.vector * ITEMSIZES[kernel.kinds[0]] != launches.VECTOR_BYTES:
+        return 0, 0
+    units = kernel.values // kernel.vector
+    wide = sum(way == NEAR for way in (kernel.weight, kernel.bias))
+    passes = kernel.statistics + (kernel.output and not (kernel.statistics and kernel.whole))
+    rows = kernel.family == "rows" or kernel.decode
+    return units * passes + (units if rows else 1) * wide * kernel.output, units * kernel.output
+
+
+def examine(job):
+    """Compile one kernel."""
+    import numba.cuda.dispatcher
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    from numbanorm.kernels.cuda import launcher
+
+    name, kernel, capability = job
+    # Numba asks which device a part of a kernel is for, also where there is none.
+    numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    text, _ = launcher.ptx_of(kernel, capability)
+    linker = Linker(
+        ObjectCode.from_ptx(text.encode()),
+        options=LinkerOptions(arch="sm_{}{}".format(*capability), ptxas_options=["-v"]),
+    )
+    linker.link("cubin")
+    log = linker.get_info_log()
+    wide = r"global(?:\.\w+)*\.(?:v4\.[bfus]32|v2\.[bfus]64)"
+    threads, blocks = (*launcher.bounds_of(kernel), 1)[:2]
+    local = int(re.search(r"(\d+) bytes stack frame", log)[1]) + len(re.findall(r"\.local\b", text))
+    return Kernel(
+        name=name,
+        capability="sm_{}{}".format(*capability),
+        registers=int(re.search(r"Used (\d+) registers", log)[1]),
+        bound=min(255, 65536 // (threads * blocks)),
+        local=local,
+        spilled=int(re.search(r"(\d+) bytes spill stores", log)[1]),
+        loads=len(re.findall(r"ld\." + wide, text)),
+        stores=len(re.findall(r"st\." + wide, text)),
+        expected_loads=expected(kernel)[0],
+        expected_stores=expected(kernel)[1],
+    )
+
+
+def examine_all(kernels, capabilities=CAPABILITIES, processes=None):
+    """Compile kernels in several processes, in order."""
+    jobs = [(name, kernel, capability) for capability in capabilities for name, kernel in kernels.items()]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(examine, jobs)
+
+
+def main(arguments=None):
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", metavar="FILE", help="write the table to a file, too")
+    parser.add_argument("--only", metavar="TEXT", default="", help="kernels whose name has this")
+    parser.add_argument("--processes", type=int)
+    options = parser.parse_args(arguments)
+    kernels = {name: kernel for name, kernel in of_table().items() if options.only in name}
+    print(f"{'kernel':36} {'for':6} registers  local  spills  128-bit loads  stores")
+    rows = []
+    for row in examine_all(kernels, processes=options.processes):
+        rows.append(row)
+        print(
+            f"{row.name:36} {row.capability:6} {row.registers:4} of {row.bound:3} {row.local:6} {row.spilled:6}"
+            f"  {row.loads:4} of {row.expected_loads:3}  {row.stores:4} of {row.expected_stores:3}"
+            f"  {'; '.join(row.faults)}",
+            flush=True,
+        )
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([asdict(row) for row in rows], file, indent=1)
+    return any(row.faults for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
