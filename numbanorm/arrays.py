@@ -351,9 +351,10 @@ def _why_no_cuda() -> Exception | None:
     from numba import cuda
 
     if not cuda.is_available():
+        found = " ".join(str(cuda.cuda_error()).split())
         return RuntimeError(
-            f"but Numba finds no GPU or no driver: {cuda.cuda_error()}; install NVIDIA's driver, and numbanorm[cuda13] "
-            "or numbanorm[cuda12], whichever it is for"
+            f"but Numba finds no GPU or no driver ({found}); install NVIDIA's driver, and numbanorm[cuda13] or "
+            "numbanorm[cuda12], whichever it is for"
         )
     return None
 
@@ -572,11 +573,16 @@ class _Shadow:
         self.__array_interface__ = {**about, "data": data, "version": 3}
 
 
+def _shadow(array: Array) -> NDArray[Any]:
+    return np.asarray(_Shadow(array)) if isinstance(array, DeviceArray) else array
+
+
 def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share a byte; where that is hard to find out, whether their extents meet."""
-    if 0 in a.shape or 0 in b.shape:
-        return False
-    a, b = (np.asarray(_Shadow(x)) if isinstance(x, DeviceArray) else x for x in (a, b))
+    if isinstance(a, DeviceArray) or isinstance(b, DeviceArray):
+        if 0 in a.shape or 0 in b.shape:
+            return False
+        a, b = _shadow(a), _shadow(b)
     if not np.may_share_memory(a, b):
         return False
     try:

@@ -2,7 +2,6 @@
 
 import threading
 from functools import cache, lru_cache
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,10 +262,11 @@ def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
     function = getattr(_formulas(), formula)
     if any(isinstance(a, DeviceArray) for a in arrays):
         return _device().pointwise(function, outputs, *arrays)
-    # One axis at least: NumPy's operators make numbers of arrays without axes, and `where` tells numbers from arrays.
-    wide = [a if isinstance(a, float) else np.atleast_1d(np.asarray(a, np.float64)) for a in arrays]
-    shapes = {np.shape(a) for a in arrays if not isinstance(a, float)}
+    wide = [a if isinstance(a, float) else a.astype(np.float64, copy=False) for a in arrays]
+    shapes = {a.shape for a in wide if not isinstance(a, float)}
     shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+    if shape == ():  # NumPy's operators make numbers of arrays without axes, and `where` tells numbers from arrays
+        wide = [a if isinstance(a, float) else a.reshape(1) for a in wide]
     with np.errstate(all="ignore"):
         results = function(*wide)
     return tuple(_filled(result, shape) for result in results)
@@ -274,9 +274,11 @@ def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
 
 def _filled(result: Any, shape: Shape) -> NDArray[np.float64]:
     """A result of a formula at its full shape, where it may be one number, or depend on some arguments only."""
-    if isinstance(result, np.ndarray) and result.size == prod(shape):
-        return np.ascontiguousarray(result).reshape(shape)
-    return np.full(shape, result)
+    if isinstance(result, np.ndarray) and result.shape == shape and result.flags.c_contiguous:
+        return result
+    filled = np.empty(shape)
+    filled[...] = result
+    return filled
 
 
 def matvec(matrix: Array, vector: Array) -> Any:
