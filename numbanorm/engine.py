@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import nest, schedule
-from .arrays import Array, DeviceArray, Shape, empty, kind
+from .arrays import empty, kind
 from .kernels.cpu import forks, processors
 from .layout import Layout
+from .memory import Array, DeviceArray, Shape
 from .nest import OPERANDS
 
 HostArray = NDArray[Any]
@@ -310,11 +311,11 @@ def widened(array: Array) -> Any:
 
 
 def cast(array: Array, dtype: np.dtype) -> Any:
-    """A copy in another float dtype, or the array itself if it has that one."""
+    """A copy of a vector in float64, in any float dtype."""
     if not isinstance(array, DeviceArray):
-        return array.astype(dtype, copy=False)
+        return array.astype(dtype)
     if array.dtype == dtype:
-        return array
+        return pointwise("same", 1, array)[0]
     copy = empty(array, array.shape, dtype)
     states = None, *pointwise("neutral", 2, empty(array, ()))
     _device().normalize(Layout.axes(None), array, copy, None, None, 0.0, states=states)

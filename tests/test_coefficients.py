@@ -1,7 +1,10 @@
 """What norms make of statistics: by definition, and the same for arrays as for numbers."""
 
+import importlib
 import math
+from functools import cache
 
+import numba
 import numpy as np
 import pytest
 
@@ -11,11 +14,20 @@ from numbanorm.kernels import coefficients, welford
 INF, NAN = math.inf, math.nan
 
 
+@cache
+def compiled(formula):
+    """A formula as a kernel calls it."""
+    importlib.import_module("numbanorm.kernels.cpu.lanes")  # with it come the kernels' `where` and `sqrt`
+    function = getattr(coefficients, formula)
+    return numba.njit(error_model="numpy")(lambda *numbers: function(*numbers))
+
+
 def apply(formula, *numbers):
-    """A formula on one number each, as on a GPU: it gives what it gives for arrays."""
+    """A formula on one number each, compiled or not: it gives what it gives for arrays."""
     numbers = [np.float64(n) for n in numbers]
     with np.errstate(all="ignore"):
         one = getattr(coefficients, formula)(*numbers)
+    np.testing.assert_array_equal(compiled(formula)(*numbers), one)
     outputs = len(one)
     for shape in [(), (3,), (2, 0), (2, 3)]:
         results = engine.pointwise(formula, outputs, *(np.full(shape, n) for n in numbers))

@@ -16,7 +16,7 @@ from strategies import BFLOAT16, RANDOM
 
 import numbanorm as nbn
 from numbanorm import arrays, engine
-from numbanorm.arrays import DeviceArray
+from numbanorm.memory import DeviceArray, same_memory, together
 
 KINDS = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i4", "u8", "?")]
 
@@ -162,7 +162,9 @@ def test_constants_and_copies(gpu):
     assert engine.constant(2.5, np.zeros(3)) == 2.5
     narrow = engine.cast(sent, np.dtype(np.float32))
     np.testing.assert_array_equal(gpu.get(narrow.owner), np.arange(3, dtype=np.float32))
-    assert engine.cast(sent, np.dtype(np.float64)) is sent
+    wide = engine.cast(sent, np.dtype(np.float64))
+    np.testing.assert_array_equal(gpu.get(wide.owner), np.arange(3.0))
+    assert not same_memory(wide, sent)
 
 
 # other libraries: stand-ins over host memory, where the simulator's GPU is the host as well --------------------------
@@ -300,9 +302,9 @@ def test_host_and_gpu_are_not_mixed(name, gpu):
 
 def test_two_gpus_are_not_mixed():
     x = described(np.zeros(3))
-    arrays.together(x, {"weight": None, "bias": x})
+    together(x, {"weight": None, "bias": x})
     with pytest.raises(ValueError, match=r"^bias lies on GPU 1, but x lies on GPU 0; copy"):
-        arrays.together(x, {"bias": replace(x, device=1)})
+        together(x, {"bias": replace(x, device=1)})
 
 
 @pytest.fixture
