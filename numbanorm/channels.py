@@ -4,8 +4,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
-from .arrays import Array, view
+from .arrays import view
 from .layout import as_int
+from .memory import Array
 
 
 def shape_of(x: Any) -> tuple[int, ...]:

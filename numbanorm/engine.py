@@ -2,16 +2,16 @@
 
 import threading
 from functools import cache, lru_cache
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import nest, schedule
-from .arrays import Array, DeviceArray, Shape, empty, kind
+from .arrays import empty, kind
 from .kernels.cpu import forks, processors
 from .layout import Layout
+from .memory import Array, DeviceArray, Shape
 from .nest import OPERANDS
 
 HostArray = NDArray[Any]
@@ -252,10 +252,11 @@ def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
     function = getattr(_formulas(), formula)
     if any(isinstance(a, DeviceArray) for a in arrays):
         return _device().pointwise(function, outputs, *arrays)
-    # One axis at least: NumPy's operators make numbers of arrays without axes, and `where` tells numbers from arrays.
-    wide = [a if isinstance(a, float) else np.atleast_1d(np.asarray(a, np.float64)) for a in arrays]
-    shapes = {np.shape(a) for a in arrays if not isinstance(a, float)}
+    wide = [a if isinstance(a, float) else a.astype(np.float64, copy=False) for a in arrays]
+    shapes = {a.shape for a in wide if not isinstance(a, float)}
     shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+    if shape == ():  # NumPy's operators make numbers of arrays without axes, and `where` tells numbers from arrays
+        wide = [a if isinstance(a, float) else a.reshape(1) for a in wide]
     with np.errstate(all="ignore"):
         results = function(*wide)
     return tuple(_filled(result, shape) for result in results)
@@ -263,9 +264,11 @@ def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
 
 def _filled(result: Any, shape: Shape) -> NDArray[np.float64]:
     """A result of a formula at its full shape, where it may be one number, or depend on some arguments only."""
-    if isinstance(result, np.ndarray) and result.size == prod(shape):
-        return np.ascontiguousarray(result).reshape(shape)
-    return np.full(shape, result)
+    if isinstance(result, np.ndarray) and result.shape == shape and result.flags.c_contiguous:
+        return result
+    filled = np.empty(shape)
+    filled[...] = result
+    return filled
 
 
 def matvec(matrix: Array, vector: Array) -> Any:
@@ -297,11 +300,11 @@ def widened(array: Array) -> Any:
 
 
 def cast(array: Array, dtype: np.dtype) -> Any:
-    """A copy in another float dtype, or the array itself if it has that one."""
+    """A copy of a vector in float64, in any float dtype."""
     if not isinstance(array, DeviceArray):
-        return array.astype(dtype, copy=False)
+        return array.astype(dtype)
     if array.dtype == dtype:
-        return array
+        return pointwise("same", 1, array)[0]
     copy = empty(array, array.shape, dtype)
     states = None, *pointwise("neutral", 2, empty(array, ()))
     _device().normalize(Layout.axes(None), array, copy, None, None, 0.0, states=states)

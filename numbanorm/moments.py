@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import give, on_device, take, to_host, together, view
+from .arrays import give, on_device, take, to_host, view
 from .layout import Layout
+from .memory import together
 
 
 class Moments:

@@ -5,9 +5,10 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from . import calls, engine
-from .arrays import Array, DeviceArray, give, result_like, same_memory, take, take_out, together, view
+from .arrays import give, result_like, take, take_out, view
 from .engine import States, Stored
 from .layout import Layout
+from .memory import Array, DeviceArray, same_memory, together
 from .moments import Moments, as_layout
 
 

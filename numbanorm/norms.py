@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import calls, engine
-from .arrays import Array, result_dtype, together, view
+from .arrays import result_dtype, view
 from .channels import Channels, shape_of
 from .engine import States
 from .layout import Layout, as_int
+from .memory import Array, together
 from .normalize import check_eps, check_number, transform
 from .running import Running, check_momentum
 
@@ -55,7 +56,7 @@ def batch_norm(
     Returns
     -------
     array
-        As x: its type, shape, memory order and dtype (float64 for integers and booleans).
+        As x: its type, shape, memory order, device and dtype (float64 for integers and booleans).
 
     Raises
     ------

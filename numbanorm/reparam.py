@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import Array, DeviceArray, give, result_dtype, send, take, together, view
+from .arrays import give, result_dtype, send, take, view
 from .layout import Layout, as_int
+from .memory import Array, DeviceArray, together
 from .normalize import check_eps, transform
 
 

@@ -7,8 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from . import engine
-from .arrays import Array, DeviceArray, on_device, overlap, together, view, writeable
+from .arrays import on_device, view
 from .engine import HostArray, States, Stored
+from .memory import Array, DeviceArray, overlap, together, writeable
 from .normalize import check_number
 
 
@@ -70,7 +71,7 @@ class Running:
         count, mean, m2 = states
         ddof = 1
         if mean.ndim == 2:
-            (var,) = engine.pointwise("variance", 1, m2, count, 1.0)
+            (var,) = engine.pointwise("unbiased", 1, m2, count)
             mean, m2 = engine.mean_of_rows(mean), engine.mean_of_rows(var)
             count, ddof = _ones(mean), 0
         engine.move(self.mean, self.var, (count, mean, m2), momentum, ddof)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import BFLOAT16, DTYPES, RANDOM
 
-from numbanorm import arrays
+from numbanorm import arrays, memory
 
 
 def same_memory(a, b):
@@ -176,7 +176,7 @@ def test_arrays_that_overlap_themselves_are_found(rng):
     a = strided(rng)
     own = addresses(a)
     if len(np.unique(own)) < len(own):
-        assert arrays._overlaps_itself(a)
+        assert memory.overlaps_itself(a)
 
 
 @given(st.data())
@@ -184,13 +184,13 @@ def test_slices_never_overlap_themselves(data):
     rng = data.draw(RANDOM)
     shape = tuple(int(n) for n in rng.integers(1, 8, rng.integers(0, 5)))
     steps = tuple(slice(None, None, int(s)) for s in rng.choice([-3, -2, -1, 1, 2, 3], len(shape)))
-    assert not arrays._overlaps_itself(np.zeros(shape)[steps].transpose(rng.permutation(len(shape))))
+    assert not memory.overlaps_itself(np.zeros(shape)[steps].transpose(rng.permutation(len(shape))))
 
 
 @given(RANDOM)
 def test_overlaps_are_found(rng):
     a, b = strided(rng), strided(rng)
-    assert arrays.overlap(a, b) == bool(np.intersect1d(addresses(a), addresses(b)).size)
+    assert memory.overlap(a, b) == bool(np.intersect1d(addresses(a), addresses(b)).size)
 
 
 def test_overlaps_that_are_hard_to_find_are_suspected(monkeypatch):
@@ -199,8 +199,8 @@ def test_overlaps_that_are_hard_to_find_are_suspected(monkeypatch):
 
     monkeypatch.setattr(np, "shares_memory", too_hard)
     base = np.zeros(100)
-    assert arrays.overlap(base[::2], base[1::2])
-    assert not arrays.overlap(base[:50], base[50:])
+    assert memory.overlap(base[::2], base[1::2])
+    assert not memory.overlap(base[:50], base[50:])
 
 
 def out_for(x, out, **others):

@@ -17,6 +17,7 @@ RANKS = [
     "nest",
     "schedule",
     "kernels",
+    "memory",
     "arrays",
     "device",
     "engine",

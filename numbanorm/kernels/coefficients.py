@@ -42,6 +42,12 @@ def variance(m2, count, ddof):
 
 
 @register_jitable
+def unbiased(m2, count):
+    """Variance of the distribution that the values, two or more, come from."""
+    return (m2 / (count - 1.0),)
+
+
+@register_jitable
 def deviation(m2, count, ddof):
     """Standard deviation; NaN where there are too few values."""
     return (sqrt(m2 / where(count > ddof, count - ddof, math.nan)),)

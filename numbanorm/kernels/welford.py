@@ -24,7 +24,7 @@ def where(condition, a, b):
 
 def sqrt(value):
     """Square root."""
-    return np.sqrt(value) if isinstance(value, np.ndarray) else math.sqrt(value)
+    return np.sqrt(value) if isinstance(value, np.ndarray | np.floating) else math.sqrt(value)
 
 
 @register_jitable

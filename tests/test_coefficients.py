@@ -1,0 +1,105 @@
+"""What norms make of statistics: by definition, and the same for arrays as for numbers."""
+
+import importlib
+import math
+from functools import cache
+
+import numba
+import numpy as np
+import pytest
+
+from numbanorm import engine
+from numbanorm.kernels import coefficients, welford
+
+INF, NAN = math.inf, math.nan
+
+
+@cache
+def compiled(formula):
+    """A formula as a kernel calls it."""
+    importlib.import_module("numbanorm.kernels.cpu.lanes")  # with it come the kernels' `where` and `sqrt`
+    function = getattr(coefficients, formula)
+    return numba.njit(error_model="numpy")(lambda *numbers: function(*numbers))
+
+
+def apply(formula, *numbers):
+    """A formula on one number each, compiled or not: it gives what it gives for arrays."""
+    numbers = [np.float64(n) for n in numbers]
+    with np.errstate(all="ignore"):
+        one = getattr(coefficients, formula)(*numbers)
+    np.testing.assert_array_equal(compiled(formula)(*numbers), one)
+    outputs = len(one)
+    for shape in [(), (3,), (2, 0), (2, 3)]:
+        results = engine.pointwise(formula, outputs, *(np.full(shape, n) for n in numbers))
+        for result, value in zip(results, one, strict=True):
+            assert (result.shape, result.dtype, result.flags.c_contiguous) == (shape, np.float64, True)
+            np.testing.assert_array_equal(result, value)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("m2", "count", "ddof", "expected"),
+    [(6.0, 3.0, 0.0, 2.0), (6.0, 3.0, 1.0, 3.0), (0.0, 1.0, 1.0, NAN), (6.0, 2.0, 3.0, NAN), (0.0, 0.0, 0.0, NAN),
+     (NAN, 3.0, 0.0, NAN)],
+)  # fmt: skip
+def test_variance(m2, count, ddof, expected):
+    np.testing.assert_array_equal(apply("variance", m2, count, ddof), [expected])
+    np.testing.assert_array_equal(apply("deviation", m2, count, ddof), [np.sqrt(expected)])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.5, 0.5), (-3.0, -1.0), (7.0, 2.0), (INF, 2.0), (-INF, -1.0), (NAN, NAN)]
+)
+def test_clip(value, expected):
+    np.testing.assert_array_equal(coefficients.clip(value, -1.0, 2.0), expected)
+    np.testing.assert_array_equal(coefficients.clip(np.array([value]), -1.0, 2.0), [expected])
+
+
+def test_renorm():
+    scale, shift = apply("renorm", 4.0, 5.0, 16.0, 3.0, 1.0, 10.0, 0.5, 0.0, 3.0, 1.5)
+    assert (scale, shift) == (20.0, 15.5)  # std 2 over 1; two old standard deviations away, of which 1.5 count
+    assert apply("renorm", 4.0, 3.0, 16.0, 3.0, 0.0, 1.0, 0.0, 0.0, 3.0, 1.5)[0] == 3.0  # no spread before
+
+
+def test_blend():
+    batch = 8.0, 2.0, 32.0  # variance 4
+    instance = 4.0, 3.0, 4.0  # variance 1
+    assert apply("blend", *instance, *batch, 0.0, 1.0, 0.0, 0.0) == (1.0, 0.0, 1.0)
+    assert apply("blend", *instance, *batch, 1.0, 1.0, 0.0, 0.0) == (0.5, 0.5, 1.0)
+    assert apply("blend", *instance, *batch, 0.5, 2.0, 3.0, 0.0) == (1.5, 3.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("formula", "numbers", "expected"),
+    [
+        ("same", [2.5], [2.5]),
+        ("second", [NAN, 2.5], [2.5]),
+        ("neutral", [NAN], [0.0, 1.0]),
+        ("fewer", [5.0, 1.0], [4.0]),
+        ("unbiased", [6.0, 3.0], [3.0]),
+        ("rescale", [6.0, 9.0], [2.0, 0.0, 1.0]),
+        ("unit", [6.0, 9.0, 1.0], [2.0]),
+        ("unit", [6.0, 9.0, 4.0], [1.5]),
+        ("inverse", [4.0], [0.25]),
+        ("inverse", [0.0], [INF]),
+        ("inverse", [NAN], [NAN]),
+    ],
+)
+def test_the_others(formula, numbers, expected):
+    np.testing.assert_array_equal(apply(formula, *numbers), expected)
+
+
+def test_arguments_broadcast(rng):
+    m2, count = rng.random((4, 3)).astype(np.float32), np.full(3, 2, np.int32)
+    (got,) = engine.pointwise("variance", 1, m2.T, count[:, None], 1.0)
+    np.testing.assert_array_equal(got, m2.T.astype(np.float64))
+    assert (got.dtype, got.flags.c_contiguous) == (np.float64, True)
+    zero, _ = engine.pointwise("neutral", 2, m2.T)
+    assert zero.shape == (3, 4)
+
+
+def test_choices_and_roots_of_arrays():
+    values = np.array([4.0, 9.0])
+    np.testing.assert_array_equal(welford.where(values > 5, values, 0.0), [0, 9])
+    np.testing.assert_array_equal(welford.sqrt(values), [2, 3])
+    assert (welford.where(True, 1.0, 2.0), welford.sqrt(16.0)) == (1.0, 4.0)
