@@ -36,7 +36,12 @@ class GPU:
 def gpu(monkeypatch):
     pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
     from numba import cuda
+    from numba.core import config
 
     if not cuda.is_available():
         pytest.skip("no GPU, and Numba was imported without its simulator")
+    if config.ENABLE_CUDASIM:
+        import simulator
+
+        simulator.make_fast()
     return GPU(cuda, monkeypatch)

@@ -20,7 +20,8 @@ def run_block(manager, grid_point, *args):
 
     def work():
         try:
-            manager._f(*args)
+            with np.errstate(all="ignore"):  # as on a GPU
+                manager._f(*args)
         except BaseException:
             manager.barrier.abort()
             raise
