@@ -2,9 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 import numbanorm as nbn
 
@@ -13,11 +15,13 @@ pytest.importorskip("torch")
 import compare
 import torch
 from gpu_stand_in import Processor
+from harness import report
 from harness.case import Case
 from harness.contenders import ON_GPU, OWN, names
 from harness.gpu import device, measure
 from harness.gpu import report as gpu_report
 from harness.gpu.measure import Gpu, GpuRow
+from harness.terminal import WIDTH
 from harness.timing import Ratio
 
 LARGE = Case("large", "layer_norm", (64, 32), last=True)
@@ -61,6 +65,17 @@ def test_cells():
     ]
     bare = gpu_report.table_cells([GpuRow(LARGE, left_out={OWN: "why"}), row])[0]
     assert set(list(bare.values())[2:]) == {"-"}
+
+
+def test_all_contenders_fit_a_file():
+    case = Case("sdxl-vae.decoder.gn", "group_norm", (4, 1024, 1024, 128), last=True, dtype="bfloat16")
+    ratios = dict.fromkeys(names(ON_GPU)[1:], Ratio(12.3, 12.3, 12.3))
+    row = replace(made_up(case, sets=2), ratios=ratios, queued_ratios=ratios)
+    console = Console(width=WIDTH)
+    with console.capture() as captured:
+        report.show(gpu_report.table_cells([row]), console)
+    assert "sdxl-vae.decoder.gn," in captured.get()
+    assert "…" not in captured.get()
 
 
 def test_note_and_summary():

@@ -104,7 +104,7 @@ def show(rows: Sequence[Cells], console: Console, names: int = 2) -> None:
     many = len(rows[0]) > WIDE
     for number, heading in enumerate(rows[0]):
         if many:
-            heading = re.sub(r"(?<=[×.-])\s*", "\n", heading)
+            heading = re.sub(r"(?<=[.-])|\s+", "\n", heading)
         table.add_column(heading, justify="left" if number < names else "right", no_wrap=number != 0)
     for row in rows:
         table.add_row(*row.values())
