@@ -5,7 +5,6 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-
 WIDTH = 150  # of what goes into a file or a pipe: that of the widest table
 
 
