@@ -23,7 +23,7 @@ from harness.gpu import report as gpu_report
 from harness.gpu import truth
 from harness.gpu.cases import CASES
 from harness.gpu.measure import Gpu, measure_all
-from harness.libraries.with_torch import in_order, tensor
+from harness.libraries.with_torch import compile_for, in_order, tensor
 from harness.measure import WRONG
 
 LARGE = Case("large", "layer_norm", (64, 32), last=True)  # 8 KB, 16 KB moved
@@ -152,6 +152,15 @@ def test_large_cases_take_several_copies_in_turn(gpu, monkeypatch):
     (row,) = measured(replace(gpu, cache=1 << 10), [Case("all", "batch_norm", (16, 4, 4, 32), last=True)], [])
     assert row.twice
     assert row.of_copy == pytest.approx(1.5 * min(row.copy.values()) / row.into[OWN])
+
+
+def test_torch_compiles_once_for_all_copies(gpu, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compiled.append(function) or function)
+    rows = measured(replace(gpu, cache=1 << 10), [LARGE, replace(LARGE, eps=1e-3)], ["torch.compile"])
+    assert [row.sets for row in rows] == [2, 2]
+    assert len(compiled) == 2
+    compile_for.cache_clear()  # the next test gets the real one
 
 
 def test_images_come_back_in_order(gpu):

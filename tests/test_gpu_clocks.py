@@ -20,6 +20,12 @@ def test_time_on_the_device_is_without_launching(host, busy):
     assert clock.once(call) == pytest.approx(busy)
 
 
+def test_who_was_not_held_up_long_enough_is_timed_again():
+    cuda = Device()
+    assert DeviceClock(cuda, cuda.clock).times(cuda.call(1 * MS, 0.1 * MS), 10) == [pytest.approx(0.1 * MS)]
+    assert len(cuda.slept) == 2
+
+
 def test_time_in_a_queue_is_the_longer_of_both():
     cuda = Device()
     clock = QueueClock(cuda, cuda.clock)
