@@ -250,10 +250,15 @@ def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
         Results in float64 and C order, of the shape to which the arguments broadcast.
     """
     function = getattr(_formulas(), formula)
-    if any(isinstance(a, DeviceArray) for a in arrays):
-        return _device().pointwise(function, outputs, *arrays)
-    wide = [a if isinstance(a, float) else a.astype(np.float64, copy=False) for a in arrays]
-    shapes = {a.shape for a in wide if not isinstance(a, float)}
+    wide, shapes = [], set()
+    for a in arrays:
+        if isinstance(a, DeviceArray):
+            return _device().pointwise(function, outputs, *arrays)
+        if isinstance(a, float):
+            wide.append(a)
+        else:
+            wide.append(a.astype(np.float64, copy=False))
+            shapes.add(a.shape)
     shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
     if shape == ():  # NumPy's operators make numbers of arrays without axes, and `where` tells numbers from arrays
         wide = [a if isinstance(a, float) else a.reshape(1) for a in wide]

@@ -12,7 +12,7 @@ import pytest
 
 import numbanorm as nbn
 
-MODULES = ("against", "memory", "norms", "start")
+MODULES = ("against", "gpu", "memory", "norms", "start")
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("NUMBANORM_CASES", "tiny")
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in MODULES}
@@ -41,7 +41,7 @@ def prepared(name):
     return instance, getattr(instance, method), [(*cached, *each) for each in parameters]
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if not name.startswith(("start.", "against."))])
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith(("memory.", "norms."))])
 def test_calls(name):
     instance, method, parameters = prepared(name)
     assert parameters
@@ -75,6 +75,53 @@ def test_programs(name):
 def test_first_calls(tmp_path):
     before = start.BEFORE.format(folder="os.environ.get('NUMBANORM_CACHE_DIR', '')")
     subprocess.run([sys.executable, "-c", "\n".join((before, *start.CALLS.values()))], check=True)
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    """Give torch, with the processor for a GPU."""
+    torch = pytest.importorskip("torch")
+    from gpu_stand_in import Processor
+    from harness.gpu import measure
+
+    monkeypatch.setattr(measure, "this_gpu", lambda: measure.Gpu("cpu", Processor(), 1 << 14))
+    monkeypatch.setattr(modules["gpu"], "find", lambda: torch)
+    return torch
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("gpu.")])
+def test_on_a_gpu(name):
+    instance, method, parameters = prepared(name)
+    assert len(parameters) == 6
+    for each in parameters:
+        instance.setup(*each)
+        assert 0 < method(*each) < math.inf, each
+
+
+def test_without_a_gpu(monkeypatch):
+    """All is n/a."""
+
+    def find():
+        raise modules["gpu"].NoGPU("there is none")
+
+    monkeypatch.setattr(modules["gpu"], "find", find)
+    instance, _, parameters = prepared("gpu.Gpu.track_on_device")
+    for each in parameters:
+        with pytest.raises(NotImplementedError, match="there is none"):
+            instance.setup(*each)
+
+
+def test_wrong_on_a_gpu(torch, monkeypatch):
+    """A failure is one, and what an older numbanorm lacks is n/a."""
+    instance, method, parameters = prepared("gpu.Gpu.track_queued")
+    instance.setup(*parameters[0])
+    monkeypatch.setattr(nbn, "layer_norm", lambda x, *args, **kwargs: torch.zeros_like(x))
+    with pytest.raises(RuntimeError, match="wrong"):
+        method(*parameters[0])
+    monkeypatch.delattr(nbn, "layer_norm")
+    with pytest.raises(NotImplementedError, match="layer_norm"):
+        instance.setup(*parameters[0])
 
 
 def test_missing(monkeypatch):

@@ -4,7 +4,7 @@ A contender is prepared with a case and its arrays, and gives a call without arg
 call that a user makes. With `out` it gives a call that writes there, or None if it has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -24,6 +24,7 @@ except ImportError:  # torch is left out
 
 OWN = "numbanorm"
 DEFAULT = (OWN, "NumPy", "torch")
+DEFAULT_ON_GPU = (OWN, "torch", "torch.compile")
 
 
 class Unfit(Exception):
@@ -65,13 +66,34 @@ CONTENDERS: dict[str, dict[str, Prepare]] = {
     for norm, prepare in own.calls_of(nbn).items()
 }
 
+# On a GPU. The arrays are torch's tensors for all, and a call only queues its work. One that works on another stream
+# than torch's has an attribute `wait`, a function of its result. Triton has no norms of its own to call: it is what
+# torch.compile makes its kernels with, and stands for it here.
+ON_GPU: dict[str, dict[str, Prepare]] = {
+    norm: {
+        OWN: prepare,
+        "torch": FOR_ALL["torch"],
+        "torch.compile": FOR_ALL["torch.compile"],
+        "CuPy": later("with_cupy"),
+        "JAX": later("with_jax", "on_gpu"),
+    }
+    for norm, prepare in own.calls_of(nbn).items()
+    if norm != "moments"
+}
 
-def names() -> list[str]:
+
+def names(table: Mapping[str, Mapping[str, Prepare]] = CONTENDERS) -> list[str]:
     """Return the name of every contender."""
-    return list(dict.fromkeys(name for libraries in CONTENDERS.values() for name in libraries))
+    return list(dict.fromkeys(name for libraries in table.values() for name in libraries))
 
 
-def prepare(name: str, case: Case, a: Arrays, out: np.ndarray | None = None) -> Call | None:
+def prepare(
+    name: str,
+    case: Case,
+    a: Arrays,
+    out: Any = None,
+    table: Mapping[str, Mapping[str, Prepare]] = CONTENDERS,
+) -> Call | None:
     """Prepare a contender.
 
     Raises
@@ -79,9 +101,9 @@ def prepare(name: str, case: Case, a: Arrays, out: np.ndarray | None = None) -> 
     Unfit
         If it has nothing for the case.
     """
-    if name not in CONTENDERS[case.norm]:
+    if name not in table[case.norm]:
         raise Unfit("it has no such function")
-    return CONTENDERS[case.norm][name](case, a, out)
+    return table[case.norm][name](case, a, out)
 
 
 def outputs(case: Case, a: Arrays, result: Any) -> tuple[np.ndarray, Sequence[np.ndarray]]:

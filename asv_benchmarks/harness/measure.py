@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -69,18 +71,35 @@ def measure_all(
     seconds: float | None,
     console: Console,
     contenders: Sequence[str] = DEFAULT,
+    most: float = np.inf,
 ) -> list[Row]:
-    """Measure one case after the other, with a progress bar if there is a terminal. Ctrl-C ends it early."""
+    """Measure all cases, with each number of threads, for `most` seconds."""
+
+    def one(case: Case, number: int) -> Row:
+        set_threads(number)
+        return measure(case, number, seconds, contenders)
+
+    work = [(case.label, partial(one, case, number)) for case in cases for number in threads]
+    return one_by_one(work, console, most)
+
+
+def one_by_one(work: Sequence[tuple[str, Callable[[], Row]]], console: Console, most: float = np.inf) -> list[Row]:
+    """Measure one row after the other, with a progress bar if there is a terminal.
+
+    Ctrl-C ends it early, and so does the row in which it has taken `most` seconds.
+    """
     rows: list[Row] = []
+    start = time.perf_counter()
     with progress(console) as bar:
-        task = bar.add_task("", total=len(cases) * len(threads))
+        task = bar.add_task("", total=len(work))
         try:
-            for case in cases:
-                for number in threads:
-                    bar.update(task, description=case.label)
-                    set_threads(number)
-                    rows.append(measure(case, number, seconds, contenders))
-                    bar.advance(task)
+            for label, one in work:
+                bar.update(task, description=label)
+                rows.append(one())
+                bar.advance(task)
+                if time.perf_counter() - start > most and len(rows) < len(work):
+                    console.print(f"The time is over: {len(rows)} of {len(work)} measured.")
+                    break
         except KeyboardInterrupt:
             console.print(f"Interrupted: {len(rows)} measured.")
     return rows
@@ -110,24 +129,37 @@ def measure(case: Case, threads: int, seconds: float | None, contenders: Sequenc
 
 
 def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
-    """Run a contender once and compare; None, and the row says why, if it cannot or is wrong."""
+    """Return a contender's call, if it is right."""
     own = with_own_statistics(a)
-    start = time.perf_counter()
-    try:
+
+    def first() -> tuple[Call, Any]:
         call = prepare(name, row.case, own)
-        result = call()
-        if name == OWN:
-            row.first_call = time.perf_counter() - start
+        return call, call()
+
+    def judge(result: Any) -> tuple[float, float]:
         y, running = outputs(row.case, own, result)
         if y.shape != truth.y.shape:
             raise ValueError(f"an output of shape {y.shape}")
-        row.off[name] = truth.off(y)
-        row.units[name] = truth.units(y, *running)
+        return truth.off(y), truth.units(y, *running)
+
+    return checked(row, name, first, judge)
+
+
+def checked(
+    row: Row, name: str, first: Callable[[], tuple[Call, Any]], judge: Callable[[Any], tuple[float, float]]
+) -> Call | None:
+    """Run a contender once and compare; None, and the row says why, if it cannot or is wrong."""
+    start = time.perf_counter()
+    try:
+        call, result = first()
+        if name == OWN:
+            row.first_call = time.perf_counter() - start
+        row.off[name], row.units[name] = judge(result)
     except Unfit as reason:
         row.left_out[name] = str(reason)
         return None
     except Exception as error:  # whatever another library raises: the rest is still measured
-        row.left_out[name] = _first_line(error)
+        row.left_out[name] = first_line(error)
         return None
     if not row.units[name] <= limit(row.case, own=name == OWN):
         row.left_out[name] = WRONG
@@ -135,7 +167,8 @@ def _checked(row: Row, name: str, truth: Truth, a: Arrays) -> Call | None:
     return call
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Write an error in one line."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
@@ -157,7 +190,7 @@ def _into(row: Row, a: Arrays, seconds: float) -> None:
                 call()
                 calls[name] = call
         except Exception as error:  # it was right without an output: only these calls are left out
-            row.left_out[name] = f"into a given output, {_first_line(error)}"
+            row.left_out[name] = f"into a given output, {first_line(error)}"
     ways = copies(a.x, out)
     reads = {"read": reading(a.x)} if reads_twice(row.case) else {}
     times = interleaved(calls | ways | reads, seconds)

@@ -22,6 +22,7 @@ COLOURS = {
     "onnxruntime": "#636363",
     "numbagg": "#d6616b",
     "scikit-learn": "#e7ba52",
+    "CuPy": "#9c9ede",
     "copy": "#31a354",
 }
 MORE = ("#17becf", "#8c6d31", "#ce6dbd", "#393b79")  # colours of other contenders, in turn

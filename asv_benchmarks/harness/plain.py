@@ -1,7 +1,8 @@
 """The cases in plain NumPy: fast, to race against, and in float64, to be right."""
 
 from dataclasses import dataclass
-from math import log2, prod
+from math import inf, log2, prod
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -68,23 +69,31 @@ def _given(out: np.ndarray | None, y: np.ndarray, dtype: np.dtype) -> np.ndarray
 class Truth:
     """What a case ought to give (y, or mean and variance), and the size of one rounding error in each element of it."""
 
-    y: np.ndarray
-    unit: np.ndarray
-    mean: np.ndarray | None = None  # running statistics after a training step
-    var: np.ndarray | None = None
+    y: Any
+    unit: Any
+    mean: Any = None  # running statistics after a training step
+    var: Any = None
+    on: Any = np  # whose arrays these are: NumPy's or torch's, which spell all that is needed here alike
 
-    def off(self, y: np.ndarray) -> float:
+    def off(self, y: Any) -> float:
         """Return the largest difference of y from the truth; infinity where y is NaN."""
-        return largest(np.abs(y.astype(np.float64, copy=False) - self.y))
+        return self._largest(abs(self._wide(y) - self.y))
 
-    def units(self, y: np.ndarray, *running: np.ndarray) -> float:
+    def units(self, y: Any, *running: Any) -> float:
         """Return the same in units of rounding; and of the running mean and variance, if they are given and matter."""
-        off = np.abs(y.astype(np.float64, copy=False) - self.y)
-        found = [largest(np.divide(off, self.unit, out=np.zeros_like(off), where=off != 0))]
+        off = abs(self._wide(y) - self.y)
+        found = [self._largest(off / self.on.where(off == 0, 1.0, self.unit))]
         if running and self.mean is not None:
             for got, want in zip(running, (self.mean, self.var), strict=True):
-                found.append(largest(np.abs(got.astype(np.float64) / want - 1)) / epsilon(got.dtype))
+                found.append(self._largest(abs(self._wide(got) / want - 1)) / epsilon(got.dtype))
         return max(found)
+
+    def _wide(self, array: Any) -> Any:
+        return self.on.asarray(array, dtype=self.on.float64)
+
+    def _largest(self, values: Any) -> float:
+        """Return the largest value, and infinity for NaN."""
+        return float(self.on.nan_to_num(values, nan=inf).max())
 
 
 def limit(case: Case, own: bool) -> float:
@@ -94,52 +103,52 @@ def limit(case: Case, own: bool) -> float:
     return LIMIT if own or dtype_of(case.dtype).itemsize < 4 else WRONG
 
 
-def epsilon(dtype: np.dtype) -> float:
-    """Return the distance from 1 to the next number."""
-    return float(ml_dtypes.finfo(dtype).eps)
+def epsilon(dtype: Any) -> float:
+    """Return the distance from 1 to the next number of a dtype of NumPy's or torch's."""
+    return float(ml_dtypes.finfo(str(dtype).removeprefix("torch.")).eps)
 
 
-def largest(values: np.ndarray) -> float:
-    """Return the largest value, and infinity for NaN."""
-    return float(np.nan_to_num(values, nan=np.inf).max())
-
-
-def mean_of(x: np.ndarray, axes: Shape) -> np.ndarray:
-    """Return the mean, with the axes kept. They are brought to the end, where NumPy adds in pairs, not one by one."""
+def mean_of(x: Any, axes: Shape) -> Any:
+    """Return the mean, with the axes kept."""
+    if not isinstance(x, np.ndarray):  # torch adds as it should
+        return x.mean(axes, keepdims=True)
+    # The axes are brought to the end, where NumPy adds in pairs, not one by one.
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     groups = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
     return np.ascontiguousarray(groups).mean(-1).reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
 
-def oracle(case: Case, a: Arrays) -> Truth:
-    """Compute the case plainly in float64.
+def oracle(case: Case, a: Arrays, on: Any = np) -> Truth:
+    """Compute the case plainly in float64, with NumPy or, where a GPU has the arrays, with torch (`on`).
 
     Every number in (x - mean) / std * weight + bias is rounded, and a mean is known no better than what it is the mean
     of. So the unit is the spacing of floats of the size (|x - mean| + root mean square of x) / std * |weight| + |bias|.
     """
-    wide = Arrays(**{name: None if v is None else v.astype(np.float64) for name, v in vars(a).items()})
+    wide = Arrays(**{name: None if v is None else on.asarray(v, dtype=on.float64) for name, v in vars(a).items()})
     x = wide.x.reshape(case.view)
     weight, bias = (1.0, 0.0) if wide.weight is None else (p.reshape(case.affine) for p in (wide.weight, wide.bias))
     running_mean = running_var = None
     if case.norm == "moments":
         mean = mean_of(x, case.axes)
         var = mean_of((x - mean) ** 2, case.axes)
-        pair = np.stack([mean.reshape(-1), var.reshape(-1)])
-        return Truth(pair, np.stack([np.hypot(mean, np.sqrt(var)).reshape(-1), pair[1]]) * epsilon(a.x.dtype))
+        pair = on.stack([mean.reshape(-1), var.reshape(-1)])
+        size = on.stack([on.hypot(mean, on.sqrt(var)).reshape(-1), pair[1]])
+        return Truth(pair, size * epsilon(a.x.dtype), on=on)
     if case.norm == "batch_norm_eval":
         mean, var = wide.mean.reshape(case.affine), wide.var.reshape(case.affine)
     elif case.norm == "rms_norm":
-        mean, var, bias = np.zeros(()), mean_of(x**2, case.axes), 0.0
+        var = mean_of(x**2, case.axes)
+        mean, bias = on.zeros_like(var), 0.0
     else:
         mean = mean_of(x, case.axes)
         var = mean_of((x - mean) ** 2, case.axes)
     if case.norm == "batch_norm":
-        count = x.size // mean.size
-        running_mean = 0.9 * wide.mean + 0.1 * mean.ravel()
-        running_var = 0.9 * wide.var + 0.1 * var.ravel() * count / (count - 1)
-    std = np.sqrt(var + case.eps)
-    scale = weight / np.where(std == 0, 1, std)
+        count = prod(case.shape) // case.channels
+        running_mean = 0.9 * wide.mean + 0.1 * mean.reshape(-1)
+        running_var = 0.9 * wide.var + 0.1 * var.reshape(-1) * count / (count - 1)
+    std = on.sqrt(var + case.eps)
+    scale = weight / on.where(std == 0, 1.0, std)
     scaled = (x - mean) * scale
-    size = np.abs(scaled) + np.abs(np.hypot(mean, std) * scale) + np.abs(bias)
-    unit = size * epsilon(a.x.dtype)
-    return Truth((scaled + bias).reshape(case.shape), unit.reshape(case.shape), running_mean, running_var)
+    unit = (abs(scaled) + abs(on.hypot(mean, std) * scale) + abs(bias)) * epsilon(a.x.dtype)
+    y, unit = (scaled + bias).reshape(case.shape), unit.reshape(case.shape)
+    return Truth(y, unit, running_mean, running_var, on)

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich import box
@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from .case import by
-from .contenders import OWN, names
+from .contenders import ON_GPU, OWN, names
 from .measure import WRONG, Row
+from .timing import Ratio
 
 Cells = dict[str, str]
 TABLE = "speed table"  # the name of its marks in a Markdown file
@@ -35,8 +36,8 @@ def others(rows: Sequence[Row]) -> list[str]:
 
 
 def in_order(contenders: Iterable[str]) -> list[str]:
-    """Sort as the table of contenders does; whoever is not in it comes last."""
-    known = names()
+    """Sort as the tables of contenders do; whoever is not in them comes last."""
+    known = [*names(), *names(ON_GPU)]
     return sorted(dict.fromkeys(contenders), key=lambda name: known.index(name) if name in known else len(known))
 
 
@@ -103,7 +104,7 @@ def show(rows: Sequence[Cells], console: Console, names: int = 2) -> None:
     many = len(rows[0]) > WIDE
     for number, heading in enumerate(rows[0]):
         if many:
-            heading = re.sub(r"(?<=[×.-])\s*", "\n", heading)
+            heading = re.sub(r"(?<=[.-])|\s+", "\n", heading)
         table.add_column(heading, justify="left" if number < names else "right", no_wrap=number != 0)
     for row in rows:
         table.add_row(*row.values())
@@ -124,14 +125,15 @@ def summary(rows: Sequence[Row]) -> list[str]:
         here = [row for row in rows if row.threads == threads]
         words = f"{threads} thread{'s' * (threads > 1)}"
         for name in others(rows):
-            lines += _beside(name, [row for row in here if name in row.ratios], words)
+            lines += beside(name, [row for row in here if name in row.ratios], words)
         timed = [row for row in here if row.into]
-        lines += _of_copy("a copy", [row for row in timed if not row.reads_only], words)
-        lines += _of_copy("reading x once", [row for row in timed if row.reads_only], words)
+        lines += of_copy("a copy", [row for row in timed if not row.reads_only], words)
+        lines += of_copy("reading x once", [row for row in timed if row.reads_only], words)
     return lines
 
 
-def _of_copy(yardstick: str, rows: Sequence[Row], words: str) -> Iterable[str]:
+def of_copy(yardstick: str, rows: Sequence[Row], words: str) -> Iterable[str]:
+    """Say which share of a yardstick's speed is reached, if there are rows."""
     if rows:
         worst = min(rows, key=lambda row: row.of_copy)
         mean = statistics.geometric_mean(row.of_copy for row in rows)
@@ -139,14 +141,22 @@ def _of_copy(yardstick: str, rows: Sequence[Row], words: str) -> Iterable[str]:
         yield f"Beside {yardstick}, {words}: {mean:.2f} of its speed (geometric mean); least {where}."
 
 
-def _beside(name: str, rows: Sequence[Row], words: str) -> Iterable[str]:
+def on_ratios(row: Row, name: str) -> Ratio:
+    """Return another's time over numbanorm's."""
+    return row.ratios[name]
+
+
+def beside(
+    name: str, rows: Sequence[Row], words: str, ratio_to: Callable[[Row, str], Ratio] = on_ratios
+) -> Iterable[str]:
+    """Say how numbanorm compares with another, if there are rows."""
     if rows:
-        ratios = [row.ratios[name].median for row in rows]
-        worst = min(rows, key=lambda row: row.ratios[name].median)
+        ratios = [ratio_to(row, name).median for row in rows]
+        least, worst = min(zip(ratios, rows, strict=True), key=lambda pair: pair[0])
         yield (
             f"Beside {name}, {words}: {statistics.geometric_mean(ratios):.1f} times as fast (geometric mean), "
             f"faster on {sum(ratio > 1 for ratio in ratios)} of {len(rows)} rows; "
-            f"worst {short(worst.ratios[name].median)}, {worst.case.label}."
+            f"worst {short(least)}, {worst.case.label}."
         )
 
 
@@ -161,8 +171,13 @@ def accuracy(rows: Sequence[Row]) -> str:
 
 def as_markdown(machine: str, rows: Sequence[Row]) -> str:
     """Write table, notes and summary."""
-    says = "\n".join(f"- {line}" for line in (*summary(rows), accuracy(rows)))
-    return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(table_cells(rows))}\n{note(rows)}\n\n{says}\n"
+    return page(machine, table_cells(rows), note(rows), (*summary(rows), accuracy(rows)))
+
+
+def page(machine: str, cells: Sequence[Cells], note: str, lines: Iterable[str]) -> str:
+    """Put a table, what its columns are, and what it says onto a page."""
+    says = "\n".join(f"- {line}" for line in lines)
+    return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(cells)}\n{note}\n\n{says}\n"
 
 
 def marks(path: Path, name: str = TABLE) -> tuple[int, int]:

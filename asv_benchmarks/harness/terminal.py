@@ -5,10 +5,12 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+WIDTH = 150  # of what goes into a file or a pipe: that of the widest table
+
 
 def open_console() -> Console:
-    """Return the terminal; what goes into a file or a pipe is as wide as a table needs."""
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    """Return the terminal."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
 def progress(console: Console) -> Progress:

@@ -6,15 +6,45 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-TURN = 2e-3  # seconds of timed calls before the next function has its turn ...
-MOST = 50  # ... and how many calls at most
-REST = 2e-3  # seconds between turns, in which the threads of the last function stop spinning
 SHORT_TURN = 1e-3  # seconds of a turn of two that are compared closely
 LEAST = 3  # rounds that every function takes part in
 RESAMPLES = 1000  # of the bootstrap
+
+
+class Clock(Protocol):
+    """Takes the time of calls: the processor's is below, a GPU's are in gpu/clocks.py."""
+
+    turn: float  # seconds of timed calls before the next function has its turn ...
+    most: int  # ... and how many calls at most
+    rest: float  # seconds between turns
+
+    def once(self, call: Callable[[], object]) -> float:
+        """Seconds of one call, roughly: it says how many make a turn."""
+
+    def times(self, call: Callable[[], object], number: int) -> list[float]:
+        """Warm up, call so many times, and return seconds of a call: of each one, or of all in one."""
+
+
+class ProcessorClock:
+    """Each call by itself. In the rests the threads of the last function stop spinning."""
+
+    turn, most, rest = 2e-3, 50, 2e-3
+
+    def once(self, call: Callable[[], object]) -> float:
+        """Time it."""
+        return _time(call)
+
+    def times(self, call: Callable[[], object], number: int) -> list[float]:
+        """Begin with a call that is not timed, which brings the data into the caches and wakes the threads."""
+        call()
+        return [_time(call) for _ in range(number)]
+
+
+PROCESSOR = ProcessorClock()
 
 
 @dataclass(frozen=True)
@@ -49,25 +79,26 @@ class Times:
         return ratio_of(zip(self.rounds[name], self.rounds[base], strict=False))
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float) -> Times:
+def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float, clock: Clock = PROCESSOR) -> Times:
     """Time one call of each function; allocating and freeing what it returns is part of the call.
 
-    A round goes through the functions forth and back (A B C C B A). A turn begins with a call that is not timed, which
-    brings the data into the caches and wakes the threads. `seconds` are shared equally: a slow function leaves after
-    fewer rounds, at least LEAST. With 0 seconds there is one round without rests: to see that all run.
+    A round goes through the functions forth and back (A B C C B A). `seconds` are shared equally: a slow function
+    leaves after fewer rounds, at least LEAST. With 0 seconds there is one round without rests: to see that all run.
     """
-    fastest = {name: min(_time(call), _time(call)) for name, call in calls.items()}  # the first call may compile
+    fastest = {name: min(clock.once(call), clock.once(call)) for name, call in calls.items()}  # the first may compile
     rounds: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
-    least, rest, share = (LEAST, REST, seconds / len(calls)) if seconds else (1, 0.0, 0.0)
+    least, rest, share = (LEAST, clock.rest, seconds / len(calls)) if seconds else (1, 0.0, 0.0)
     together = min(2, len(calls))  # the last one does not go on alone, with all caches for itself
     with _uncollected():
         while len(active := [n for n in calls if len(rounds[n]) < least or spent[n] < share]) >= together:
             samples: dict[str, list[float]] = {name: [] for name in active}
             for name in (*active, *reversed(active)):
                 start = time.perf_counter()
+                time.sleep(rest)
                 # The number is fixed beforehand: a turn that ended at the first slow call would favour slow calls.
-                samples[name] += _turn(calls[name], rest, min(MOST, 1 + int(TURN / fastest[name])))
+                number = min(clock.most, 1 + int(clock.turn / fastest[name]))
+                samples[name] += clock.times(calls[name], number)
                 spent[name] += time.perf_counter() - start
             for name, values in samples.items():
                 rounds[name].append(statistics.median(values))
@@ -113,13 +144,6 @@ def _together(call: Callable[[], object], number: int) -> float:
     for _ in range(number):
         call()
     return (time.perf_counter() - start) / number
-
-
-def _turn(call: Callable[[], object], rest: float, number: int) -> list[float]:
-    """Rest, warm up, and time a number of calls."""
-    time.sleep(rest)
-    call()
-    return [_time(call) for _ in range(number)]
 
 
 def _time(call: Callable[[], object]) -> float:

@@ -261,6 +261,24 @@ def test_torch_tensors_are_taken(dtype, torch_like):
     assert result.stride() == torch.empty_like(x).stride()
 
 
+def test_torch(torch_like):
+    import torch
+
+    plain = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    x = torch_like(plain)
+    y = nbn.layer_norm(x, 6)
+    assert (type(y), y.dtype) == (type(x), torch.float32)
+    torch.testing.assert_close(y.as_subclass(torch.Tensor), torch.nn.functional.layer_norm(plain, (6,)))
+    m = nbn.moments(x, axis=0)
+    assert type(m.mean) is type(m.var()) is type((m + m).m2) is type(x)
+    normalized, sigma, u = nbn.spectral_norm(x)
+    assert type(normalized) is type(sigma) is type(u) is type(x)
+    assert (sigma.dtype, u.dtype, u.shape) == (torch.float64, torch.float32, (4,))
+    mean, var = torch_like(torch.zeros(6)), torch_like(torch.ones(6))
+    nbn.batch_norm(x, mean, var, training=True, momentum=None)
+    torch.testing.assert_close(mean.as_subclass(torch.Tensor), plain.mean(0))
+
+
 def test_torch_tensors_that_are_refused(torch_like):
     import torch
 

@@ -3,7 +3,7 @@
 Statistics are those of Flax's default: E[x²] - E[x]² in float32 or wider, which XLA reads x only once for.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -31,6 +31,28 @@ def prepare(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
     if case.norm in ("moments", "batch_norm"):
         return lambda: jax.block_until_ready(run(*arrays))
     return lambda: run(*arrays).block_until_ready()
+
+
+def on_gpu(case: Case, a: Arrays, out: Any) -> Call | None:
+    """Take torch's tensors where they lie. A call queues its work on a stream of JAX's own: `wait` waits for it."""
+    if out is not None:
+        return None
+    arrays = tuple(jax.dlpack.from_dlpack(tensor) for tensor in (a.x, a.weight, a.bias, a.mean, a.var))
+    run = compile_for(case)
+
+    def call() -> Any:
+        return run(*arrays)
+
+    call.wait = jax.block_until_ready
+    return call
+
+
+@lru_cache(maxsize=1)
+def compile_for(case: Case) -> Any:
+    """Compile once for a case, whose arrays may be there several times."""
+    shapes = (case.shape, *[(case.channels,)] * 4)
+    arrays = [jax.ShapeDtypeStruct(shape, case.dtype) for shape in shapes]
+    return jax.jit(partial(FORMULAS.get(case.norm, normalize), case)).lower(*arrays).compile()
 
 
 def normalize(case: Case, x: Any, weight: Any, bias: Any, mean: Any, var: Any) -> Any:

@@ -1,8 +1,9 @@
 """How torch is called: tensors outside of autograd, and channels last in its own channels_last format.
 
-None of its norms takes an output.
+None of its norms takes an output. On a GPU the arrays of a case are its tensors already.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from torch.nn import functional
 from ..case import Arrays, Call, Case
 
 
-def tensor(array: np.ndarray) -> Any:
+def tensor(array: Any) -> Any:
     """View an array as a tensor."""
+    if isinstance(array, torch.Tensor):
+        return array
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
 
-def image(case: Case, x: np.ndarray) -> Any:
+def image(case: Case, x: Any) -> Any:
     """View x as torch wants images: channels on axis 1, and if they are last in memory, in its channels_last format."""
     return tensor(x).movedim(-1, 1) if case.last else tensor(x)
 
@@ -70,13 +73,23 @@ def compiled(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
     if out is not None:
         return None
     function, arguments = function_of(case, a)
-    torch.compiler.reset()  # else a function that has seen eight shapes is run eagerly
-    fast = torch.compile(function, dynamic=False)
+    fast = compile_for(function, case, torch.get_num_threads())
     return lambda: fast(*arguments)
+
+
+@lru_cache(maxsize=1)
+def compile_for(function: Any, case: Case, threads: int) -> Any:
+    """Compile once for a case, whose arrays may be there several times."""
+    torch.compiler.reset()  # else a function that has seen eight shapes is run eagerly
+    return torch.compile(function, dynamic=False)
+
+
+def in_order(case: Case, y: Any) -> Any:
+    """Return an output in the case's order of axes: see image()."""
+    return y.movedim(1, -1) if case.last and case.norm not in ("layer_norm", "rms_norm", "moments") else y
 
 
 def to_numpy(case: Case, y: Any) -> np.ndarray:
     """Return an output in the case's order of axes; bfloat16, which NumPy does not know, as float32."""
-    if case.last and case.norm not in ("layer_norm", "rms_norm", "moments"):
-        y = y.movedim(1, -1)  # see image()
+    y = in_order(case, y)
     return (y.float() if y.dtype == torch.bfloat16 else y).numpy()
