@@ -13,7 +13,7 @@ from .. import welford
 from .machine import block_index, device, divide, folder, load_int, loader, one_loader, one_storer, storer, thread_index
 from .output import make_coefficients, make_finish, make_parameter
 from .shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
-from .states import ROOM, make_merge_team, make_state, make_sum_team, make_totals
+from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums
 from .stored import load_stored
 from .walk import BIAS, LOW, OUT, PART_SIZE, PARTS, SIZE, TASKS, UNITS, WEIGHT, X, outer_place, row_place
 
@@ -54,20 +54,22 @@ def make_statistics(code, unit_place, load_tile):
     wide, vector, threads, whole = is_wide(code.kinds[0]), code.vector, code.threads, code.whole
     units = code.values // vector
     real = np.float64 if wide else np.float32
-    one, totals = one_loader(code.kinds[0]), make_totals(wide, vector, units, vector)
+    one, (begin_sums, finish_sums) = one_loader(code.kinds[0]), make_sums(wide, vector, units, vector)
     state, sum_team, merge_team = make_state(wide, vector, units, vector), make_sum_team(threads), make_merge_team(threads)
 
     @device
     def exact(table, place, x, start, stop, lane, center, base, values, room):
         """Two passes over registers, the second about the mean of the whole task."""
-        n, about = np.float64((stop - start) * vector), real(0.0)
+        n, pivot, about = np.float64((stop - start) * vector), real(0.0), real(0.0)
         valid = load_tile(table, place, x, start + lane, stop, values)
         if center != 0:
             pivot = real(welford.finite_or_zero(one(x + unit_place(table, place, start)[0])))
-            s, _ = totals(values, 0, valid, pivot)
+        s, reach = begin_sums(values, 0, valid, pivot)
+        if center != 0:
             s = sum_team(s, room, 0)
             about = real(welford.finite_or_zero(np.float64(pivot) + s / n))
-        s, q = totals(values, 0, valid, about)
+            reach = max(reach, abs(np.float64(about) - np.float64(pivot)))
+        s, q = finish_sums(values, 0, valid, about, reach)
         s, q = sum_team(s, room, 1), sum_team(q, room, 2)
         if center == 0:
             s = 0.0

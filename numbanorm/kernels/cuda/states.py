@@ -11,74 +11,85 @@ from .. import welford
 from .machine import device, folder, shuffle, sync, thread_index
 from .shapes import WARP
 
-LEAST, MOST = 1e-25, 1e30  # sums of squares within these were safe in float32: nothing that matters was out of range
-UP, DOWN, QUARTER = 2.0**100, 2.0**-98, 0.25  # else differences are scaled; huge ones already before they are taken
+# Differences beyond these are multiplied by a power of two before they are squared in float32.
+SMALL, LARGE, UP, DOWN = 2.0**-40, 2.0**40, 2.0**90, 2.0**-90
+EIGHTH = 0.125  # what sums of values near the largest float32 are taken of, to stay finite
 ROOM = 3 * WARP  # float64 that a block shares: one, two or three numbers of each warp
 
 
-def make_totals(wide, chains, units, stride):
-    """A function totals(values, first, valid, about): sums of d = value - about and of its square, in float64.
+def make_sums(wide, chains, units, stride):
+    """Two functions of what a thread holds: `chains` neighbours from `first` on, each with the first `valid` of `units`
+    values that lie `stride` apart. All loops have constant bounds, so that values stay in registers.
 
-    They are taken over `chains` neighbours from `first` on, each with the first `valid` of the `units` values that lie
-    `stride` apart. All loops have constant bounds, so that values stay in registers.
+    begin(values, first, valid, pivot): sum of value - pivot, in float64, and the largest distance from it.
+    finish(values, first, valid, about, reach): sums of d = value - about and of its square, in float64; no distance
+    is larger than `reach`.
     """
-
     real = np.float64 if wide else np.float32
-    zero, one, up, down, quarter = map(real, (0.0, 1.0, UP, DOWN, QUARTER))
+    zero, one, up, down, eighth = map(real, (0.0, 1.0, UP, DOWN, EIGHTH))
     fold_units, fold_chains = folder(units), folder(chains)
 
     @device
-    def add(unit, sums, values, first, valid, about):
+    def add_first(unit, sums, values, first, valid, begin):
+        s, most = sums
+        d = values[first + unit * stride] * eighth - begin
+        d = d if unit < valid else zero
+        return s + d, max(most, abs(d))
+
+    @device
+    def add_first_chain(chain, sums, values, first, valid, begin):
+        s, most = fold_units(add_first, (zero, zero), (values, first + chain, valid, begin))
+        return sums[0] + np.float64(s), max(sums[1], most)
+
+    @device
+    def begin(values, first, valid, pivot):
+        s, most = fold_chains(add_first_chain, (0.0, zero), (values, first, valid, pivot * eighth))
+        return s / EIGHTH, np.float64(most) / EIGHTH
+
+    @device
+    def add(unit, sums, values, first, valid, about, factor):
         s, q = sums
-        d = values[first + unit * stride] - about
+        d = values[first + unit * stride] * factor - about
         d = d if unit < valid else zero
         return s + d, q + d * d
 
     @device
-    def add_scaled(unit, sums, values, first, valid, about, before, after):
-        s, q = sums
-        d = (values[first + unit * stride] * before - about * before) * after
-        d = d if unit < valid else zero
-        return s + d, q + d * d
-
-    @device
-    def add_chain(chain, sums, values, first, valid, about):
-        s, q = fold_units(add, (zero, zero), (values, first + chain, valid, about))
+    def add_chain(chain, sums, values, first, valid, about, factor):
+        s, q = fold_units(add, (zero, zero), (values, first + chain, valid, about, factor))
         return sums[0] + np.float64(s), sums[1] + np.float64(q)
 
     @device
-    def add_scaled_chain(chain, sums, values, first, valid, about, before, after):
-        s, q = fold_units(add_scaled, (zero, zero), (values, first + chain, valid, about, before, after))
-        return sums[0] + np.float64(s), sums[1] + np.float64(q)
+    def finish(values, first, valid, about, reach):
+        factor, back = one, 1.0
+        if not wide:
+            if reach < SMALL:
+                factor, back = up, DOWN
+            elif reach > LARGE:
+                factor, back = down, UP
+        s, q = fold_chains(add_chain, (0.0, 0.0), (values, first, valid, about * factor, factor))
+        return s * back, q * back * back
 
-    @device
-    def totals(values, first, valid, about):
-        s, q = fold_chains(add_chain, (0.0, 0.0), (values, first, valid, about))
-        if not wide and not (q > LEAST and q < MOST):
-            before, after, scale = (one, up, 1 / UP) if q <= LEAST else (quarter, down, 1 / (DOWN * QUARTER))
-            s, q = fold_chains(add_scaled_chain, (0.0, 0.0), (values, first, valid, about, before, after))
-            s, q = s * scale, q * scale * scale
-        return s, q
-
-    return totals
+    return begin, finish
 
 
 def make_state(wide, chains, units, stride):
-    """A function state(values, first, valid, center, base): (n, mean - base, m2) of what `totals` sums."""
+    """A function state(values, first, valid, center, base): (n, mean - base, m2) of what a thread holds."""
     real = np.float64 if wide else np.float32
-    totals = make_totals(wide, chains, units, stride)
+    begin, finish = make_sums(wide, chains, units, stride)
 
     @device
     def state(values, first, valid, center, base):
         if valid == 0:
             return 0.0, 0.0, 0.0
         n = np.float64(valid * chains)
-        about = real(0.0)
+        pivot = about = real(0.0)
         if center != 0:
             pivot = real(welford.finite_or_zero(values[first]))
-            s, _ = totals(values, first, valid, pivot)
+        s, reach = begin(values, first, valid, pivot)
+        if center != 0:
             about = real(welford.finite_or_zero(np.float64(pivot) + s / n))
-        s, q = totals(values, first, valid, about)
+            reach = max(reach, abs(np.float64(about) - np.float64(pivot)))
+        s, q = finish(values, first, valid, about, reach)
         if center == 0:
             s = 0.0
         mean, m2 = welford.settle(n, np.float64(about) - base, s, q)

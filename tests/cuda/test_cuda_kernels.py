@@ -1,0 +1,314 @@
+"""Every way through the CUDA kernels, on both sides of each switch in the launch table, against the oracle.
+
+The launch table is made small for it: the simulator runs one Python thread for each of the GPU's. On a GPU the same
+tests run, with the small table and with the real one.
+"""
+
+import ctypes
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import BFLOAT16, FLOATS, arrays, groupings, parameters
+from oracle import assert_within
+from test_kernels import array, check_states
+
+import numbanorm as nbn
+from numbanorm import arrays as libraries
+from numbanorm import engine, launches
+from numbanorm.kernels.cuda.shapes import FAR, NEAR, NONE, ONE, SHAPES, Shapes, Team
+
+SMALL = Shapes(
+    rows=(
+        Team(threads=4, values=8, block=32, registers=128),
+        Team(threads=8, values=16, block=32, registers=128),
+        Team(threads=64, values=8, block=64, registers=128),
+    ),
+    loop=Team(threads=32, values=8, block=32, registers=128),
+    columns=(Team(threads=8, values=16, block=32, registers=128), Team(threads=2, values=16, block=32, registers=128)),
+    blocks=5,
+    parts=12,
+    part=64,
+    rounds=2,
+)
+LAYER, BATCH, COLUMNS, GROUPS = nbn.Layout.layer(), nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
+INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
+LAST3, LAST4 = (0, 2, 1), (0, 2, 3, 1)  # channels last in memory
+
+
+class Memory:
+    """Arrays of any strides on the GPU: the bytes between their first and their last element are sent as they are."""
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+
+    def send(self, x):
+        if x is None:
+            return None
+        low, high = np.lib.array_utils.byte_bounds(x) if x.size else (x.ctypes.data, x.ctypes.data)
+        ahead = low % 64  # as far from an aligned address as on the host
+        raw = np.zeros(ahead + high - low, np.uint8)
+        raw[ahead:] = np.frombuffer((ctypes.c_ubyte * (high - low)).from_address(low), np.uint8)
+        home = np.zeros(raw.size + 64, np.uint8)
+        sent = libraries.view(self.gpu.send(home))
+        ahead += -sent.pointer % 64
+        home[ahead - low % 64 :][: raw.size] = raw
+        owner = sent.owner
+        owner[:] = home
+        about = {"shape": x.shape, "strides": x.strides, "dtype": x.dtype.newbyteorder("=")}
+        return replace(sent, pointer=sent.pointer + ahead + x.ctypes.data - low, **about)
+
+    def get(self, x):
+        """A host array of a device array, in the order of its strides."""
+        raw = x.owner.copy_to_host().view(np.uint8).reshape(-1)
+        start = x.pointer - libraries.view(x.owner).pointer
+        shape = np.ndarray(x.shape, x.dtype, raw, start, x.strides)
+        return shape.copy(order="K")
+
+
+@pytest.fixture
+def memory(gpu):
+    return Memory(gpu)
+
+
+@pytest.fixture
+def tune(monkeypatch):
+    """Use another launch table for one test."""
+    from numbanorm import device
+
+    def change(shapes):
+        monkeypatch.setattr(launches, "SHAPES", shapes)
+        device._plan.cache_clear()
+
+    yield change
+    device._plan.cache_clear()
+
+
+def run(memory, layout, x, weight=None, bias=None, eps=1e-5, center=True):
+    """Output and states, on the host; the same output from given states; and statistics alone."""
+    on_device = memory.send(x)
+    weight, bias = memory.send(weight), memory.send(bias)
+    out, again = libraries.result_like(on_device), libraries.result_like(on_device)
+    states = engine.normalize(layout, on_device, out, weight, bias, eps, center=center, keep=True)
+    engine.normalize(layout, on_device, again, weight, bias, eps, states=states)
+    alone = engine.reduce(layout, on_device, center)
+    out, again = memory.get(out), memory.get(again)
+    np.testing.assert_array_equal(again, out)
+    return out, [memory.get(s) for s in states], [memory.get(s) for s in alone]
+
+
+def check_result(got, states, x, layout, weight=None, bias=None, eps=1e-5, center=True):
+    """States against the definition, and the output against the exact ones.
+
+    A thread sums float32 in float32, so a mean may be off by a small part of an ulp of the largest deviation.
+    """
+    ids, n = oracle.groups(layout, x.shape)
+    stats = check_states(states, x, layout, center)
+    expected = oracle.normalize(x, ids, n, weight, bias, eps, stats)
+    allowed = oracle.output_tolerance(x, ids, n, expected, weight, bias, eps, stats)
+    reach = oracle.mean_tolerance(x, ids, n, stats[1]) / 8 / np.sqrt(stats[2] / stats[0] + eps)
+    allowed += np.nan_to_num(reach[ids] * np.abs(1 if weight is None else oracle.wide(weight)))
+    assert_within(got, expected, allowed)
+
+
+def check(memory, layout, x, weight=None, bias=None, eps=1e-5):
+    for center in (True, False):
+        out, states, alone = run(memory, layout, x, weight, bias, eps, center)
+        with np.errstate(all="ignore"):
+            check_result(out, states, x, layout, weight, bias, eps, center=center)
+            check_states(alone, x, layout, center)
+
+
+def around(*sizes):
+    return sorted({size + step for size in sizes for step in (-1, 0, 1)} - {0})
+
+
+HELD = [team.threads * team.values for team in SMALL.rows]
+SIZES = [1, 2, 3, *around(*HELD), 700, 1024]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_of_rows(size, memory, tune, rng):
+    tune(SMALL)
+    x, weight, bias = array(rng, (3, size)), array(rng, (size,)), array(rng, (size,))
+    check(memory, nbn.Layout("a b -> a"), x, weight, bias)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, "int8", "uint16", "int64", "bool"], ids=str)
+@pytest.mark.parametrize("size", [48, 50, 200, 1040])
+def test_dtypes_of_rows(size, dtype, memory, tune, rng):
+    tune(SMALL)
+    x = (array(rng, (3, size), np.float64) * 9).astype(dtype)
+    out = libraries.result_dtype(x.dtype)
+    check(memory, LAYER, x, array(rng, (size,)).astype(out), array(rng, (size,)).astype(out))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, "int8"], ids=str)
+@pytest.mark.parametrize("shape", [(7, 48), (70, 24), (70, 9)])
+def test_dtypes_of_columns(shape, dtype, memory, tune, rng):
+    tune(SMALL)
+    x = (array(rng, shape, np.float64) * 9).astype(dtype)
+    out = libraries.result_dtype(x.dtype)
+    check(memory, COLUMNS, x, array(rng, shape[1:]).astype(out), array(rng, shape[1:]).astype(out))
+
+
+CASES = {
+    # name: shape, order in memory, layout, shape of weight and bias
+    "many rows": ((40, 300), None, LAYER, (300,)),
+    "rows in parts": ((2, 1400), None, LAYER, (1400,)),
+    "rows in parts, one weight each": ((2, 5, 280), None, nbn.Layout.layer(2), (5, 1)),
+    "batch": ((9, 3, 4, 8), None, BATCH, (3, 1, 1)),
+    "batch of odd runs": ((9, 3, 7, 7), None, BATCH, (3, 1, 1)),
+    "batch in parts": ((30, 2, 4, 8), None, BATCH, (2, 1, 1)),
+    "groups": ((3, 8, 4, 6), None, GROUPS, (8, 1, 1)),
+    "groups of odd runs": ((2, 8, 7, 7), None, GROUPS, (8, 1, 1)),
+    "weights by element": ((3, 4, 24), None, nbn.Layout.layer(2), (4, 24)),
+    "weights by group": ((3, 4, 24), None, LAYER, (4, 1)),
+    "columns": ((30, 40), None, COLUMNS, (40,)),
+    "columns, few rows": ((3, 40), None, COLUMNS, (40,)),
+    "columns in parts": ((200, 40), None, COLUMNS, (40,)),
+    "columns, odd": ((50, 37), None, COLUMNS, (37,)),
+    "columns, weights by row": ((50, 40), None, COLUMNS, (50, 1)),
+    "columns, weights by element": ((50, 40), None, COLUMNS, (50, 40)),
+    "channels last": ((5, 24, 3, 5), LAST4, BATCH, (24, 1, 1)),
+    "instances, channels last": ((3, 24, 3, 5), LAST4, nbn.Layout.instance(), (24, 1, 1)),
+    "groups, channels last": ((3, 24, 20), LAST3, GROUPS, (24, 1)),
+    "odd groups, channels last": ((3, 20, 40), LAST3, GROUPS, (20, 1)),
+    "interleaved groups": ((3, 24, 20), LAST3, INTERLEAVED, (24, 1)),
+    "windows": ((2, 12, 8, 3), None, nbn.Layout("n (h p) (w q) c -> n h w c", p=4, q=2), (3,)),
+    "tiny runs": ((90, 5), None, LAYER, (5,)),
+    "nothing reduced": ((3, 70), None, nbn.Layout.axes(()), (70,)),
+    "all reduced": ((3, 4, 5), None, nbn.Layout.axes(None), ()),
+    "a number": ((), None, nbn.Layout.axes(None), ()),
+    "six axes, rows": ((3, 2, 5, 4, 3, 7), (1, 3, 0, 4, 2, 5), nbn.Layout.axes((0, 2, 5)), (3, 7)),
+    "six axes, columns": ((3, 2, 5, 4, 3, 7), (1, 3, 0, 5, 2, 4), nbn.Layout.axes((0, 2, 5)), (3, 7)),
+}
+
+
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", BFLOAT16], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_every_way(name, dtype, affine, memory, tune, rng):
+    shape, order, layout, of_weight = CASES[name]
+    tune(SMALL)
+    x = array(rng, shape, dtype, order)
+    weight, bias = (array(rng, of_weight, dtype) if affine else None for _ in range(2))
+    check(memory, layout, x, weight, bias)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_real_table(name, memory, rng):
+    shape, order, layout, of_weight = CASES[name]
+    check(memory, layout, array(rng, shape, "float32", order), array(rng, of_weight), array(rng, of_weight))
+
+
+STRANGE = {
+    "sliced": lambda x: x[:, 1::2, 1:-2, ::3],
+    "one in": lambda x: x[..., 1:],
+    "reversed": lambda x: x[::-1, :, ::-1],
+    "reversed along the run": lambda x: x[..., ::-2],
+    "broadcast": lambda x: np.broadcast_to(x[:, :1, :, :1], x.shape),
+    "channels last, sliced": lambda x: np.moveaxis(x, -1, 1)[:, ::2, 1:],
+}
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3), (3,), (0, 1, 2), (0, 3), (1,)], ids=str)
+@pytest.mark.parametrize("name", STRANGE)
+def test_memory_that_does_not_merge(name, axes, memory, tune, rng):
+    tune(SMALL)
+    x = STRANGE[name](array(rng, (3, 4, 6, 17)))
+    check(memory, nbn.Layout.axes(axes), x, array(rng, x.shape[1:]), array(rng, (x.shape[1], 1, 1)))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last", "groups"])
+def test_constants_become_their_bias(name, dtype, memory, tune, rng):
+    shape, order, layout, of_weight = CASES[name]
+    tune(SMALL)
+    x = np.full_like(array(rng, shape, dtype, order), 3.7)
+    weight, bias = array(rng, of_weight, dtype), array(rng, of_weight, dtype)
+    for eps in (0.0, 1e-5):
+        out, states, _ = run(memory, layout, x, weight, bias, eps)
+        assert np.all(states[2] == 0)
+        np.testing.assert_array_equal(out, np.broadcast_to(bias, shape))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last", "groups"])
+def test_nan_stays_in_its_group(name, bad, memory, tune, rng):
+    shape, order, layout, _ = CASES[name]
+    tune(SMALL)
+    x = array(rng, shape, "float32", order)
+    clean, _, _ = run(memory, layout, x)
+    ids = layout.group_ids(shape)
+    x[tuple(np.argwhere(ids == 1)[5])] = bad
+    out, states, _ = run(memory, layout, x)
+    np.testing.assert_array_equal(out[ids != 1], clean[ids != 1])
+    assert np.isnan(out[ids == 1]).all() or np.isinf(bad)
+    np.testing.assert_array_equal(states[1].ravel()[1], bad)
+    assert np.isnan(states[2].ravel()[1])
+
+
+@pytest.mark.parametrize(("scale", "mean"), [(1e-30, 1), (1e30, 1), (1e-37, 0), (3e37, 0.1), (1e-42, 3), (1, 1e4), (1, 1e6)])
+@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns", "columns in parts", "groups, channels last"])
+def test_scales_at_the_ends_of_float32(name, scale, mean, memory, tune, rng):
+    shape, order, layout, of_weight = CASES[name]
+    tune(SMALL)
+    x = array(rng, shape, order=order, scale=scale, mean=mean)
+    check(memory, layout, x, array(rng, of_weight), array(rng, of_weight), eps=0.0)
+
+
+@pytest.mark.parametrize("ratio", [1e4, 1e10, 1e14])
+@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last"])
+def test_float64_far_from_zero(name, ratio, memory, tune, rng):
+    """Means are kept as distances from the group's first element, so the variance keeps nearly all of its digits."""
+    shape, order, layout, _ = CASES[name]
+    tune(SMALL)
+    x = array(rng, shape, "float64", order, mean=ratio)
+    _, states, _ = run(memory, layout, x)
+    _, _, m2 = oracle.moments(x, *oracle.groups(layout, shape))
+    np.testing.assert_allclose(states[2].ravel(), m2, rtol=16 * oracle.EPS64)
+
+
+@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last", "groups"])
+def test_in_place_gives_the_same(name, memory, tune, rng):
+    shape, order, layout, of_weight = CASES[name]
+    tune(SMALL)
+    x, weight = array(rng, shape, "float32", order), array(rng, of_weight)
+    apart, _, _ = run(memory, layout, x, weight)
+    here, weight = memory.send(x), memory.send(weight)
+    engine.normalize(layout, here, here, weight, None, 1e-5)
+    np.testing.assert_array_equal(memory.get(here), apart)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_layout_of_any_array(data):
+    """Random layouts, dtypes, memory orders, weights: the states and the output, on the small table."""
+    memory = data_memory()
+    grouping = data.draw(groupings(max_size=700))
+    x = data.draw(arrays(grouping.shape, dtypes=FLOATS))
+    if x.ctypes.data % x.itemsize or any(s % x.itemsize for s in x.strides):
+        return
+    weight, bias = data.draw(parameters(x))
+    layout = grouping.as_layout()
+    out, states, _ = run(memory, layout, x, weight, bias)
+    if x.size:
+        with np.errstate(all="ignore"):
+            check_result(out, states, x, layout, weight, bias)
+
+
+def data_memory():
+    return _given[0]
+
+
+_given = []
+
+
+@pytest.fixture(autouse=True)
+def _for_hypothesis(request, memory):
+    """Hypothesis cannot take a fixture that lives for one test."""
+    _given[:] = [memory]
