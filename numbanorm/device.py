@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from . import launches, nest
-from .arrays import DeviceArray, empty, kind, send
+from .arrays import empty, kind, send
 from .kernels import coefficients
 from .kernels.cuda import launcher
 from .kernels.cuda.pointwise import MOST, OUTPUTS
+from .kernels.cuda.shapes import VECTOR_BYTES
 from .kernels.cuda.stored import CODES, KIND_CODES
 from .launches import Launch, Launches, Operand
 from .layout import Layout
+from .memory import DeviceArray
 from .nest import OPERANDS
 
 States = tuple[DeviceArray, DeviceArray, DeviceArray]  # count, mean, m2, in float64
@@ -48,7 +50,7 @@ def normalize(
 ) -> States | None:
     """Write (x - mean) / sqrt(m2 / count + eps) * weight + bias to `out`: see `engine.normalize`."""
     arrays = (x, out, weight, bias)
-    operands = tuple(None if array is None else _described(array) for array in arrays)
+    operands = tuple(a if a is None else _described(a, name) for a, name in zip(arrays, OPERANDS, strict=True))
     made = _plan(layout, x.shape, operands, 0 if states is None else KIND_CODES * _code(states[1]) + _code(states[2]))
     if x.size == 0:
         return reduce(layout, x, center) if keep else None
@@ -110,22 +112,33 @@ def matvec(matrix: DeviceArray, vector: DeviceArray) -> DeviceArray:
 
 
 @lru_cache(maxsize=4096)
-def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], codes: int) -> Launches | None:
-    """Plan a call; cached. weight and bias broadcast to x's shape, or are refused. None for no elements."""
+def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], codes: int) -> Any:
+    """Plan a call (Launches; None for no elements); cached. weight and bias broadcast to x's shape, or are refused."""
     grouping = layout.resolve(shape)
     strides = [
         operand and nest.stretched(name, shape, *operand[2:]) for name, operand in zip(OPERANDS, operands, strict=True)
     ]
     if 0 in shape:
         return None
-    absent = Operand("none", launches.VECTOR_BYTES)
-    of = tuple(operand and Operand(*operand[:2]) or absent for operand in operands)
+    absent = Operand("none", VECTOR_BYTES)
+    of = tuple((operand and Operand(*operand[:2])) or absent for operand in operands)
     return launches.plan(nest.build(grouping, strides), of, codes)
 
 
-def _described(array: DeviceArray) -> tuple[Any, ...]:
-    """What decides how an operand is moved: kind, alignment, shape, strides."""
-    alignment = (array.pointer | launches.VECTOR_BYTES) & -(array.pointer | launches.VECTOR_BYTES)
+def _described(array: DeviceArray, name: str = "x") -> tuple[Any, ...]:
+    """What decides how an operand is moved: kind, alignment, shape, strides.
+
+    Raises
+    ------
+    ValueError
+        If elements do not lie at multiples of their size: a GPU cannot read them.
+    """
+    alignment = (array.pointer | VECTOR_BYTES) & -(array.pointer | VECTOR_BYTES)
+    if alignment < array.itemsize or any(step % array.itemsize for step in array.strides):
+        raise ValueError(
+            f"{name} of dtype {array.dtype} begins at address {array.pointer:#x} with strides {array.strides}, which "
+            f"are not all multiples of {array.itemsize} bytes; a GPU reads aligned elements only: pass a copy"
+        )
     return kind(array.dtype), alignment, array.shape, array.strides
 
 

@@ -139,7 +139,9 @@ def merging(groups: int, parts: int) -> Launch:
     """The merge of so many states for each group, side by side in memory."""
     loops = (Loop(groups, 0, 0, 0, 0, 1),)
     kinds = ("f4", "none", "none", "none")  # for which there are no bases
-    return _merge(Walk("rows", loops, (), UNIT, UNIT, UNIT, (0,) * 5, kinds, 1, True, True, False, NONE, NONE), groups, parts)
+    return _merge(
+        Walk("rows", loops, (), UNIT, UNIT, UNIT, (0,) * 5, kinds, 1, True, True, False, NONE, NONE), groups, parts
+    )
 
 
 def moving(size: int, mean_step: int, var_step: int, codes: int) -> Launch:
@@ -166,7 +168,7 @@ def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -
     return shape, Launch(("formula", function, len(arrays), outputs), -(-size // BLOCK), BLOCK, table)
 
 
-def product(rows: int, columns: int, steps: tuple[int, int, int], codes: tuple[int, int]) -> Launch:
+def product(rows: int, columns: int, steps: tuple[int, ...], codes: tuple[int, int]) -> Launch:
     """A matrix times a vector, of these steps and kinds."""
     return Launch(("matvec",), rows, BLOCK, np.array([rows, columns, *steps, *codes], np.int64))
 
@@ -199,7 +201,7 @@ def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
 def _aligned(i: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> bool:
     """Whether runs of an operand begin where vectors of so many elements can be moved."""
     size = min(vector * operands[i].itemsize, VECTOR_BYTES)
-    return size == 0 or operands[i].alignment % size == 0 and all(numbers[i] % size == 0 for numbers in begins)
+    return size == 0 or (operands[i].alignment % size == 0 and all(numbers[i] % size == 0 for numbers in begins))
 
 
 def _way(i: int, step: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> int:

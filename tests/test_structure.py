@@ -17,7 +17,7 @@ RANKS = [
     "nest",
     "schedule",
     "kernels",
-    "memory",
+    "launches memory",
     "arrays",
     "device",
     "engine",

@@ -9,8 +9,19 @@ import numpy as np
 from numba import cuda
 
 from .. import welford
-from .machine import block_index, device, divide, folder, load_int, loader, one_loader, one_storer, storer, sync
-from .machine import thread_index
+from .machine import (
+    block_index,
+    device,
+    divide,
+    folder,
+    load_int,
+    loader,
+    one_loader,
+    one_storer,
+    storer,
+    sync,
+    thread_index,
+)
 from .output import make_coefficients, make_finish, make_parameter
 from .shapes import ITEMSIZES, NEAR, NONE, is_wide
 from .states import make_state
@@ -69,7 +80,9 @@ def group_of(table, column):
     size = load_int(table, LOW + SIZE)
     high = divide(column, size)
     low, above, below = column - high * size, load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
-    first = (high * load_int(table, HIGH + X) if above != 0 else 0) + (low * load_int(table, LOW + X) if below != 0 else 0)
+    first = (high * load_int(table, HIGH + X) if above != 0 else 0) + (
+        low * load_int(table, LOW + X) if below != 0 else 0
+    )
     return high * above + low * below, first
 
 
@@ -171,9 +184,7 @@ def make_output(code):
             at = row_place(table, place, row)
             if decode:
                 load_affine(table, at, w, b, weights, biases)
-            fold_vector(
-                finish_one, 0, (i * vector, values, factors, highs, scales, offsets, weights, biases, result)
-            )
+            fold_vector(finish_one, 0, (i * vector, values, factors, highs, scales, offsets, weights, biases, result))
             store(out + at[1], result, 0)
         return done
 
@@ -260,12 +271,12 @@ def make(code):
         if take_statistics:
             if load_int(table, MERGED) != 0:
                 partial = (above * units + unit) * vector
-            n = statistics(table, place, x + begin[0], column, x, start, stop, center, values, means, inverses, bases, room)
+            n = statistics(
+                table, place, x + begin[0], column, x, start, stop, center, values, means, inverses, bases, room
+            )
         given = count != 0 and active and row == 0
         states = count, mean, m2
-        fold_vector(
-            keep_states, 0, (table, begin[4], column, partial, n, eps, given, *states, means, inverses, bases)
-        )
+        fold_vector(keep_states, 0, (table, begin[4], column, partial, n, eps, given, *states, means, inverses, bases))
         if write_output:
             numbers = factors, highs, scales, offsets
             fold_vector(set_coefficients, 0, (means, inverses, factors, highs, scales, offsets))

@@ -25,7 +25,7 @@ def function_of(kernel: tuple[Any, ...]) -> Any:
     if isinstance(kernel, Code):
         return (rows if kernel.family == "rows" else columns).make(kernel)
     name, *of = kernel
-    make = {
+    make: dict[str, Any] = {
         "merge": merging.make_merge,
         "move": merging.make_move,
         "matvec": pointwise.make_matvec,

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-
 from .. import welford
 from .machine import device, folder, loader, one_loader
 from .shapes import FAR, NEAR, ONE
 
 UP, DOWN = 2.0**100, 2.0**-100
+FAR_FROM_ZERO, MOST = 2.0**27, 3e38  # from there on, values that UP leaves finite are apart or equal; of float32
 
 
 def make_parameter(kind, mode, vector, wide, neutral):
@@ -62,7 +62,12 @@ def make_coefficients(wide):
     def coefficients(mean, inverse):
         factor = 1.0
         if not wide and welford.fits_float32(mean, inverse) == 0.0:
-            factor = UP if inverse > 1.0 else DOWN
+            if inverse <= 1.0:
+                factor = DOWN
+            elif abs(mean) < FAR_FROM_ZERO:
+                factor = UP
+            else:  # equal values, and next to no eps
+                inverse = min(inverse, MOST)
         mean, inverse = mean * factor, inverse / factor
         high = real(mean)
         return real(factor), high, real(inverse), real((np.float64(high) - mean) * inverse)

@@ -9,8 +9,8 @@ from .stored import load_number
 
 _store = one_storer("f8")
 
-# Entries of a formula's table: points, axes, the sizes of the axes; then, for each array, its kind (see `stored`; -1 for
-# a number) and its steps. Of a matrix: rows, columns, their steps, the step of the vector, both kinds.
+# Entries of a formula's table: points, axes, the sizes of the axes; then, for each array, its kind and its steps (see
+# `stored`; the kind of a number is -1). Of a matrix: rows, columns, their steps, the vector's step, both kinds.
 POINTS, AXES, SIZES = range(3)
 ROWS, COLUMNS, ROW_STEP, COLUMN_STEP, VECTOR_STEP, MATRIX_KIND, VECTOR_KIND = range(7)
 MOST, OUTPUTS = 10, 3  # arrays and results of a formula
@@ -41,9 +41,7 @@ def make_formula(formula, arrays, outputs, block):
         _store(addresses[i] + 8 * point, values[i])
         return done
 
-    def kernel(
-        table, y0, y1, y2, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9
-    ):
+    def kernel(table, y0, y1, y2, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9):
         values, results = cuda.local.array(MOST, np.float64), cuda.local.array(OUTPUTS, np.float64)
         addresses, numbers = (a0, a1, a2, a3, a4, a5, a6, a7, a8, a9), (n0, n1, n2, n3, n4, n5, n6, n7, n8, n9)
         point, points = block_index() * block + thread_index(), load_int(table, POINTS)

@@ -8,7 +8,6 @@ is no longer in registers is read a second time, last things first.
 import numpy as np
 from numba import cuda
 
-
 from .. import welford
 from .machine import block_index, device, divide, folder, load_int, loader, one_loader, one_storer, storer, thread_index
 from .output import make_coefficients, make_finish, make_parameter
@@ -55,7 +54,11 @@ def make_statistics(code, unit_place, load_tile):
     units = code.values // vector
     real = np.float64 if wide else np.float32
     one, (begin_sums, finish_sums) = one_loader(code.kinds[0]), make_sums(wide, vector, units, vector)
-    state, sum_team, merge_team = make_state(wide, vector, units, vector), make_sum_team(threads), make_merge_team(threads)
+    state, sum_team, merge_team = (
+        make_state(wide, vector, units, vector),
+        make_sum_team(threads),
+        make_merge_team(threads),
+    )
 
     @device
     def exact(table, place, x, start, stop, lane, center, base, values, room):
@@ -187,8 +190,6 @@ def make(code):
                 first = start + tile * stride + lane
                 if not take_statistics or (not whole and tile < tiles - 1):
                     load_tile(table, place, x, first, stop, values)
-                fold_units(
-                    write_unit, 0, (table, place, out, w, b, first, last, values, made, weights, biases, result)
-                )
+                fold_units(write_unit, 0, (table, place, out, w, b, first, last, values, made, weights, biases, result))
 
     return kernel

@@ -1,4 +1,4 @@
-"""Launch shapes: how many threads share what, in one table apart from the kernels; and what a kernel is compiled for."""
+"""Launch shapes: how many threads share what, in one table apart from the kernels. What kernels are compiled for."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

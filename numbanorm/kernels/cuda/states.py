@@ -6,7 +6,6 @@ cannot square is scaled by a power of two.
 
 import numpy as np
 
-
 from .. import welford
 from .machine import device, folder, shuffle, sync, thread_index
 from .shapes import WARP
@@ -62,7 +61,7 @@ def make_sums(wide, chains, units, stride):
     def finish(values, first, valid, about, reach):
         factor, back = one, 1.0
         if not wide:
-            if reach < SMALL:
+            if reach > 0.0 and reach < SMALL:  # equal values stay as they are, however large
                 factor, back = up, DOWN
             elif reach > LARGE:
                 factor, back = down, UP

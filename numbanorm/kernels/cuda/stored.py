@@ -1,7 +1,5 @@
 """Numbers of any float kind, where there are too few to compile a kernel for each kind: statistics and coefficients."""
 
-
-
 from .. import welford
 from .machine import device, load_int, one_loader, one_storer
 from .walk import KINDS

@@ -1,7 +1,5 @@
 """Reading a launch's table, and finding the place of an element. See `numbanorm.launches` for who writes it."""
 
-
-
 from .machine import device, divide, load_int
 
 # Entries of a table of int64: what there is to do, offsets at which each operand begins, and loops of six numbers.
