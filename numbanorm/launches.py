@@ -5,6 +5,7 @@ every bit of the result, is the same on each.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from . import schedule
 from .kernels.cuda.shapes import (
-    BLOCK,
     FAR,
     ITEMSIZES,
     NEAR,
@@ -117,7 +117,7 @@ class Walk(NamedTuple):
         return np.array([*head, *self.base, *(number for loop in loops for number in loop)], np.int64)
 
 
-def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0, shapes: Shapes | None = None) -> Launches:
+def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0) -> Launches:
     """Plan the launches for a nest that is not empty.
 
     Parameters
@@ -128,13 +128,18 @@ def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0, shapes:
         x, out, weight and bias.
     states : int
         Kinds of the mean and variance that may be given: see `kernels.cuda.stored`.
-    shapes : Shapes, optional
-        The launch table, if it is not `SHAPES`.
     """
     walk = _walk(nest, operands)
-    return (_by_rows if walk.family == "rows" else _by_columns)(walk, states, shapes or SHAPES)
+    return (_by_rows if walk.family == "rows" else _by_columns)(walk, states, SHAPES)
 
 
+def _over(tasks: int, threads: int, *kernel: Any, table: NDArray[np.int64]) -> Launch:
+    """A kernel on states: so many tasks, of `threads` threads each; how large its blocks are is compiled in."""
+    block = SHAPES.states
+    return Launch((*kernel, block), -(-tasks * threads // block), block, table)
+
+
+@lru_cache(maxsize=1024)
 def merging(groups: int, parts: int) -> Launch:
     """The merge of so many states for each group, side by side in memory."""
     loops = (Loop(groups, 0, 0, 0, 0, 1),)
@@ -144,13 +149,15 @@ def merging(groups: int, parts: int) -> Launch:
     )
 
 
+@lru_cache(maxsize=1024)
 def moving(size: int, mean_step: int, var_step: int, codes: int) -> Launch:
     """The move of so many running statistics, whose mean and variance have these steps and kinds."""
     low = Loop(size, mean_step, var_step, 0, 0, 1)
     walk = Walk("rows", (), (), UNIT, UNIT, low, (0,) * 5, ("none",) * 4, 1, True, True, False, NONE, NONE)
-    return Launch(("move",), -(-size // BLOCK), BLOCK, walk.table(tasks=size, kinds=codes))
+    return _over(size, 1, "move", table=walk.table(tasks=size, kinds=codes))
 
 
+@lru_cache(maxsize=1024)
 def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[tuple[int, ...], Launch]:
     """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number.
 
@@ -164,13 +171,13 @@ def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -
         else:
             own, strides, code = array
             numbers += [code, *stretched("an array", shape, own, strides)]
-    table = np.array(numbers, np.int64)
-    return shape, Launch(("formula", function, len(arrays), outputs), -(-size // BLOCK), BLOCK, table)
+    return shape, _over(size, 1, "formula", function, len(arrays), outputs, table=np.array(numbers, np.int64))
 
 
+@lru_cache(maxsize=1024)
 def product(rows: int, columns: int, steps: tuple[int, ...], codes: tuple[int, int]) -> Launch:
     """A matrix times a vector, of these steps and kinds."""
-    return Launch(("matvec",), rows, BLOCK, np.array([rows, columns, *steps, *codes], np.int64))
+    return _over(rows, SHAPES.states, "matvec", table=np.array([rows, columns, *steps, *codes], np.int64))
 
 
 def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
@@ -273,4 +280,4 @@ def _merge(walk: Walk, groups: int, parts: int) -> Launch:
     """The merge of the states of (kept loops, part, column)."""
     table = walk.table(parts=parts, tasks=groups)
     of_x = walk.kinds[0] if is_wide(walk.kinds[0]) else "f4"  # whose bases are 0
-    return Launch(("merge", of_x), -(-groups * WARP // BLOCK), BLOCK, table)
+    return _over(groups, WARP, "merge", of_x, table=table)

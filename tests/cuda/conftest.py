@@ -1,9 +1,12 @@
 """A GPU, or Numba's simulator of one: how tests send arrays there, and see that nothing comes back unasked."""
 
+import os
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from small import SMALL
 
 
 class GPU:
@@ -30,6 +33,38 @@ class GPU:
             patched.setattr(self.kind, "copy_to_host", copied)
             patched.setattr(self.kind, "__array__", copied, raising=False)
             yield
+
+
+def pytest_collection_modifyitems(items):
+    """On a GPU, all tests that work on one are among those that `-m gpu` selects."""
+    if find_spec("numba_cuda") and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+        for item in items:
+            if "gpu" in getattr(item, "fixturenames", ()):
+                item.add_marker("gpu")
+
+
+@pytest.fixture
+def real_table():
+    """Ask for the real launch table: see `small_table`."""
+
+
+@pytest.fixture(autouse=True)
+def small_table(request, monkeypatch):
+    """Make the launch table small, so that small arrays reach every entry of it, and the simulator need not run
+    hundreds of threads for each of them.
+    """
+    if "real_table" in request.fixturenames or not find_spec("numba_cuda"):
+        yield
+        return
+    from numbanorm import device, launches
+
+    planned = device._plan, launches.merging, launches.moving, launches.formula, launches.product
+    monkeypatch.setattr(launches, "SHAPES", SMALL)
+    for plan in planned:
+        plan.cache_clear()
+    yield
+    for plan in planned:
+        plan.cache_clear()
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_cupy(gpu, monkeypatch, rng):
     m = nbn.moments(x, axis=0)
     assert type(m.mean) is type(m.var()) is cupy.ndarray
     np.testing.assert_allclose(arrays.to_host(m.mean), plain.mean(0), atol=1e-6)
-    normalized, sigma, u = nbn.spectral_norm(x, num_iterations=100)
+    normalized, sigma, u = nbn.spectral_norm(x, num_iterations=30)
     assert type(normalized) is type(sigma) is type(u) is cupy.ndarray
     np.testing.assert_allclose(sigma.get(), np.linalg.norm(plain.astype(float), 2), rtol=1e-5)
 

@@ -2,14 +2,14 @@
 
 import re
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from numba import cuda
 from numba.core import config, types
 
 from . import columns, merging, pointwise, rows
-from .shapes import BLOCK, Code
+from .shapes import Code
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 _NUMBER, _REAL = types.int64, types.float64
@@ -31,7 +31,7 @@ def function_of(kernel: tuple[Any, ...]) -> Any:
         "matvec": pointwise.make_matvec,
         "formula": pointwise.make_formula,
     }
-    return make[name](*of, BLOCK)
+    return make[name](*of)
 
 
 def signature_of(kernel: tuple[Any, ...]) -> Any:
@@ -42,7 +42,7 @@ def signature_of(kernel: tuple[Any, ...]) -> Any:
 def bounds_of(kernel: tuple[Any, ...]) -> tuple[int, ...]:
     """Threads of a block, and how many blocks of them a multiprocessor must have registers for."""
     if not isinstance(kernel, Code):
-        return (BLOCK,)
+        return (kernel[-1],)
     return kernel.block, max(1, _REGISTERS // (kernel.registers * kernel.block))
 
 
@@ -77,7 +77,7 @@ else:
     from cuda.core import launch as _launch
 
     _configs = cache(lambda blocks, threads: LaunchConfig(grid=blocks, block=threads))
-    _stream = cache(Stream.from_handle)
+    _stream = lru_cache(maxsize=256)(Stream.from_handle)
 
     @cache
     def cubin_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, str]:

@@ -7,7 +7,6 @@ ITEMSIZES = {"f8": 8, "f4": 4, "f2": 2, "bf": 2, "b1": 1, "i1": 1, "u1": 1, "i2"
 ITEMSIZES |= {"i8": 8, "u8": 8}
 VECTOR_BYTES = 16  # the widest load
 WARP = 32
-BLOCK = 256  # threads of a block that works on states
 
 # How a weight or bias lies along a vector of x.
 NONE, ONE, NEAR, FAR = range(4)  # there is none; one for the vector; side by side and aligned; with any step
@@ -68,6 +67,7 @@ class Shapes:
     rows: tuple[Team, ...]  # by the size of the group: the first that holds it ...
     loop: Team  # ... and what takes larger ones piece by piece
     columns: tuple[Team, ...]  # by the number of vectors side by side: the first that they fill, else the last
+    states: int  # threads of a block that works on states: of a multiple of warps
     blocks: int  # fewer tasks than this are cut into parts, unless they stay in registers ...
     parts: int  # ... for so many blocks
     part: int  # elements of a part at least: its merge must not show
@@ -95,6 +95,7 @@ SHAPES = Shapes(
         Team(threads=8, values=16, block=128, registers=160),
         Team(threads=1, values=16, block=128, registers=160),
     ),
+    states=256,
     blocks=264,  # two for each of the 132 multiprocessors of an H100
     parts=1056,  # four times that, so that the last ones to end do not wait for long
     part=8192,

@@ -1,0 +1,18 @@
+"""A small launch table: the simulator runs one Python thread for each of the GPU's."""
+
+from numbanorm.kernels.cuda.shapes import Shapes, Team
+
+SMALL = Shapes(
+    rows=(
+        Team(threads=4, values=8, block=16, registers=128),
+        Team(threads=8, values=16, block=16, registers=128),
+        Team(threads=64, values=8, block=64, registers=128),
+    ),
+    loop=Team(threads=16, values=8, block=16, registers=128),
+    columns=(Team(threads=8, values=16, block=16, registers=128), Team(threads=2, values=16, block=16, registers=128)),
+    states=32,
+    blocks=5,
+    parts=12,
+    part=64,
+    rounds=2,
+)
