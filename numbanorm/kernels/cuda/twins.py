@@ -5,6 +5,7 @@ They count the bytes that kernels move, when a `Traffic` is listening.
 
 import ctypes
 import threading
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
@@ -12,14 +13,35 @@ import numpy as np
 from .shapes import ITEMSIZES
 
 
+class Area:
+    """Bytes side by side in memory, and what kernels did with them."""
+
+    def __init__(self, address, size):
+        self.address, self.size = address, size
+        self.reads, self.writes = np.zeros(size, np.int64), np.zeros(size, np.int64)  # of each byte
+        self.loads, self.stores = Counter(), Counter()  # how many there were, by their size in bytes
+
+    def holds(self, address, size):
+        """Whether all of an access lies within."""
+        return self.address <= address and address + size <= self.address + self.size
+
+    def count(self, address, size, write):
+        """One access."""
+        times, sizes = (self.writes, self.stores) if write else (self.reads, self.loads)
+        times[address - self.address :][:size] += 1
+        sizes[size] += 1
+
+
 class Traffic:
-    """Counts the bytes that kernels read and write while it is entered."""
+    """Counts the bytes that kernels read and write while it is entered, in areas that have names.
+
+    Each is given as (address, size), and no access may be outside of them. Reads of tables do not count.
+    """
 
     listening: ClassVar[list["Traffic"]] = []
 
-    def __init__(self):
-        self.read = self.written = 0
-        self.loads, self.stores = {}, {}  # how many there were, by their size in bytes
+    def __init__(self, **areas):
+        self.areas = {name: Area(*area) for name, area in areas.items()}
         self.lock = threading.Lock()
 
     def __enter__(self):
@@ -29,20 +51,17 @@ class Traffic:
     def __exit__(self, *exception):
         self.listening.remove(self)
 
-    def count(self, size, write):
+    def count(self, address, size, write):
         """One access."""
+        area = next((area for area in self.areas.values() if area.holds(address, size)), None)
+        assert area is not None, "an access outside of the arrays"
         with self.lock:
-            sizes = self.stores if write else self.loads
-            sizes[size] = sizes.get(size, 0) + 1
-            if write:
-                self.written += size
-            else:
-                self.read += size
+            area.count(address, size, write)
 
 
 def _memory(address, size, write=False):
     for traffic in Traffic.listening:
-        traffic.count(size, write)
+        traffic.count(int(address), size, write)
     return (ctypes.c_ubyte * size).from_address(int(address))
 
 

@@ -1,0 +1,257 @@
+"""What each CUDA kernel reads and writes, against the least that must be moved. It needs no GPU.
+
+    python asv_benchmarks/traffic.py
+
+A model of the kernels in numbanorm/kernels/cuda, and not a measurement: tests/cuda/test_traffic.py holds it to what
+the kernels do in Numba's simulator, byte by byte.
+"""
+
+import os
+from math import prod
+from typing import NamedTuple
+
+if __name__ == "__main__":  # the simulator's side of numbanorm can be imported where there is no CUDA
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+from numbanorm import Layout, launches, nest
+from numbanorm.kernels.cuda.shapes import BLOCK, FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
+from numbanorm.kernels.cuda.walk import GROUP, HIGH, LOW, PART_SIZE, PARTS, ROW_COUNT, SIZE, TASKS, UNITS
+
+STATES = (8, 8, 8)  # bytes of a group's count, mean and m2
+RUNNING = (0, 4, 4)  # of running statistics in float32, which have no count
+
+# An H100.
+CACHE = 50 * 10**6
+PROCESSORS = 132
+REGISTERS = 1 << 16  # of a multiprocessor
+
+
+class Moved(NamedTuple):
+    """Bytes that a kernel loads and stores."""
+
+    x: int = 0  # loaded by threads that have work
+    again: int = 0  # of these: read before, by the same kernel, and no longer in registers
+    pivots: int = 0  # of x: single elements, from which distances are taken, by each thread for itself
+    spare: int = 0  # of x: by threads beyond the last task, which work along and write nothing
+    out: int = 0
+    weight: int = 0
+    bias: int = 0
+    states: int = 0  # that are read, each counted once
+    states_loaded: int = 0  # each thread loads those of its group
+    states_stored: int = 0
+
+    @property
+    def moved(self) -> int:
+        """What memory moves if only weights, and what several threads read at once, come from caches."""
+        return self.x + self.out + self.states + self.states_stored
+
+
+def of(launch, *, center=True, keep=False, stored=STATES):
+    """What one launch moves.
+
+    `keep`: a kernel that writes output leaves its states, too. `stored`: bytes of each of a group's states, for output
+    from given ones.
+    """
+    if not isinstance(launch.kernel, Code):
+        return _merge(launch, center)
+    return (_rows if launch.kernel.family == "rows" else _columns)(launch, center, keep, stored)
+
+
+def steps(made, what="normalize"):
+    """The launches of a call, by name: "normalize", "moments" or "apply", which is output from given states."""
+    if what == "apply":
+        return {"apply": made.apply}
+    if what == "normalize" and made.normalize is not None:
+        return {"normalize": made.normalize}
+    found = {"moments": made.moments} | ({"merge": made.merge} if made.merge else {})
+    return found | ({"apply": made.apply} if what == "normalize" else {})
+
+
+def least(loops, operands, states=0):
+    """The fewest bytes of a call on a nest: every element of an operand once, and so many bytes of each group."""
+    x, out, weight, bias = operands
+    elements = prod(loop.size for loop in loops.loops)
+    weights = prod(loop.size for loop in loops.loops if loop.weight) * weight.itemsize
+    biases = prod(loop.size for loop in loops.loops if loop.bias) * bias.itemsize
+    return elements * (x.itemsize + out.itemsize) + weights + biases + loops.groups * states
+
+
+def _pieces(size, part_size):
+    """Sizes of the parts: the last may be smaller."""
+    return [min(part_size, size - start) for start in range(0, size, part_size)]
+
+
+def _again(code, size, held):
+    """How much of so much is read a second time: all but the tile that a block has in registers when it turns back."""
+    if not (code.statistics and code.output) or code.whole:
+        return 0
+    return max(0, -(-size // held) - 1) * held
+
+
+def _parameters(code, places, which):
+    """Bytes of weight, or bias, loaded at so many places."""
+    way, kind = (code.weight, code.bias)[which], code.kinds[2 + which]
+    return places * {NONE: 0, ONE: 1, NEAR: code.vector, FAR: code.vector}[way] * ITEMSIZES.get(kind, 0)
+
+
+def _rows(launch, center, keep, stored):
+    code, table = launch.kernel, launch.table.tolist()
+    tasks, groups, units = table[TASKS], table[TASKS] // table[PARTS], table[UNITS]
+    teams, itemsize = launch.blocks * (code.block // code.threads), ITEMSIZES[code.kinds[0]]
+    held, unit = code.threads * (code.values // code.vector), code.vector * itemsize
+    pieces = _pieces(units, table[PART_SIZE])
+    second = [_again(code, size, held) for size in pieces]
+    pivots = is_wide(code.kinds[0]) + code.whole if center and code.statistics else 0
+    # Weights that are the same for all of a group are loaded once by each thread, others for each vector written.
+    once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
+    places = (teams * code.threads if once else groups * units) if code.output else 0
+    given = not code.statistics
+    return Moved(
+        x=groups * (units + sum(second)) * unit,
+        again=groups * sum(second) * unit,
+        pivots=teams * code.threads * pivots * itemsize,
+        spare=(teams - tasks) * (pieces[-1] + second[-1]) * unit,
+        out=groups * units * code.vector * ITEMSIZES[code.kinds[1]] if code.output else 0,
+        weight=_parameters(code, places, 0),
+        bias=_parameters(code, places, 1),
+        states=given * groups * sum(stored),
+        states_loaded=given * teams * code.threads * sum(stored),
+        states_stored=tasks * sum(STATES) if code.statistics and (keep or not code.output) else 0,
+    )
+
+
+def _columns(launch, center, keep, stored):
+    code, table = launch.kernel, launch.table.tolist()
+    tiles, units, rows = table[TASKS], table[UNITS], table[ROW_COUNT]
+    pieces, outer = _pieces(rows, table[PART_SIZE]), launch.blocks // (tiles * table[PARTS])
+    down, itemsize = code.block // code.threads, ITEMSIZES[code.kinds[0]]
+    held, unit = down * (code.values // code.vector), code.vector * itemsize
+    second = sum(_again(code, size, held) for size in pieces)
+    threads, idle = launch.blocks * code.block, tiles * code.threads - units
+    bases = is_wide(code.kinds[0]) and center and code.statistics
+    # Weights that are the same for all of a column are loaded once by each thread, others for each vector written.
+    places = (outer * units * rows if code.decode else threads) if code.output else 0
+    kept = prod(table[loop + SIZE] for loop in (HIGH, LOW) if table[loop + GROUP])
+    given, leaves = not code.statistics, code.statistics and (keep or not code.output)
+    return Moved(
+        x=outer * units * (rows + second) * unit,
+        again=outer * units * second * unit,
+        pivots=bases * threads * unit,
+        spare=outer * idle * (rows + second) * unit,
+        out=outer * units * rows * code.vector * ITEMSIZES[code.kinds[1]] if code.output else 0,
+        weight=_parameters(code, places, 0),
+        bias=_parameters(code, places, 1),
+        states=given * outer * kept * sum(stored),
+        states_loaded=given * threads * code.vector * sum(stored),
+        states_stored=leaves * outer * len(pieces) * units * code.vector * sum(STATES),
+    )
+
+
+def _merge(launch, center):
+    """A warp for each group; those beyond the last group read its states once more."""
+    table, of_x = launch.table.tolist(), launch.kernel[1]
+    reduced = prod(table[loop + SIZE] for loop in (HIGH, LOW) if not table[loop + GROUP])
+    read, groups = table[PARTS] * reduced * sum(STATES), table[TASKS]
+    return Moved(
+        pivots=groups * ITEMSIZES[of_x] * (is_wide(of_x) and center),
+        states=groups * read,
+        states_loaded=launch.blocks * (BLOCK // WARP) * read,
+        states_stored=groups * sum(STATES),
+    )
+
+
+def cached(name, launch, moved):
+    """Bytes of x that a kernel reads a second time and finds in the L2 cache, at most: if it drops the oldest first.
+
+    Within a launch a block reads its group again backwards, while the output drives out what it would come to last: of
+    the groups of all blocks that run at once, so much is left as fits beside as much output. After a launch of its
+    own, output begins with what was read first, which is lost if not all of x fits; else x is found until output has
+    filled the rest of the cache.
+    """
+    code = launch.kernel
+    if name == "normalize" and moved.again:
+        at_once = PROCESSORS * max(1, REGISTERS // (code.registers * code.block))
+        in_flight = (moved.x - moved.again + moved.out) * min(launch.blocks, at_once) / launch.blocks
+        return round(moved.again * min(1, CACHE / in_flight))
+    if name == "apply":
+        return round(min(moved.x, max(0, CACHE - moved.x) * moved.x / moved.out))
+    return 0
+
+
+CHANNELS_LAST = (0, 2, 3, 1)
+LAYERS = [
+    # name, kind, shape, order in memory, layout, shape of weight and bias, what is called, whether states are kept
+    ("layer norm", "f4", (4096, 768), None, Layout.layer(), (768,), "normalize", False),
+    ("layer norm", "bf", (4096, 4096), None, Layout.layer(), (4096,), "normalize", False),
+    ("layer norm", "f4", (8, 65536), None, Layout.layer(), (65536,), "normalize", False),
+    ("RMS norm", "bf", (4096, 8192), None, Layout.layer(), (8192,), "normalize", False),
+    ("instance norm", "f4", (8, 64, 128, 128), None, Layout.instance(), (64, 1, 1), "normalize", False),
+]
+for _name, _order in (("NCHW", None), ("NHWC", CHANNELS_LAST)):
+    for _kind in ("f4", "bf"):
+        _layer = _kind, (2, 320, 64, 64), _order, Layout.group(32), (320, 1, 1)
+        LAYERS.append((f"group norm {_name}", *_layer, "normalize", False))
+    for _shape in ((32, 64, 56, 56), (32, 2048, 7, 7)):
+        _layer = "f4", _shape, _order, Layout.batch(), (_shape[1], 1, 1)
+        LAYERS.append((f"batch norm {_name}, training", *_layer, "normalize", True))
+        LAYERS.append((f"batch norm {_name}, evaluation", *_layer, "apply", False))
+
+
+def strides_of(shape, itemsize, order=None):
+    """Strides of an array without gaps, its axes in this order in memory."""
+    found, step = [0] * len(shape), itemsize
+    for axis in reversed(order or range(len(shape))):
+        found[axis] = step
+        step *= shape[axis]
+    return tuple(found)
+
+
+def planned(kind, shape, order, layout, of_weight):
+    """Nest, operands and launches of a layer whose arrays are aligned."""
+    operands = (launches.Operand(kind, launches.VECTOR_BYTES),) * 4
+    strides = strides_of(shape, ITEMSIZES[kind], order)
+    affine = nest.stretched("weight", shape, of_weight, strides_of(of_weight, ITEMSIZES[kind]))
+    loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine])
+    return loops, operands, launches.plan(loops, operands)
+
+
+def lines(name, kind, shape, order, layout, of_weight, what, keep):
+    """Lines of the table for one layer: its kernels, and the sum of them if there are several."""
+    loops, operands, made = planned(kind, shape, order, layout, of_weight)
+    stored = RUNNING if what == "apply" else STATES
+    affine = 2 * prod(of_weight) * ITEMSIZES[kind]
+    fewest = least(loops, operands, sum(stored) if what == "apply" or keep else 0)
+    title, total, found = f"{name} {'x'.join(map(str, shape))} {kind}", 0, []
+    for step, launch in steps(made, what).items():
+        moved = of(launch, keep=keep, stored=stored)
+        second = cached(step, launch, moved) if what == "normalize" else 0
+        total += moved.moved
+        columns = (moved.x, moved.again, moved.out, moved.states + moved.states_stored, moved.weight + moved.bias)
+        columns += (moved.spare + moved.pivots, second)
+        found.append([title, step, *(f"{n / 1e6:.3f}" for n in columns), "", "", ""])
+        title = ""
+    found[-1][-3:] = f"{total / 1e6:.3f}", f"{fewest / 1e6:.3f}", f"{(total + affine) / fewest:.3f}"
+    return found
+
+
+HEAD = ["layer", "kernel", "x", "again", "out", "states", "weights", "extra", "from L2", "sum", "least", "ratio"]
+NOTES = """In MB, for normalize in one launch, or moments, merge and apply.
+again: of x, what the same kernel reads a second time. states: read, each once, and written.
+weights: loads issued; they come from caches, so the sum leaves them out, and the ratio has each element once, as the
+least has. extra: loads of x by threads that have no work of their own, and of the elements from which distances are
+taken; from caches, too. from L2: of what is read a second time, what an L2 cache of 50 MB can give at most. The sum
+and the ratio count it as moved."""
+
+
+def main():
+    """Print the table."""
+    table = [HEAD, *(line for layer in LAYERS for line in lines(*layer))]
+    widths = [max(len(row[i]) for row in table) for i in range(len(HEAD))]
+    for row in table:
+        cells = (c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        print("  ".join(cells).rstrip())
+    print(f"\n{NOTES}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""The bytes that kernels move in Numba's simulator, against the model of them in asv_benchmarks/traffic.py."""
+
+from collections import Counter
+from dataclasses import replace
+from math import gcd, prod
+
+import numpy as np
+import pytest
+from strategies import BFLOAT16
+from test_cuda_kernels import CASES, SMALL, Memory, tune  # noqa: F401
+from test_kernels import array
+
+pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
+
+import traffic
+
+from numbanorm import arrays as libraries
+from numbanorm import device, engine
+from numbanorm.kernels.cuda.shapes import Code
+from numbanorm.kernels.cuda.twins import Traffic
+
+# How many elements lie one behind another in what a team takes as one run: a group, a row, or a row of all columns.
+RUNS = {
+    "many rows": 300,
+    "rows in parts": 1400,
+    "rows in parts, one weight each": 280,
+    "batch": 32,
+    "batch of odd runs": 49,
+    "batch in parts": 32,
+    "groups": 24,
+    "groups of odd runs": 49,
+    "weights by element": 24,
+    "weights by group": 24,
+    "columns": 40,
+    "columns, few rows": 40,
+    "columns in parts": 40,
+    "columns, odd": 37,
+    "columns, weights by row": 40,
+    "columns, weights by element": 40,
+    "channels last": 24,
+    "instances, channels last": 24,
+    "groups, channels last": 24,
+    "odd groups, channels last": 20,
+    "interleaved groups": 24,
+    "windows": 3,
+    "tiny runs": 5,
+    "nothing reduced": 70,
+    "all reduced": 60,
+    "a number": 1,
+    "six axes, rows": 7,
+    "six axes, columns": 3,
+}
+# Without weights other loops merge: two channels to one run; all rows and channels of a group to one loop around four.
+RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4}
+
+
+@pytest.fixture
+def watch(gpu, monkeypatch, tune):  # noqa: F811
+    """Count what each launch moves: a function watch(**arrays) that returns a list of (launch, its areas)."""
+    if not gpu.simulated:
+        pytest.skip("only the simulator counts")
+    tune(SMALL)
+    seen, areas = [], {}
+    launch, empty = device._launch, device.empty
+
+    def counted(made, like, *arguments):
+        with Traffic(**areas) as counts:
+            launch(made, like, *arguments)
+        seen.append((made, counts.areas))
+
+    def named(*description):  # states: all else that kernels are given
+        made = empty(*description)
+        areas[f"states{len(areas)}"] = made.pointer, made.size * 8
+        return made
+
+    def watch(**arrays):
+        areas.update({name: (a.pointer, a.size * a.dtype.itemsize) for name, a in arrays.items() if a is not None})
+        return seen
+
+    monkeypatch.setattr(device, "_launch", counted)
+    monkeypatch.setattr(device, "empty", named)
+    return watch
+
+
+def total(sizes):
+    return sum(size * count for size, count in sizes.items())
+
+
+def check(launch, areas, expected):
+    """What one launch moved, byte by byte and in all."""
+    states = [area for name, area in areas.items() if name.startswith("states")]
+    read = {name: total(areas[name].loads) if name in areas else 0 for name in ("x", "weight", "bias")}
+    assert read["x"] == expected.x + expected.pivots + expected.spare
+    assert (read["weight"], read["bias"]) == (expected.weight, expected.bias)
+    assert sum(total(area.loads) for area in states) == expected.states_loaded
+    assert sum(np.count_nonzero(area.reads) for area in states) == expected.states
+    assert sum(total(area.stores) for area in states) == expected.states_stored
+    assert all(area.writes.max() <= 1 for area in states)
+    assert total(areas["out"].stores) == expected.out
+    assert not any(areas[name].stores for name in read if name in areas) and not areas["out"].loads
+    if isinstance(launch.kernel, Code):
+        assert np.all(areas["out"].writes == launch.kernel.output)
+        nbytes = areas["x"].size
+        assert areas["x"].reads.min() >= 1
+        assert nbytes <= expected.x == nbytes + expected.again <= 2 * nbytes
+        if launch.kernel.whole or not (launch.kernel.statistics and launch.kernel.output):
+            assert expected.x == nbytes
+
+
+def check_widths(launch, areas, expected, width, itemsize):
+    """That x and the output move in pieces of this many bytes, all but single elements of x."""
+    loads = Counter({width: (expected.x + expected.spare) // width})
+    loads[itemsize] += expected.pivots // itemsize
+    assert areas["x"].loads == +loads
+    assert areas["out"].stores == +Counter({width: expected.out // width})
+
+
+def arrays_of(gpu, name, dtype, affine, rng):
+    shape, order, layout, of_weight = CASES[name]
+    memory = Memory(gpu)
+    x = memory.send(array(rng, shape, dtype, order))
+    weight, bias = (memory.send(array(rng, of_weight, dtype)) if affine else None for _ in range(2))
+    return layout, x, libraries.result_like(x), weight, bias
+
+
+def check_all(seen, made, what, width, itemsize, **how):
+    """All launches of one call: which there were, and what each moved."""
+    steps = traffic.steps(made, what)
+    assert [launch for launch, _ in seen] == list(steps.values())
+    for launch, areas in seen:
+        expected = traffic.of(launch, **how)
+        check(launch, areas, expected)
+        check_widths(launch, areas, expected, width, itemsize)
+    seen.clear()
+
+
+def planned(layout, x, out, weight=None, bias=None, codes=0):
+    described = tuple(array and device._described(array) for array in (x, out, weight, bias))
+    return device._plan(layout, x.shape, described, codes)
+
+
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+@pytest.mark.parametrize("dtype", ["float32", BFLOAT16], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_move_what_the_model_says(name, dtype, affine, gpu, watch, rng):
+    layout, x, out, weight, bias = arrays_of(gpu, name, dtype, affine, rng)
+    seen, made = watch(x=x, out=out, weight=weight, bias=bias), planned(layout, x, out, weight, bias)
+    run = (RUNS if affine else RUNS_WITHOUT_WEIGHTS)[name]
+    sizes = gcd(16, run * x.dtype.itemsize), x.dtype.itemsize
+    states = engine.normalize(layout, x, out, weight, bias, 1e-5, keep=affine)
+    check_all(seen, made, "normalize", *sizes, keep=affine)
+    if made.normalize is None:
+        return  # the other kernels have just run
+    if affine and dtype == "float32":  # else the simulator takes long
+        engine.normalize(layout, x, out, weight, bias, 1e-5, states=states)
+        check_all(seen, made, "apply", *sizes)
+    if not affine and dtype == BFLOAT16:
+        engine.reduce(layout, x)
+        check_all(seen, planned(layout, x, None), "moments", *sizes)
+
+
+@pytest.mark.parametrize("center", [True, False], ids=["centered", "about zero"])
+@pytest.mark.parametrize("dtype", ["float64", "int8"])
+@pytest.mark.parametrize("name", ["groups", "rows in parts", "columns, odd", "groups, channels last"])
+def test_distances_in_float64_are_taken_from_elements(name, dtype, center, gpu, watch, rng):
+    """Each thread of a group loads its first element, too."""
+    layout, x, out, _, _ = arrays_of(gpu, name, dtype, False, rng)
+    seen, made = watch(x=x, out=out), planned(layout, x, out)
+    engine.normalize(layout, x, out, None, None, 1e-5, center=center)
+    steps = traffic.steps(made)
+    assert [launch for launch, _ in seen] == list(steps.values())
+    assert any(traffic.of(launch).pivots for launch in steps.values())
+    for launch, areas in seen:
+        check(launch, areas, traffic.of(launch, center=center))
+
+
+@pytest.mark.parametrize("name", ["batch", "channels last", "columns, odd"])
+def test_running_statistics_have_no_counts(name, gpu, watch, rng):
+    layout, x, out, weight, bias = arrays_of(gpu, name, "float32", True, rng)
+    shape = layout.group_shape(x.shape)
+    mean, var = (libraries.view(gpu.send(np.ones(shape, np.float32))) for _ in range(2))
+    seen = watch(x=x, out=out, weight=weight, bias=bias, states_mean=mean, states_var=var)
+    engine.normalize(layout, x, out, weight, bias, 1e-5, states=(None, mean, var))
+    ((launch, areas),) = seen
+    expected = traffic.of(launch, stored=traffic.RUNNING)
+    assert expected.states == mean.size * 8
+    check(launch, areas, expected)
+
+
+@pytest.mark.parametrize("name", ["many rows", "columns in parts", "groups"])
+def test_arrays_that_are_not_aligned_move_in_smaller_pieces(name, gpu, watch, rng):
+    shape, _, layout, _ = CASES[name]
+    home = rng.standard_normal(np.prod(shape) + 1, np.float32)
+    x = Memory(gpu).send(home[1:].reshape(shape))
+    assert x.pointer % 16 == 4
+    out = libraries.result_like(x)
+    seen, made = watch(x=x, out=out), planned(layout, x, out)
+    engine.normalize(layout, x, out, None, None, 1e-5)
+    check_all(seen, made, "normalize", 4, 4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_least_is_every_byte_once(name, gpu, rng):
+    layout, *arrays = arrays_of(gpu, name, "float32", True, rng)
+    shape, order, _, of_weight = CASES[name]
+    loops, operands, _ = traffic.planned("f4", shape, order, layout, of_weight)
+    nbytes = sum(array.size * array.dtype.itemsize for array in arrays)
+    assert traffic.least(loops, operands, 24) == nbytes + 24 * np.prod(layout.group_shape(shape), dtype=int)
+
+
+def test_an_access_outside_of_the_arrays_is_an_error(gpu, watch, rng):
+    layout, x, out, _, _ = arrays_of(gpu, "batch", "float32", False, rng)
+    watch(x=x, out=replace(out, shape=(1,)))
+    with pytest.raises(AssertionError, match="outside"):
+        engine.normalize(layout, x, out, None, None, 1e-5)
+
+
+@pytest.mark.parametrize("layer", traffic.LAYERS, ids=lambda layer: f"{layer[0]} {layer[1]}")
+def test_layers_of_the_table(layer):
+    """With the real launch table: what a call moves is no less than the least, and x is read twice at most."""
+    *_, what, keep = layer
+    loops, operands, made = traffic.planned(*layer[1:6])
+    stored = traffic.RUNNING if what == "apply" else traffic.STATES
+    steps = traffic.steps(made, what)
+    moved = {step: traffic.of(launch, keep=keep, stored=stored) for step, launch in steps.items()}
+    assert all(0 <= traffic.cached(step, steps[step], moved[step]) <= moved[step].x for step in steps)
+    x = prod(layer[2]) * operands[0].itemsize
+    assert sum(m.out for m in moved.values()) == x
+    assert x <= sum(m.x for m in moved.values()) <= 2 * x
+    fewest = traffic.least(loops, operands, sum(stored) if keep or what == "apply" else 0)
+    assert sum(m.moved + m.weight + m.bias for m in moved.values()) >= fewest
