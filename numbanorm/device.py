@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import launches, nest
-from .arrays import empty, kind, send
+from .arrays import empty, kind
 from .kernels import coefficients
 from .kernels.cuda import launcher
 from .kernels.cuda.pointwise import MOST, OUTPUTS
@@ -126,20 +126,19 @@ def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], cod
 
 
 def _described(array: DeviceArray, name: str = "x") -> tuple[Any, ...]:
-    """What decides how an operand is moved: kind, alignment, shape, strides.
-
-    Raises
-    ------
-    ValueError
-        If elements do not lie at multiples of their size: a GPU cannot read them.
-    """
+    """What decides how an operand is moved: kind, alignment, shape, strides."""
+    _check_aligned(array, name)
     alignment = (array.pointer | VECTOR_BYTES) & -(array.pointer | VECTOR_BYTES)
-    if alignment < array.itemsize or any(step % array.itemsize for step in array.strides):
+    return kind(array.dtype), alignment, array.shape, array.strides
+
+
+def _check_aligned(array: DeviceArray, name: str) -> None:
+    """Refuse elements that do not lie at multiples of their size: a GPU cannot read them."""
+    if array.pointer % array.itemsize or any(step % array.itemsize for step in array.strides):
         raise ValueError(
             f"{name} of dtype {array.dtype} begins at address {array.pointer:#x} with strides {array.strides}, which "
             f"are not all multiples of {array.itemsize} bytes; a GPU reads aligned elements only: pass a copy"
         )
-    return kind(array.dtype), alignment, array.shape, array.strides
 
 
 def _take_statistics(made: Launches, x: DeviceArray, states: States, center: bool) -> None:
@@ -160,6 +159,7 @@ def _new_states(like: DeviceArray, shape: tuple[int, ...]) -> States:
 
 def _code(array: DeviceArray) -> int:
     """The kind of an array, as tables have it."""
+    _check_aligned(array, "a statistic")
     return CODES[kind(array.dtype)]
 
 
@@ -173,7 +173,7 @@ def _filled(values: list[Any], size: int, spare: Any) -> list[Any]:
 
 def _launch(made: Launch, like: DeviceArray, *arguments: Any) -> None:
     """Launch where `like` lies, on its stream."""
-    table = made.resident.get(like.device)
-    if table is None:  # sent once: later calls of the same description find it there
-        table = made.resident[like.device] = send(made.table, like)
-    launcher.launch(made.kernel, made.blocks, made.threads, like.device, like.stream, table.pointer, *arguments)
+    if like.device not in made.resident:  # sent once: later calls of the same description find it there
+        made.resident[like.device] = launcher.resident(made.table, like.device)
+    table, _ = made.resident[like.device]
+    launcher.launch(made.kernel, made.blocks, made.threads, like.device, like.stream, table, *arguments)

@@ -1,7 +1,7 @@
 """Launches: LoopNest -> which CUDA kernels walk it, in which shapes.
 
-All of it follows from shapes, strides, dtypes and alignment, never from the device: the order of every sum, and with it
-every bit of the result, is the same on each.
+All of it follows from shapes, strides, dtypes and alignment, never from the device: the order of every sum is the same
+on each.
 """
 
 from dataclasses import dataclass, field

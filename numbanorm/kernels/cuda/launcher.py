@@ -5,8 +5,10 @@ import threading
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 from numba import cuda
 from numba.core import config, types
+from numpy.typing import NDArray
 
 from . import columns, merging, pointwise, rows
 from .shapes import Code
@@ -58,6 +60,14 @@ def ptx_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, s
         launch_bounds=bounds_of(kernel),
     )
     return text, re.search(r"\.entry\s+([\w$]+)", text)[1]  # type: ignore[index]
+
+
+def resident(table: NDArray[np.int64], device: int) -> tuple[int, Any]:
+    """Send a table to a device: its address, and what keeps it there. It is there on return, for every stream."""
+    with cuda.gpus[device]:
+        sent = cuda.to_device(table)
+        cuda.default_stream().synchronize()
+    return sent._ary.ctypes.data if SIMULATED else sent.device_ctypes_pointer.value, sent
 
 
 if SIMULATED:

@@ -86,7 +86,6 @@ SHAPES = Shapes(
         Team(threads=64, values=32, block=64, registers=160),
         Team(threads=128, values=32, block=128, registers=160),
         Team(threads=256, values=32, block=256, registers=170),
-        Team(threads=512, values=24, block=512, registers=128),
     ),
     loop=Team(threads=256, values=24, block=256, registers=170),
     columns=(
