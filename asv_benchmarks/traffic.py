@@ -14,7 +14,7 @@ if __name__ == "__main__":  # the simulator's side of numbanorm can be imported 
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 from numbanorm import Layout, launches, nest
-from numbanorm.kernels.cuda.shapes import BLOCK, FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
+from numbanorm.kernels.cuda.shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
 from numbanorm.kernels.cuda.walk import GROUP, HIGH, LOW, PART_SIZE, PARTS, ROW_COUNT, SIZE, TASKS, UNITS
 
 STATES = (8, 8, 8)  # bytes of a group's count, mean and m2
@@ -155,7 +155,7 @@ def _merge(launch, center):
     return Moved(
         pivots=groups * ITEMSIZES[of_x] * (is_wide(of_x) and center),
         states=groups * read,
-        states_loaded=launch.blocks * (BLOCK // WARP) * read,
+        states_loaded=launch.blocks * (launch.threads // WARP) * read,
         states_stored=groups * sum(STATES),
     )
 

@@ -7,7 +7,7 @@ from math import gcd, prod
 import numpy as np
 import pytest
 from strategies import BFLOAT16
-from test_cuda_kernels import CASES, SMALL, Memory, tune  # noqa: F401
+from test_cuda_kernels import CASES, Memory
 from test_kernels import array
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
@@ -55,11 +55,10 @@ RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4
 
 
 @pytest.fixture
-def watch(gpu, monkeypatch, tune):  # noqa: F811
+def watch(gpu, monkeypatch):
     """Count what each launch moves: a function watch(**arrays) that returns a list of (launch, its areas)."""
     if not gpu.simulated:
         pytest.skip("only the simulator counts")
-    tune(SMALL)
     seen, areas = [], {}
     launch, empty = device._launch, device.empty
 
