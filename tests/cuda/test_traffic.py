@@ -7,7 +7,8 @@ from math import gcd, prod
 import numpy as np
 import pytest
 from strategies import BFLOAT16
-from test_cuda_kernels import CASES, SMALL, Memory, tune  # noqa: F401
+from test_cuda_kernels import CASES as ALL_CASES
+from test_cuda_kernels import COLUMNS, LAYER, SMALL, Memory, tune  # noqa: F401
 from test_kernels import array
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
@@ -19,6 +20,14 @@ from numbanorm import device, engine
 from numbanorm.kernels.cuda.shapes import Code
 from numbanorm.kernels.cuda.twins import Traffic
 
+# With fewer of the same rows: every thread is one of the simulator's.
+CASES = ALL_CASES | {"many rows": ((8, 300), *ALL_CASES["many rows"][1:])}
+# Enough groups for a launch, each of more than registers hold.
+TWICE = {
+    "rows read twice": ((6, 1400), None, LAYER, (1400,)),
+    "columns read twice": ((20, 328), None, COLUMNS, (328,)),
+}
+CASES |= TWICE
 # How many elements lie one behind another in what a team takes as one run: a group, a row, or a row of all columns.
 RUNS = {
     "many rows": 300,
@@ -49,6 +58,8 @@ RUNS = {
     "a number": 1,
     "six axes, rows": 7,
     "six axes, columns": 3,
+    "rows read twice": 1400,
+    "columns read twice": 328,
 }
 # Without weights other loops merge: two channels to one run; all rows and channels of a group to one loop around four.
 RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4}
@@ -103,6 +114,8 @@ def check(launch, areas, expected):
         nbytes = areas["x"].size
         assert areas["x"].reads.min() >= 1
         assert nbytes <= expected.x == nbytes + expected.again <= 2 * nbytes
+        if expected.pivots == expected.spare == 0:
+            assert areas["x"].reads.max() == 1 + (expected.again > 0)
         if launch.kernel.whole or not (launch.kernel.statistics and launch.kernel.output):
             assert expected.x == nbytes
 
@@ -149,6 +162,7 @@ def test_kernels_move_what_the_model_says(name, dtype, affine, gpu, watch, rng):
     sizes = gcd(16, run * x.dtype.itemsize), x.dtype.itemsize
     states = engine.normalize(layout, x, out, weight, bias, 1e-5, keep=affine)
     check_all(seen, made, "normalize", *sizes, keep=affine)
+    assert name not in TWICE or traffic.of(made.normalize).again
     if made.normalize is None:
         return  # the other kernels have just run
     if affine and dtype == "float32":  # else the simulator takes long
