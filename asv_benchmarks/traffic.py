@@ -206,24 +206,26 @@ def strides_of(shape, itemsize, order=None):
     return tuple(found)
 
 
-def planned(kind, shape, order, layout, of_weight):
+def planned(kind, shape, order, layout, of_weight, biased=True):
     """Nest, operands and launches of a layer whose arrays are aligned."""
-    operands = (launches.Operand(kind, launches.VECTOR_BYTES),) * 4
+    of_all = launches.Operand(kind, launches.VECTOR_BYTES)
+    operands = of_all, of_all, of_all, of_all if biased else launches.Operand("none", launches.VECTOR_BYTES)
     strides = strides_of(shape, ITEMSIZES[kind], order)
     affine = nest.stretched("weight", shape, of_weight, strides_of(of_weight, ITEMSIZES[kind]))
-    loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine])
+    loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine if biased else None])
     return loops, operands, launches.plan(loops, operands)
 
 
 def lines(name, kind, shape, order, layout, of_weight, what, keep):
     """Lines of the table for one layer: its kernels, and the sum of them if there are several."""
-    loops, operands, made = planned(kind, shape, order, layout, of_weight)
+    centered = name != "RMS norm"  # which has no mean, and no bias
+    loops, operands, made = planned(kind, shape, order, layout, of_weight, centered)
     stored = RUNNING if what == "apply" else STATES
-    affine = 2 * prod(of_weight) * ITEMSIZES[kind]
+    affine = (1 + centered) * prod(of_weight) * ITEMSIZES[kind]
     fewest = least(loops, operands, sum(stored) if what == "apply" or keep else 0)
     title, total, found = f"{name} {'x'.join(map(str, shape))} {kind}", 0, []
     for step, launch in steps(made, what).items():
-        moved = of(launch, keep=keep, stored=stored)
+        moved = of(launch, center=centered, keep=keep, stored=stored)
         second = cached(step, launch, moved) if what == "normalize" else 0
         total += moved.moved
         columns = (moved.x, moved.again, moved.out, moved.states + moved.states_stored, moved.weight + moved.bias)
