@@ -90,6 +90,8 @@ def of_table():
             size = team.threads * held
             label = f"{kind} rows {team.threads}x{held}"
             add(label, planned(kind, (512, size), Layout.layer(1), (0, 1)))
+        if kind == "f2":
+            continue
         add(f"{kind} group", planned(kind, (64, 8, 4, 32, 32), Layout.axes((2, 3, 4)), (0, 4, 1, 0, 0)))
         add(f"{kind} batch", planned(kind, (64, 512, 16, 16), Layout.batch(), (0, 1, 0, 0)))
         add(f"{kind} long rows", planned(kind, (300, 1 << 16), Layout.layer(1), (0, 1)))

@@ -32,7 +32,6 @@ class Moved(NamedTuple):
     x: int = 0  # loaded by threads that have work
     again: int = 0  # of these: read before, by the same kernel, and no longer in registers
     pivots: int = 0  # of x: single elements, from which distances are taken, by each thread for itself
-    spare: int = 0  # of x: by threads beyond the last task, which work along and write nothing
     out: int = 0
     weight: int = 0
     bias: int = 0
@@ -110,7 +109,6 @@ def _rows(launch, center, keep, stored):
         x=groups * (units + sum(second)) * unit,
         again=groups * sum(second) * unit,
         pivots=teams * code.threads * pivots * itemsize,
-        spare=(teams - tasks) * (pieces[-1] + second[-1]) * unit,
         out=groups * units * code.vector * ITEMSIZES[code.kinds[1]] if code.output else 0,
         weight=_parameters(code, places, 0),
         bias=_parameters(code, places, 1),
@@ -127,7 +125,7 @@ def _columns(launch, center, keep, stored):
     down, itemsize = code.block // code.threads, ITEMSIZES[code.kinds[0]]
     held, unit = down * (code.values // code.vector), code.vector * itemsize
     second = sum(_again(code, size, held) for size in pieces)
-    threads, idle = launch.blocks * code.block, tiles * code.threads - units
+    threads = launch.blocks * code.block
     bases = is_wide(code.kinds[0]) and center and code.statistics
     # Weights that are the same for all of a column are loaded once by each thread, others for each vector written.
     places = (outer * units * rows if code.decode else threads) if code.output else 0
@@ -137,7 +135,6 @@ def _columns(launch, center, keep, stored):
         x=outer * units * (rows + second) * unit,
         again=outer * units * second * unit,
         pivots=bases * threads * unit,
-        spare=outer * idle * (rows + second) * unit,
         out=outer * units * rows * code.vector * ITEMSIZES[code.kinds[1]] if code.output else 0,
         weight=_parameters(code, places, 0),
         bias=_parameters(code, places, 1),
@@ -206,28 +203,30 @@ def strides_of(shape, itemsize, order=None):
     return tuple(found)
 
 
-def planned(kind, shape, order, layout, of_weight):
+def planned(kind, shape, order, layout, of_weight, biased=True):
     """Nest, operands and launches of a layer whose arrays are aligned."""
-    operands = (launches.Operand(kind, launches.VECTOR_BYTES),) * 4
+    of_all = launches.Operand(kind, launches.VECTOR_BYTES)
+    operands = of_all, of_all, of_all, of_all if biased else launches.Operand("none", launches.VECTOR_BYTES)
     strides = strides_of(shape, ITEMSIZES[kind], order)
     affine = nest.stretched("weight", shape, of_weight, strides_of(of_weight, ITEMSIZES[kind]))
-    loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine])
+    loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine if biased else None])
     return loops, operands, launches.plan(loops, operands)
 
 
 def lines(name, kind, shape, order, layout, of_weight, what, keep):
     """Lines of the table for one layer: its kernels, and the sum of them if there are several."""
-    loops, operands, made = planned(kind, shape, order, layout, of_weight)
+    centered = name != "RMS norm"  # which has no mean, and no bias
+    loops, operands, made = planned(kind, shape, order, layout, of_weight, centered)
     stored = RUNNING if what == "apply" else STATES
-    affine = 2 * prod(of_weight) * ITEMSIZES[kind]
+    affine = (1 + centered) * prod(of_weight) * ITEMSIZES[kind]
     fewest = least(loops, operands, sum(stored) if what == "apply" or keep else 0)
     title, total, found = f"{name} {'x'.join(map(str, shape))} {kind}", 0, []
     for step, launch in steps(made, what).items():
-        moved = of(launch, keep=keep, stored=stored)
+        moved = of(launch, center=centered, keep=keep, stored=stored)
         second = cached(step, launch, moved) if what == "normalize" else 0
         total += moved.moved
         columns = (moved.x, moved.again, moved.out, moved.states + moved.states_stored, moved.weight + moved.bias)
-        columns += (moved.spare + moved.pivots, second)
+        columns += (moved.pivots, second)
         found.append([title, step, *(f"{n / 1e6:.3f}" for n in columns), "", "", ""])
         title = ""
     found[-1][-3:] = f"{total / 1e6:.3f}", f"{fewest / 1e6:.3f}", f"{(total + affine) / fewest:.3f}"
@@ -238,9 +237,9 @@ HEAD = ["layer", "kernel", "x", "again", "out", "states", "weights", "extra", "f
 NOTES = """In MB, for normalize in one launch, or moments, merge and apply.
 again: of x, what the same kernel reads a second time. states: read, each once, and written.
 weights: loads issued; they come from caches, so the sum leaves them out, and the ratio has each element once, as the
-least has. extra: loads of x by threads that have no work of their own, and of the elements from which distances are
-taken; from caches, too. from L2: of what is read a second time, what an L2 cache of 50 MB can give at most. The sum
-and the ratio count it as moved."""
+least has. extra: loads of the elements from which distances are taken; from caches, too.
+from L2: of what is read a second time, what an L2 cache of 50 MB can give at most. The sum and the ratio count it as
+moved."""
 
 
 def main():

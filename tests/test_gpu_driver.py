@@ -43,7 +43,8 @@ def test_it_goes_on_after_a_failure(tmp_path, capsys):
 
 
 SLOW = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without it
 print('begun', flush=True)
 try:
     time.sleep(60)

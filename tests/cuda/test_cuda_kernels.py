@@ -173,8 +173,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", BFLOAT16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "affine"), [("float32", True), ("float32", False), ("float64", True), (BFLOAT16, True)], ids=str
+)
 @pytest.mark.parametrize("name", CASES)
 def test_every_way(name, dtype, affine, memory, rng):
     shape, order, layout, of_weight = CASES[name]

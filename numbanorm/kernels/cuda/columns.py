@@ -266,7 +266,7 @@ def make(code):
         begin, column = outer_place(table, outer), unit * vector
         place = column_place(table, begin, column)
         start = part * part_size
-        stop = min(start + part_size, load_int(table, ROW_COUNT))
+        stop = min(start + part_size, load_int(table, ROW_COUNT)) if active else start
         n, partial = 0.0, -1
         if take_statistics:
             if load_int(table, MERGED) != 0:
@@ -282,11 +282,10 @@ def make(code):
             fold_vector(set_coefficients, 0, (means, inverses, factors, highs, scales, offsets))
             if once:
                 load_affine(table, place, w, b, weights, biases)
-            last = stop if active else start
             for tile in range(divide(stop - start + stride - 1, stride) - 1, -1, -1):
                 at = start + tile * stride
                 if not take_statistics or (not whole and at + stride < stop):
                     load_rows(table, place, x, at + row, stop, values)
-                write_rows(table, place, out, w, b, at + row, last, values, numbers, weights, biases, result)
+                write_rows(table, place, out, w, b, at + row, stop, values, numbers, weights, biases, result)
 
     return kernel

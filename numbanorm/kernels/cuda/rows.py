@@ -162,11 +162,11 @@ def make(code):
         thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
         lane, task = thread % threads, block_index() * teams + thread // threads
         active = task < tasks
-        task = min(task, tasks - 1)  # threads of a warp that are left over work along
+        task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
         group = divide(task, parts)
         part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
         start = (task - group * parts) * part_size
-        stop = min(start + part_size, load_int(table, UNITS))
+        stop = min(start + part_size, load_int(table, UNITS)) if active else start
         k = place[4]
         if take_statistics:
             n, mu, q, base = statistics(table, place, x, start, stop, lane, center, values, room)
@@ -185,11 +185,10 @@ def make(code):
             if once:
                 load_affine(table, place, w, b, weights, biases)
             tiles = divide(stop - start + stride - 1, stride)
-            last = stop if active else start
             for tile in range(tiles - 1, -1, -1):
                 first = start + tile * stride + lane
                 if not take_statistics or (not whole and tile < tiles - 1):
                     load_tile(table, place, x, first, stop, values)
-                fold_units(write_unit, 0, (table, place, out, w, b, first, last, values, made, weights, biases, result))
+                fold_units(write_unit, 0, (table, place, out, w, b, first, stop, values, made, weights, biases, result))
 
     return kernel
