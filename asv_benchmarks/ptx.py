@@ -22,6 +22,7 @@ os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
 
 from numbanorm import Layout, launches, nest
 from numbanorm.kernels.cuda.shapes import ITEMSIZES, NEAR, SHAPES, Code
+from numbanorm.memory import strides_of
 
 CAPABILITIES = [(8, 0), (9, 0)]
 KINDS = ["f4", "bf", "f2", "f8"]
@@ -64,10 +65,7 @@ def operands(kind, weighted):
 def planned(kind, shape, layout, affine_strides=None):
     """Launches for a contiguous array, with weight and bias of these strides or none."""
     item = ITEMSIZES[kind]
-    strides, step = [], item
-    for size in reversed(shape):
-        strides.insert(0, step)
-        step *= size
+    strides = strides_of(shape, item)
     affine = affine_strides and tuple(n * item for n in affine_strides)
     loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine])
     return launches.plan(loops, operands(kind, affine_strides is not None))

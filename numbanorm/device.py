@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import launches, nest
-from .arrays import empty, kind
+from .arrays import empty, kind, view
 from .kernels import coefficients
 from .kernels.cuda import launcher
 from .kernels.cuda.pointwise import MOST, OUTPUTS
@@ -174,6 +174,6 @@ def _filled(values: list[Any], size: int, spare: Any) -> list[Any]:
 def _launch(made: Launch, like: DeviceArray, *arguments: Any) -> None:
     """Launch where `like` lies, on its stream."""
     if like.device not in made.resident:  # sent once: later calls of the same description find it there
-        made.resident[like.device] = launcher.resident(made.table, like.device)
-    table, _ = made.resident[like.device]
+        made.resident[like.device] = view(launcher.send_table(made.table, like.device))
+    table = made.resident[like.device].pointer
     launcher.launch(made.kernel, made.blocks, made.threads, like.device, like.stream, table, *arguments)

@@ -41,7 +41,7 @@ class Launch:
     blocks: int
     threads: int  # of a block
     table: NDArray[np.int64]
-    resident: dict[int, Any] = field(default_factory=dict)  # the table on each device, once it is there
+    resident: dict[int, Any] = field(default_factory=dict)  # the table on each device, as an array, once it is there
 
 
 class Launches(NamedTuple):
@@ -117,6 +117,11 @@ class Walk(NamedTuple):
         return np.array([*head, *self.base, *(number for loop in loops for number in loop)], np.int64)
 
 
+# Of states, which lie side by side and have no bases.
+_KINDS = ("f4", "none", "none", "none")
+_PLAIN = Walk("rows", (), (), UNIT, UNIT, UNIT, (0,) * 5, _KINDS, 1, True, True, False, NONE, NONE)
+
+
 def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0) -> Launches:
     """Plan the launches for a nest that is not empty.
 
@@ -142,19 +147,14 @@ def _over(tasks: int, threads: int, *kernel: Any, table: NDArray[np.int64]) -> L
 @lru_cache(maxsize=1024)
 def merging(groups: int, parts: int) -> Launch:
     """The merge of so many states for each group, side by side in memory."""
-    loops = (Loop(groups, 0, 0, 0, 0, 1),)
-    kinds = ("f4", "none", "none", "none")  # for which there are no bases
-    return _merge(
-        Walk("rows", loops, (), UNIT, UNIT, UNIT, (0,) * 5, kinds, 1, True, True, False, NONE, NONE), groups, parts
-    )
+    return _merge(_PLAIN._replace(outer=(Loop(groups, 0, 0, 0, 0, 1),)), groups, parts)
 
 
 @lru_cache(maxsize=1024)
 def moving(size: int, mean_step: int, var_step: int, codes: int) -> Launch:
     """The move of so many running statistics, whose mean and variance have these steps and kinds."""
     low = Loop(size, mean_step, var_step, 0, 0, 1)
-    walk = Walk("rows", (), (), UNIT, UNIT, low, (0,) * 5, ("none",) * 4, 1, True, True, False, NONE, NONE)
-    return _over(size, 1, "move", table=walk.table(tasks=size, kinds=codes))
+    return _over(size, 1, "move", table=_PLAIN._replace(low=low).table(tasks=size, kinds=codes))
 
 
 @lru_cache(maxsize=1024)
@@ -177,13 +177,11 @@ def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -
 @lru_cache(maxsize=1024)
 def product(rows: int, columns: int, steps: tuple[int, ...], codes: tuple[int, int]) -> Launch:
     """A matrix times a vector, of these steps and kinds."""
-    return _over(rows, SHAPES.states, "matvec", table=np.array([rows, columns, *steps, *codes], np.int64))
+    return _over(rows, SHAPES.states, "matvec", table=np.array([columns, *steps, *codes], np.int64))
 
 
 def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
-    family, high, low, rest = schedule.pick_lanes(list(nest.loops))
-    outer = tuple(loop for loop in rest if loop.kept)
-    *inner, rows = [loop for loop in rest if not loop.kept] or [UNIT]
+    family, outer, inner, rows, high, low = schedule.sort_loops(nest)
     x, out, weight, bias = operands
     decode = any(loop.weight or loop.bias for loop in (*inner, rows))
     if family == "rows":
@@ -202,7 +200,7 @@ def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
             vector //= 2
     ways = [_way(i, low.strides[i], vector, operands, begins) for i in (2, 3)]
     kinds = (x.kind, out.kind, weight.kind, bias.kind)
-    return Walk(family, outer, tuple(inner), rows, high, low, nest.base, kinds, vector, near, span, decode, *ways)
+    return Walk(family, outer, inner, rows, high, low, nest.base, kinds, vector, near, span, decode, *ways)
 
 
 def _aligned(i: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> bool:

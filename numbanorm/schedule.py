@@ -106,11 +106,8 @@ class Split(NamedTuple):
 
 def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     """Choose how to walk a nest whose output has elements of `itemsize` bytes (0: statistics only)."""
-    family, high, low, rest = pick_lanes(list(nest.loops))
-    outer = tuple(loop for loop in rest if loop.kept)
-    reduced = [loop for loop in rest if not loop.kept]
-    rows = reduced.pop() if reduced else UNIT
-    repeats = prod(loop.size for loop in reduced)
+    family, outer, inner, rows, high, low = sort_loops(nest)
+    repeats = prod(loop.size for loop in inner)
     elements = prod(loop.size for loop in nest.loops)
     serial = _work(family, low, nest) <= SERIAL_WORK
 
@@ -134,7 +131,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False) -> Schedule:
     if family == "rows" and parts > 1:
         tile = 1
     stream = elements * itemsize > STREAM_BYTES and not in_place
-    inner, fold = tuple(reduced), _foldable(rest)
+    fold = _foldable([*inner, rows])
     return Schedule(
         family, outer, inner, rows, high, low, parts, part_size, tile, stream, fold, serial, tasks, nest.base
     )
@@ -239,7 +236,17 @@ def merging(groups: int, parts: int, x: int = 0, out: int = 0) -> tuple[Schedule
     return made, made.table
 
 
-def pick_lanes(loops: list[Loop]) -> tuple[Literal["rows", "columns"], Loop, Loop, list[Loop]]:
+def sort_loops(
+    nest: LoopNest,
+) -> tuple[Literal["rows", "columns"], tuple[Loop, ...], tuple[Loop, ...], Loop, Loop, Loop]:
+    """The family, and each loop in its place: as in `Schedule`, outer, inner, rows, high and low."""
+    family, high, low, rest = _pick_lanes(list(nest.loops))
+    outer = tuple(loop for loop in rest if loop.kept)
+    *inner, rows = [loop for loop in rest if not loop.kept] or [UNIT]
+    return family, outer, tuple(inner), rows, high, low
+
+
+def _pick_lanes(loops: list[Loop]) -> tuple[Literal["rows", "columns"], Loop, Loop, list[Loop]]:
     """Pick the loops that become lanes: (family, high, low, the rest)."""
     if not loops:
         return "columns", UNIT, UNIT, []

@@ -15,16 +15,15 @@ from .machine import (
     divide,
     folder,
     load_int,
-    loader,
     one_loader,
     one_storer,
     storer,
     sync,
     thread_index,
 )
-from .output import make_coefficients, make_finish, make_parameter
+from .output import make_affine, make_coefficients, make_finish
 from .shapes import ITEMSIZES, NEAR, NONE, is_wide
-from .states import make_state
+from .states import make_state, make_tile
 from .stored import load_stored
 from .walk import (
     BIAS,
@@ -158,17 +157,10 @@ def make_statistics(code, load_rows):
 def make_output(code):
     """A function write_rows(table, place, out, w, b, first, stop, values, ...): the output of what a thread holds."""
     wide, vector, across = is_wide(code.kinds[0]), code.vector, code.threads
-    of_weight, of_bias = code.kinds[2:]
     rows, down, decode = code.values // vector, code.block // across, code.decode
     store = storer(code.kinds[1] if code.output else "f8", vector)
-    load_weight = make_parameter(of_weight, code.weight, vector, wide, 1.0)
-    load_bias = make_parameter(of_bias, code.bias, vector, wide, -0.0)
+    load_affine = make_affine(code)
     finish, fold_rows, fold_vector = make_finish(wide), folder(rows), folder(vector)
-
-    @device
-    def load_affine(table, place, w, b, weights, biases):
-        load_weight(weights, w + place[2], load_int(table, LOW + WEIGHT))
-        load_bias(biases, b + place[3], load_int(table, LOW + BIAS))
 
     @device
     def finish_one(v, done, at, values, factors, highs, scales, offsets, weights, biases, result):
@@ -202,22 +194,10 @@ def make(code):
     take_statistics, write_output, whole, once = code.statistics, code.output, code.whole, not code.decode
     stride, room_size = down * rows, max(1, down // 2) * across * (1 + 2 * vector)
     real = np.float64 if wide else np.float32
-    load, fold_rows, fold_vector = loader(code.kinds[0], vector), folder(rows), folder(vector)
+    fold_vector = folder(vector)
     column_place, coefficients = make_columns(code), make_coefficients(wide)
 
-    @device
-    def load_row(i, valid, table, place, x, first, stop, values):
-        row = first + i * down
-        if row < stop:
-            load(values, i * vector, x + row_place(table, place, row)[0])
-            valid += 1
-        return valid
-
-    @device
-    def load_rows(table, place, x, first, stop, values):
-        """A thread's rows, from row `first` on; returns how many there are."""
-        return fold_rows(load_row, 0, (table, place, x, first, stop, values))
-
+    load_rows = make_tile(code.kinds[0], vector, rows, down, row_place)
     statistics, (write_rows, load_affine) = make_statistics(code, load_rows), make_output(code)
 
     @device

@@ -62,12 +62,12 @@ def ptx_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, s
     return text, re.search(r"\.entry\s+([\w$]+)", text)[1]  # type: ignore[index]
 
 
-def resident(table: NDArray[np.int64], device: int) -> tuple[int, Any]:
-    """Send a table to a device: its address, and what keeps it there. It is there on return, for every stream."""
+def send_table(table: NDArray[np.int64], device: int) -> Any:
+    """A table on a device, as an array of Numba's. It is there on return, for every stream."""
     with cuda.gpus[device]:
         sent = cuda.to_device(table)
         cuda.default_stream().synchronize()
-    return sent._ary.ctypes.data if SIMULATED else sent.device_ctypes_pointer.value, sent
+    return sent
 
 
 if SIMULATED:

@@ -1,52 +1,21 @@
 """The instructions of the machine at hand: a GPU, or Numba's simulator of one."""
 
+from importlib import import_module
+
 from numba.core import config
 
-if config.ENABLE_CUDASIM:
-    from .twins import (
-        applier,
-        block_index,
-        device,
-        divide,
-        folder,
-        load_int,
-        loader,
-        one_loader,
-        one_storer,
-        shuffle,
-        storer,
-        sync,
-        thread_index,
-    )
-else:
-    from .intrinsics import (
-        applier,
-        block_index,
-        device,
-        divide,
-        folder,
-        load_int,
-        loader,
-        one_loader,
-        one_storer,
-        shuffle,
-        storer,
-        sync,
-        thread_index,
-    )
+_chosen = import_module(".twins" if config.ENABLE_CUDASIM else ".intrinsics", __package__)
 
-__all__ = [
-    "applier",
-    "block_index",
-    "device",
-    "divide",
-    "folder",
-    "load_int",
-    "loader",
-    "one_loader",
-    "one_storer",
-    "shuffle",
-    "storer",
-    "sync",
-    "thread_index",
-]
+applier = _chosen.applier
+block_index = _chosen.block_index
+device = _chosen.device
+divide = _chosen.divide
+folder = _chosen.folder
+load_int = _chosen.load_int
+loader = _chosen.loader
+one_loader = _chosen.one_loader
+one_storer = _chosen.one_storer
+shuffle = _chosen.shuffle
+storer = _chosen.storer
+sync = _chosen.sync
+thread_index = _chosen.thread_index

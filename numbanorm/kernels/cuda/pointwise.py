@@ -10,9 +10,9 @@ from .stored import load_number
 _store = one_storer("f8")
 
 # Entries of a formula's table: points, axes, the sizes of the axes; then, for each array, its kind and its steps (see
-# `stored`; the kind of a number is -1). Of a matrix: rows, columns, their steps, the vector's step, both kinds.
+# `stored`; the kind of a number is -1). Of a matrix: columns, steps of rows, of columns and of the vector, both kinds.
 POINTS, AXES, SIZES = range(3)
-ROWS, COLUMNS, ROW_STEP, COLUMN_STEP, VECTOR_STEP, MATRIX_KIND, VECTOR_KIND = range(7)
+COLUMNS, ROW_STEP, COLUMN_STEP, VECTOR_STEP, MATRIX_KIND, VECTOR_KIND = range(6)
 MOST, OUTPUTS = 10, 3  # arrays and results of a formula
 
 
@@ -60,10 +60,11 @@ def make_matvec(block):
     def kernel(table, x, out, w, b, eps, center, count, mean, m2):
         room = cuda.shared.array(ROOM, np.float64)
         total, row = 0.0, block_index()
+        of_matrix, of_vector = load_int(table, MATRIX_KIND), load_int(table, VECTOR_KIND)
+        step, vector_step = load_int(table, COLUMN_STEP), load_int(table, VECTOR_STEP)
         x += row * load_int(table, ROW_STEP)
         for column in range(thread_index(), load_int(table, COLUMNS), block):
-            value = load_number(x + column * load_int(table, COLUMN_STEP), load_int(table, MATRIX_KIND))
-            total += value * load_number(w + column * load_int(table, VECTOR_STEP), load_int(table, VECTOR_KIND))
+            total += load_number(x + column * step, of_matrix) * load_number(w + column * vector_step, of_vector)
         total = sum_team(total, room, 0)
         if thread_index() == 0:
             _store(out + 8 * row, total)

@@ -9,10 +9,10 @@ import numpy as np
 from numba import cuda
 
 from .. import welford
-from .machine import block_index, device, divide, folder, load_int, loader, one_loader, one_storer, storer, thread_index
-from .output import make_coefficients, make_finish, make_parameter
+from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
+from .output import make_affine, make_coefficients, make_finish
 from .shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
-from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums
+from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums, make_tile
 from .stored import load_stored
 from .walk import BIAS, LOW, OUT, PART_SIZE, PARTS, SIZE, TASKS, UNITS, WEIGHT, X, outer_place, row_place
 
@@ -105,38 +105,20 @@ def make_statistics(code, unit_place, load_tile):
 
 def make(code):
     """The kernel for a code; its arguments are addresses, but for eps and `center` (0: moments about zero)."""
-    of_x, of_out, of_weight, of_bias = code.kinds
+    of_x, of_out, _, _ = code.kinds
     wide, vector, threads = is_wide(of_x), code.vector, code.threads
     units, values_size, teams = code.values // vector, code.values, code.block // threads
     take_statistics, write_output, whole = code.statistics, code.output, code.whole
     once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
     stride = threads * units
     real = np.float64 if wide else np.float32
-    load, store = loader(of_x, vector), storer(of_out if write_output else "f8", vector)
-    load_weight = make_parameter(of_weight, code.weight, vector, wide, 1.0)
-    load_bias = make_parameter(of_bias, code.bias, vector, wide, -0.0)
+    store = storer(of_out if write_output else "f8", vector)
+    load_affine = make_affine(code)
     fold_units, fold_vector = folder(units), folder(vector)
     finish, coefficients, unit_place = make_finish(wide), make_coefficients(wide), make_place(code)
 
-    @device
-    def load_unit(i, valid, table, place, x, first, stop, values):
-        unit = first + i * threads
-        if unit < stop:
-            load(values, i * vector, x + unit_place(table, place, unit)[0])
-            valid += 1
-        return valid
-
-    @device
-    def load_tile(table, place, x, first, stop, values):
-        """A thread's vectors, from unit `first` on; returns how many there are."""
-        return fold_units(load_unit, 0, (table, place, x, first, stop, values))
-
+    load_tile = make_tile(of_x, vector, units, threads, unit_place)
     statistics = make_statistics(code, unit_place, load_tile)
-
-    @device
-    def load_affine(table, place, w, b, weights, biases):
-        load_weight(weights, w + place[2], load_int(table, LOW + WEIGHT))
-        load_bias(biases, b + place[3], load_int(table, LOW + BIAS))
 
     @device
     def finish_one(e, done, at, values, coefficients, weights, biases, result):

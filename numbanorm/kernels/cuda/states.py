@@ -7,7 +7,7 @@ cannot square is scaled by a power of two.
 import numpy as np
 
 from .. import welford
-from .machine import device, folder, shuffle, sync, thread_index
+from .machine import device, folder, loader, shuffle, sync, thread_index
 from .shapes import WARP
 
 # Differences beyond these are multiplied by a power of two before they are squared in float32.
@@ -15,6 +15,27 @@ SMALL, LARGE, UP, DOWN = 2.0**-40, 2.0**40, 2.0**90, 2.0**-90
 EIGHTH = 0.125  # what sums of values near the largest float32 are taken of, to stay finite
 PIECE = 8  # values that are added up in float32 before they go on in float64: a rounding error of 5 ulp at most
 ROOM = 3 * WARP  # float64 that a block shares: one, two or three numbers of each warp
+
+
+def make_tile(kind, vector, units, step, place_of):
+    """A function load_tile(table, place, x, first, stop, values): a thread's vectors of x, `step` units apart from unit
+    `first` on; returns how many there are before `stop`. place_of(table, place, unit) finds them.
+    """
+    load, fold_units = loader(kind, vector), folder(units)
+
+    @device
+    def load_unit(i, valid, table, place, x, first, stop, values):
+        unit = first + i * step
+        if unit < stop:
+            load(values, i * vector, x + place_of(table, place, unit)[0])
+            valid += 1
+        return valid
+
+    @device
+    def load_tile(table, place, x, first, stop, values):
+        return fold_units(load_unit, 0, (table, place, x, first, stop, values))
+
+    return load_tile
 
 
 def make_sums(wide, chains, units, stride):

@@ -4,14 +4,15 @@ from .. import welford
 from .machine import device, load_int, one_loader, one_storer
 from .walk import KINDS
 
-KINDS_OF_NUMBERS = ("f8", "f4", "f2", "bf", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")  # the first 4 float
+FLOATS = ("f8", "f4", "f2", "bf")
+KINDS_OF_NUMBERS = (*FLOATS, "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
 CODES = {kind: code for code, kind in enumerate(KINDS_OF_NUMBERS)}  # in tables
 KIND_CODES = 16  # two kinds in one entry: the first times this, and the second
 _load = one_loader("f8")
 
 
 def _make_load(code):
-    load, others = one_loader(KINDS_OF_NUMBERS[code]), None
+    load = one_loader(KINDS_OF_NUMBERS[code])
     if code + 1 == len(KINDS_OF_NUMBERS):
         return device(lambda address, _: load(address))
     others = _make_load(code + 1)
@@ -19,8 +20,8 @@ def _make_load(code):
 
 
 def _make_store(code):
-    store = one_storer(KINDS_OF_NUMBERS[code])
-    if code == 3:
+    store = one_storer(FLOATS[code])
+    if code + 1 == len(FLOATS):
         return device(lambda address, which, value: store(address, value))
     others = _make_store(code + 1)
 
