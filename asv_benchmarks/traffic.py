@@ -30,7 +30,7 @@ class Moved(NamedTuple):
     """Bytes that a kernel loads and stores."""
 
     x: int = 0  # loaded by threads that have work
-    again: int = 0  # of these: read before, by the same kernel, and no longer in registers
+    again: int = 0  # of these: read before, by the same kernel, and neither in registers nor kept in shared memory
     pivots: int = 0  # of x: single elements, from which distances are taken, by each thread for itself
     out: int = 0
     weight: int = 0
@@ -81,8 +81,10 @@ def _pieces(size, part_size):
 
 
 def _again(code, size, held):
-    """How much of so much is read a second time: all but the tile that a block has in registers when it turns back."""
-    if not (code.statistics and code.output) or code.whole:
+    """How much of so much is read a second time: all but the tile that a block has in registers when it turns back, or
+    nothing, if the others are kept in shared memory.
+    """
+    if not (code.statistics and code.output) or code.whole or code.kept:
         return 0
     return max(0, -(-size // held) - 1) * held
 

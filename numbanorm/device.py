@@ -176,4 +176,5 @@ def _launch(made: Launch, like: DeviceArray, *arguments: Any) -> None:
     if like.device not in made.resident:  # sent once: later calls of the same description find it there
         made.resident[like.device] = view(launcher.send_table(made.table, like.device))
     table = made.resident[like.device].pointer
-    launcher.launch(made.kernel, made.blocks, made.threads, like.device, like.stream, table, *arguments)
+    shape = made.blocks, made.threads, made.shared
+    launcher.launch(made.kernel, *shape, like.device, like.stream, table, *arguments)

@@ -41,6 +41,7 @@ class Launch:
     blocks: int
     threads: int  # of a block
     table: NDArray[np.int64]
+    shared: int = 0  # bytes of dynamic shared memory of a block
     resident: dict[int, Any] = field(default_factory=dict)  # the table on each device, as an array, once it is there
 
 
@@ -101,12 +102,16 @@ class Walk(NamedTuple):
         """Values that a thread of a team holds in registers."""
         return team.held(self.kinds[0], self.vector, self.decode and self.family == "rows")
 
-    def code(self, team: Team, *, statistics: bool, output: bool, whole: bool) -> Code:
+    def shared(self, team: Team, tiles: int) -> int:
+        """Bytes of a block that keeps what its threads do not hold in registers: all of so many tiles but the last."""
+        return (tiles - 1) * team.block * self.held(team) * ITEMSIZES[self.kinds[0]]
+
+    def code(self, team: Team, *, statistics: bool, output: bool, whole: bool, kept: bool) -> Code:
         """What a kernel for this walk is compiled for."""
         kinds = self.kinds if output else (self.kinds[0], "none", "none", "none")
         ways = (self.decode, self.weight, self.bias) if output else (self.decode and self.family == "rows", NONE, NONE)
         sizes = (self.vector, team.threads, team.block, self.held(team), team.registers)
-        return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, self.span, *ways)
+        return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, self.span, *ways, kept)
 
     def table(self, **entries: int) -> NDArray[np.int64]:
         """The table of a launch: see `kernels.cuda.walk`."""
@@ -221,26 +226,26 @@ def _way(i: int, step: int, vector: int, operands: tuple[Operand, ...], begins: 
 def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
     groups, size = walk.tasks, walk.rows_each * walk.low.size
     units = size // walk.vector
-    team = next((team for team in shapes.rows if team.threads * walk.held(team) >= size), None)
+    team = next((team for team in shapes.rows if team.threads * walk.held(team) >= size), shapes.loop)
+    held, output = team.threads * walk.held(team) // walk.vector, walk.kinds[1] != "none"
+    shared = walk.shared(team, -(-units // held))
+    kept = output and 0 < shared <= shapes.shared
     parts = 1
-    if team is None and groups < shapes.blocks:
+    if units > held and groups < shapes.cut_below(kept):
         parts = max(1, min(-(-shapes.parts // groups), size // shapes.part))
     part_size = -(-units // parts)
     parts = -(-units // part_size)
-    team = team or shapes.loop
 
     def launch(part_size: int, statistics: bool, output: bool) -> Launch:
-        parts = -(-units // part_size)
-        whole = part_size * walk.vector <= team.threads * walk.held(team)
-        code = walk.code(team, statistics=statistics, output=output, whole=whole)
+        parts, keeps = -(-units // part_size), kept and statistics and output
+        code = walk.code(team, statistics=statistics, output=output, whole=part_size <= held, kept=keeps)
         tasks = groups * parts
         table = walk.table(parts=parts, part_size=part_size, tasks=tasks, units=units, kinds=states)
-        return Launch(code, -(-tasks * team.threads // team.block), team.block, table)
+        return Launch(code, -(-tasks * team.threads // team.block), team.block, table, shared * keeps)
 
-    moments, output = launch(part_size, True, False), walk.kinds[1] != "none"
+    moments = launch(part_size, True, False)
     merge = _merge(walk._replace(high=UNIT, low=UNIT), groups, parts) if parts > 1 else None
     normalize = launch(units, True, True) if output and parts == 1 else None
-    held = team.threads * walk.held(team) // walk.vector
     apply = launch(min(units, shapes.rounds * held), False, True) if output else None
     return Launches(normalize, moments, merge, apply, groups * parts if merge else 0)
 
@@ -251,24 +256,26 @@ def _by_columns(walk: Walk, states: int, shapes: Shapes) -> Launches:
     team = next((team for team in shapes.columns if team.threads <= units), shapes.columns[-1])
     tiles, down = -(-units // team.threads), team.block // team.threads
     blocks, held = walk.tasks * tiles, down * (walk.held(team) // walk.vector)
-    across = any(loop.size > 1 and not loop.kept for loop in (walk.high, walk.low))
+    across, output = any(loop.size > 1 and not loop.kept for loop in (walk.high, walk.low)), walk.kinds[1] != "none"
+    shared = walk.shared(team, -(-rows // held))
+    kept = output and 0 < shared <= shapes.shared_columns
     parts = 1
-    if across or (rows > held and blocks < shapes.blocks):
+    if across or (rows > held and blocks < shapes.cut_below(kept)):
         parts = max(1, min(-(-shapes.parts // blocks), rows * team.threads * walk.vector // shapes.part))
     part_size = -(-rows // parts)
     parts = -(-rows // part_size)
     merged = across or parts > 1
 
     def launch(part_size: int, statistics: bool, output: bool) -> Launch:
-        parts = -(-rows // part_size)
-        code = walk.code(team, statistics=statistics, output=output, whole=part_size <= held)
+        parts, keeps = -(-rows // part_size), kept and statistics and output
+        code = walk.code(team, statistics=statistics, output=output, whole=part_size <= held, kept=keeps)
         entries = {"parts": parts, "part_size": part_size, "tasks": tiles, "units": units, "row_count": rows}
         table = walk.table(**entries, merged=merged and not output, kinds=states)
-        return Launch(code, blocks * parts, team.block, table)
+        return Launch(code, blocks * parts, team.block, table, shared * keeps)
 
-    moments, output = launch(part_size, True, False), walk.kinds[1] != "none"
-    kept = prod(loop.size for loop in (walk.high, walk.low) if loop.kept)
-    merge = _merge(walk, walk.tasks * kept, parts) if merged else None
+    moments = launch(part_size, True, False)
+    groups = walk.tasks * prod(loop.size for loop in (walk.high, walk.low) if loop.kept)
+    merge = _merge(walk, groups, parts) if merged else None
     normalize = launch(rows, True, True) if output and not merged else None
     apply = launch(min(rows, shapes.rounds * held), False, True) if output else None
     return Launches(normalize, moments, merge, apply, walk.tasks * parts * columns if merged else 0)

@@ -11,8 +11,10 @@ SMALL = Shapes(
     loop=Team(threads=16, values=8, block=16, registers=128),
     columns=(Team(threads=8, values=16, block=16, registers=128), Team(threads=2, values=16, block=16, registers=128)),
     states=32,
-    blocks=5,
+    blocks=6,
     parts=12,
     part=64,
     rounds=2,
+    shared=2560,
+    shared_columns=2304,
 )

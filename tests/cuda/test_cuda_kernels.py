@@ -21,6 +21,7 @@ from test_kernels import check_states as check_exact_states
 import numbanorm as nbn
 from numbanorm import arrays as libraries
 from numbanorm import engine
+from numbanorm.kernels.cuda import launcher
 
 LAYER, BATCH, COLUMNS, GROUPS = nbn.Layout.layer(), nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
 INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
@@ -115,7 +116,8 @@ def around(*sizes):
 
 
 HELD = [team.threads * team.values for team in SMALL.rows]
-SIZES = [1, 2, 3, *around(*HELD), 700, 1024]
+KEPT = SMALL.loop.threads * SMALL.loop.values + SMALL.shared // 4  # in registers, and in shared memory
+SIZES = [1, 2, 3, *around(*HELD, KEPT), 700, 1024]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -145,6 +147,9 @@ CASES = {
     "many rows": ((6, 300), None, LAYER, (300,)),
     "rows in parts": ((2, 1400), None, LAYER, (1400,)),
     "rows in parts, one weight each": ((2, 5, 280), None, nbn.Layout.layer(2), (5, 1)),
+    "rows kept": ((3, 572), None, LAYER, (572,)),
+    "rows kept, runs with gaps": ((3, 3, 180), (1, 0, 2), nbn.Layout("n a b -> n"), (3, 180)),
+    "rows kept, odd": ((4, 565), None, LAYER, ()),
     "batch": ((9, 3, 4, 8), None, BATCH, (3, 1, 1)),
     "batch of odd runs": ((9, 3, 7, 7), None, BATCH, (3, 1, 1)),
     "batch in parts": ((30, 2, 4, 8), None, BATCH, (2, 1, 1)),
@@ -155,6 +160,8 @@ CASES = {
     "columns": ((30, 40), None, COLUMNS, (40,)),
     "columns, few rows": ((3, 40), None, COLUMNS, (40,)),
     "columns in parts": ((200, 40), None, COLUMNS, (40,)),
+    "columns kept": ((20, 328), None, COLUMNS, (328,)),
+    "columns kept, odd": ((70, 23), None, COLUMNS, (23,)),
     "columns, odd": ((50, 37), None, COLUMNS, (37,)),
     "columns, weights by row": ((50, 40), None, COLUMNS, (50, 1)),
     "columns, weights by element": ((50, 40), None, COLUMNS, (50, 40)),
@@ -184,6 +191,120 @@ def test_every_way(name, dtype, affine, memory, rng):
     check(memory, layout, x, weight, bias)
 
 
+class Watched:
+    """In place of `launcher.launch`: which kernels there were, and with how much shared memory; or the same kernels,
+    kept from keeping, as on a device with too little of it.
+    """
+
+    def __init__(self, launch):
+        self.launch, self.keeping, self.seen = launch, True, []
+
+    def __call__(self, kernel, blocks, threads, shared, *others):
+        self.seen.append((kernel, shared))
+        assert kernel[0] not in ("rows", "columns") or kernel.kept == (shared > 0)
+        if shared and not self.keeping:
+            kernel, shared = kernel._replace(kept=False), 0
+        self.launch(kernel, blocks, threads, shared, *others)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    found = Watched(launcher.launch)
+    monkeypatch.setattr(launcher, "launch", found)
+    return found
+
+
+def check_kept(memory, watched, layout, x, weight=None, bias=None):
+    """The result, and that it is that of the kernel which keeps nothing, bit by bit; returns how much this one keeps.
+
+    None stands for statistics and output in launches of their own.
+    """
+
+    def normalized(x, keeping=True):
+        watched.keeping = keeping
+        on_device = memory.send(x)
+        out, affine = libraries.result_like(on_device), (memory.send(weight), memory.send(bias))
+        states = engine.normalize(layout, on_device, out, *affine, 1e-5, keep=True)
+        return [memory.get(array) for array in (out, *states)]
+
+    out, *states = results = normalized(x)
+    kernel, shared = watched.seen[0]
+    assert kernel.output or not any(kept for _, kept in watched.seen)
+    check_result(out, states, x, layout, weight, bias)
+    if shared:
+        for one, other in zip(results, normalized(x, keeping=False), strict=True):
+            oracle.assert_same(one, other)
+    if shared and x.dtype.kind not in "iub":
+        x[(1,) * x.ndim], x[(-1,) * x.ndim] = np.nan, np.inf
+        for one, other in zip(normalized(x), normalized(x, keeping=False), strict=True):
+            oracle.assert_same(one, other)
+    return shared if kernel.output else None
+
+
+# Of the small launch table: groups that just stay in registers, are just beyond, can just be kept, and just not.
+SWITCHES = [
+    # dtype, layout, shape, bytes that are kept
+    *(("float32", LAYER, (3, size), kept) for size, kept in ((512, 0), (513, 2048), (640, 2048), (641, 2560))),
+    *(("float32", LAYER, (3, size), kept) for size, kept in ((768, 2560), (769, None))),
+    *(("float16", LAYER, (3, size), kept) for size, kept in ((512, 0), (520, 1024), (1408, 2560), (1416, None))),
+    *(("float64", LAYER, (3, size), kept) for size, kept in ((128, 0), (130, 1024), (352, 2560), (354, None))),
+    *(("int8", LAYER, (3, size), kept) for size, kept in ((192, 0), (193, 192), (2592, 2544), (2593, None))),
+    *(("float32", LAYER, (groups, 600), kept) for groups, kept in ((2, None), (6, 2048))),
+    *(("float32", LAYER, (groups, 800), kept) for groups, kept in ((5, None), (6, 0))),
+    *(("float32", COLUMNS, (size, 96), kept) for size, kept in ((8, 0), (9, 1024), (16, 1024), (17, 2048))),
+    *(("float32", COLUMNS, (size, 96), kept) for size, kept in ((24, 2048), (25, None))),
+    *(("float64", COLUMNS, (size, 48), kept) for size, kept in ((6, 0), (7, 768), (24, 2304), (25, None))),
+    *((BFLOAT16, COLUMNS, (size, 192), kept) for size, kept in ((4, 0), (5, 512), (20, 2048), (21, None))),
+    *(("float32", COLUMNS, (20, size), kept) for size, kept in ((64, None), (68, 2048))),
+    *(("float32", COLUMNS, (30, size), kept) for size, kept in ((160, None), (192, 0))),
+]
+
+
+@pytest.mark.parametrize(("dtype", "layout", "shape", "shared"), SWITCHES, ids=str)
+def test_what_is_kept(dtype, layout, shape, shared, memory, watched, rng):
+    x = (array(rng, shape, np.float64) * 9).astype(dtype)
+    weight, bias = (array(rng, shape[1:], libraries.result_dtype(x.dtype)) for _ in range(2))
+    assert check_kept(memory, watched, layout, x, weight, bias) == shared
+
+
+INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=str)
+@pytest.mark.parametrize("way", ["rows", "rows with gaps", "columns"])
+def test_every_dtype_is_kept(way, dtype, memory, watched, rng):
+    """Their bits are: large integers, too, are rounded only when they are worked on."""
+    wide = libraries.result_dtype(np.dtype(dtype)) == np.float64
+    shape, order, layout = {
+        "rows": ((3, 200 if wide else 524), None, LAYER),
+        "rows with gaps": ((3, 3, 60 if wide else 180), (1, 0, 2), nbn.Layout("n a b -> n")),
+        "columns": ((19, 200), None, COLUMNS),
+    }[way]
+    x = (array(rng, shape, np.float64, order) * 9).astype(dtype)
+    if np.dtype(dtype).kind in "iu":
+        x.flat[7], x.flat[-7] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    weight = array(rng, shape[1:], libraries.result_dtype(x.dtype))
+    assert check_kept(memory, watched, layout, x, weight) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", BFLOAT16], ids=str)
+@pytest.mark.parametrize("name", ["near", "one", "far", "of a group", "by row", "by element", "none"])
+@pytest.mark.parametrize("layout", [LAYER, COLUMNS], ids=["rows", "columns"])
+def test_weights_beside_what_is_kept(layout, name, dtype, memory, watched, rng):
+    shape = (3, 524) if layout is LAYER else (19, 200)
+    weight = {
+        "near": lambda: array(rng, shape[1:], dtype),
+        "one": lambda: array(rng, (), dtype),
+        "far": lambda: array(rng, (2 * shape[1],), dtype)[::-2],
+        "of a group": lambda: array(rng, (1, shape[1]), dtype) if layout is COLUMNS else array(rng, (3, 1), dtype),
+        "by row": lambda: array(rng, (shape[0], 1), dtype),
+        "by element": lambda: array(rng, shape, dtype),
+        "none": lambda: None,
+    }[name]()
+    x = array(rng, shape, dtype)
+    assert check_kept(memory, watched, layout, x, weight, weight) > 0
+
+
 @pytest.mark.parametrize(
     "name", ["rows in parts", "batch", "channels last", "columns in parts", "groups, channels last"]
 )
@@ -192,6 +313,15 @@ def test_the_real_table(name, memory, real_table, rng):
     check(memory, layout, array(rng, shape, "float32", order), array(rng, of_weight), array(rng, of_weight))
 
 
+WAYS = [
+    "many rows",
+    "rows kept",
+    "rows in parts",
+    "columns kept",
+    "columns in parts",
+    "groups, channels last",
+    "groups",
+]
 STRANGE = {
     "sliced": lambda x: x[:, 1::2, 1:-2, ::3],
     "one in": lambda x: x[..., 1:],
@@ -210,7 +340,7 @@ def test_memory_that_does_not_merge(name, axes, memory, rng):
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last", "groups"])
+@pytest.mark.parametrize("name", WAYS)
 def test_constants_become_their_bias(name, dtype, memory, rng):
     shape, order, layout, of_weight = CASES[name]
     x = np.full_like(array(rng, shape, dtype, order), 6e4 if dtype == np.float16 else 7e30)
@@ -222,7 +352,7 @@ def test_constants_become_their_bias(name, dtype, memory, rng):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
-@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last", "groups"])
+@pytest.mark.parametrize("name", WAYS)
 def test_nan_stays_in_its_group(name, bad, memory, rng):
     shape, order, layout, _ = CASES[name]
     x = array(rng, shape, "float32", order)
@@ -257,7 +387,7 @@ def test_float64_far_from_zero(name, ratio, memory, rng):
     np.testing.assert_allclose(states[2].ravel(), m2, rtol=16 * oracle.EPS64)
 
 
-@pytest.mark.parametrize("name", ["many rows", "rows in parts", "columns in parts", "groups, channels last", "groups"])
+@pytest.mark.parametrize("name", WAYS)
 def test_in_place_gives_the_same(name, memory, rng):
     shape, order, layout, of_weight = CASES[name]
     x, weight = array(rng, shape, "float32", order), array(rng, of_weight)

@@ -46,6 +46,7 @@ def test_both_sides_of_every_switch(team, dtype, step, memory, rng):
 @pytest.mark.parametrize(
     ("shape", "layout"),
     [
+        ((300, 61_440), LAYER),  # as much as shared memory keeps
         ((300, 100_000), LAYER),
         ((2, 1_000_003), LAYER),
         ((64, 32, 56, 56), BATCH),

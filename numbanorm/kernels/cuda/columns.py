@@ -1,8 +1,8 @@
 """Kernels that keep the innermost loop: channels last, tables by column, windows, runs too short for a team.
 
 Threads of a block lie `across` columns, a vector of them each, and take every so many rows. Each column has its own
-state; where a group has several columns, `merging` merges them afterwards. If all rows of a block stay in registers
-they are read once, else a second time, last things first.
+state; where a group has several columns, `merging` merges them afterwards. If all rows of a block stay in registers,
+or are kept in shared memory, they are read once, else a second time, last things first.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from .machine import (
 )
 from .output import make_affine, make_coefficients, make_finish
 from .shapes import ITEMSIZES, NEAR, NONE, is_wide
-from .states import make_state, make_tile
+from .states import make_state, make_tiles
 from .stored import load_stored
 from .walk import (
     BIAS,
@@ -128,7 +128,7 @@ def make_statistics(code, load_rows):
         fold_vector(begin, 0, (table, first, column, center, means, m2s, bases))
         n = 0.0
         for at in range(start, stop, down * rows):
-            valid = load_rows(table, place, x, at + row, stop, values)
+            valid = load_rows(table, place, x, start, at, stop, row, values)
             fold_vector(add, 0, (n, valid, center, values, means, m2s, bases))
             n += np.float64(valid)
         half = down // 2
@@ -197,7 +197,7 @@ def make(code):
     fold_vector = folder(vector)
     column_place, coefficients = make_columns(code), make_coefficients(wide)
 
-    load_rows = make_tile(code.kinds[0], vector, rows, down, row_place)
+    load_rows, load_again = make_tiles(code, down, row_place)
     statistics, (write_rows, load_affine) = make_statistics(code, load_rows), make_output(code)
 
     @device
@@ -265,7 +265,7 @@ def make(code):
             for tile in range(divide(stop - start + stride - 1, stride) - 1, -1, -1):
                 at = start + tile * stride
                 if not take_statistics or (not whole and at + stride < stop):
-                    load_rows(table, place, x, at + row, stop, values)
+                    load_again(table, place, x, start, at, stop, row, values)
                 write_rows(table, place, out, w, b, at + row, stop, values, numbers, weights, biases, result)
 
     return kernel

@@ -20,7 +20,8 @@ device = cuda.jit(device=True, forceinline=True)
 
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-GLOBAL = 1  # LLVM's number of the address space
+GLOBAL, SHARED = 1, 3  # LLVM's numbers of address spaces
+KEPT = "numbanorm_kept"  # the name of dynamic shared memory
 
 
 @overload(welford.where, target="cuda")
@@ -78,31 +79,57 @@ def _pieces(size):
     return [16] * (size // 16) or [size]
 
 
-def _load_bits(builder, kind, count, address):
-    """`count` elements at an aligned address, as integers of their size."""
+def _in_global(builder, address):
+    """A function place(typ, offset): a pointer to a type, so many bytes after an address."""
+
+    def place(typ, offset):
+        return builder.inttoptr(builder.add(address, ir.Constant(I64, offset)), typ.as_pointer(GLOBAL))
+
+    return place
+
+
+def _in_shared(builder, at):
+    """The same for what lies `at` bytes after the beginning of dynamic shared memory.
+
+    Each module names it for itself; the linker makes one of them, of as many bytes as the launch asks for.
+    """
+    area = builder.module.globals.get(KEPT)
+    if area is None:
+        area = ir.GlobalVariable(builder.module, ir.ArrayType(ir.IntType(8), 0), KEPT, SHARED)
+        area.linkage, area.align = "external", 16
+
+    def place(typ, offset):
+        byte = builder.gep(area, [ir.Constant(I64, 0), builder.add(at, ir.Constant(I64, offset))])
+        return builder.bitcast(byte, typ.as_pointer(SHARED))
+
+    return place
+
+
+def _load_words(builder, kind, count, place):
+    """`count` elements at a place that is aligned to them: integers of their size, or of two elements of 16 bits."""
     itemsize, found = ITEMSIZES[kind], []
     if itemsize == 1 or count == 1:
         typ = ir.IntType(8 * itemsize)
-        for i in range(count):
-            at = builder.inttoptr(builder.add(address, ir.Constant(I64, i * itemsize)), typ.as_pointer(GLOBAL))
-            found.append(builder.load(at, align=itemsize))
-        return found
+        return [builder.load(place(typ, i * itemsize), align=itemsize) for i in range(count)]
     word = I64 if itemsize == 8 else I32
     for number, size in enumerate(_pieces(count * itemsize)):
         words = 8 * size // word.width
-        typ = ir.VectorType(word, words) if words > 1 else word
-        at = builder.inttoptr(builder.add(address, ir.Constant(I64, 16 * number)), typ.as_pointer(GLOBAL))
-        together = builder.load(at, align=size)
+        together = builder.load(place(ir.VectorType(word, words) if words > 1 else word, 16 * number), align=size)
         parts = [builder.extract_element(together, ir.Constant(I32, i)) for i in range(words)]
         found += parts if words > 1 else [together]
-    if itemsize > 2:
-        return found
-    upper = [builder.trunc(builder.lshr(word, ir.Constant(I32, 16)), I16) for word in found]
-    return [half for pair in zip([builder.trunc(w, I16) for w in found], upper, strict=True) for half in pair]
+    return found
 
 
-def _store_bits(builder, size, address, words):
-    """Integers to an aligned address; together they have `size` bytes."""
+def _elements_of(builder, kind, words):
+    """Words -> integers of the size of an element."""
+    if words[0].type.width == 8 * ITEMSIZES[kind]:
+        return words
+    upper = [builder.trunc(builder.lshr(word, ir.Constant(I32, 16)), I16) for word in words]
+    return [half for pair in zip([builder.trunc(w, I16) for w in words], upper, strict=True) for half in pair]
+
+
+def _store_words(builder, size, place, words):
+    """Integers to a place that is aligned to them; together they have `size` bytes."""
     width = words[0].type.width // 8
     for number, piece in enumerate(_pieces(size)):
         mine = words[number * 16 // width :][: piece // width]
@@ -110,8 +137,7 @@ def _store_bits(builder, size, address, words):
         value = ir.Constant(typ, ir.Undefined) if len(mine) > 1 else mine[0]
         for i, word in enumerate(mine if len(mine) > 1 else ()):
             value = builder.insert_element(value, word, ir.Constant(I32, i))
-        at = builder.inttoptr(builder.add(address, ir.Constant(I64, 16 * number)), typ.as_pointer(GLOBAL))
-        builder.store(value, at, align=piece)
+        builder.store(value, place(typ, 16 * number), align=piece)
 
 
 def _elements(context, builder, typ, array, at, count):
@@ -119,6 +145,15 @@ def _elements(context, builder, typ, array, at, count):
     data = context.make_array(typ)(context, builder, array).data
     at = builder.sext(at, I64) if at.type.width < 64 else at
     return [builder.gep(data, [builder.add(at, ir.Constant(I64, i))]) for i in range(count)]
+
+
+def _set_elements(context, builder, kind, signature, args, words):
+    """Words, decoded, to a local array args[0] of floats, from args[1] on."""
+    typ, bits = signature.args[0], _elements_of(builder, kind, words)
+    result = context.get_value_type(typ.dtype)
+    for word, place in zip(bits, _elements(context, builder, typ, args[0], args[1], len(bits)), strict=True):
+        builder.store(_decode(builder, kind, word, result), place)
+    return context.get_dummy_value()
 
 
 # -- what kernels call -----------------------------------------------------------------------------------------------
@@ -130,15 +165,43 @@ def loader(kind, count):
     @intrinsic
     def load(typingctx, values, at, address):
         def codegen(context, builder, signature, args):
-            result = context.get_value_type(signature.args[0].dtype)
-            bits = _load_bits(builder, kind, count, args[2])
-            for word, place in zip(bits, _elements(context, builder, values, args[0], args[1], count), strict=True):
-                builder.store(_decode(builder, kind, word, result), place)
-            return context.get_dummy_value()
+            words = _load_words(builder, kind, count, _in_global(builder, args[2]))
+            return _set_elements(context, builder, kind, signature, args, words)
 
         return types.void(values, at, types.int64), codegen
 
     return load
+
+
+def keeper(kind, count):
+    """A function keep(values, at, address, kept): what `loader` does; and the same bits go to dynamic shared memory,
+    `kept` bytes from its beginning, which must be aligned like the address.
+    """
+
+    @intrinsic
+    def keep(typingctx, values, at, address, kept):
+        def codegen(context, builder, signature, args):
+            words = _load_words(builder, kind, count, _in_global(builder, args[2]))
+            _store_words(builder, count * ITEMSIZES[kind], _in_shared(builder, args[3]), words)
+            return _set_elements(context, builder, kind, signature, args, words)
+
+        return types.void(values, at, types.int64, types.int64), codegen
+
+    return keep
+
+
+def taker(kind, count):
+    """A function take(values, at, kept): what this thread's `keeper` has left there, into a local array of floats."""
+
+    @intrinsic
+    def take(typingctx, values, at, kept):
+        def codegen(context, builder, signature, args):
+            words = _load_words(builder, kind, count, _in_shared(builder, args[2]))
+            return _set_elements(context, builder, kind, signature, args, words)
+
+        return types.void(values, at, types.int64), codegen
+
+    return take
 
 
 def storer(kind, count):
@@ -149,7 +212,7 @@ def storer(kind, count):
         def codegen(context, builder, signature, args):
             places = _elements(context, builder, values, args[1], args[2], count)
             words = _encode(builder, kind, [builder.load(place) for place in places])
-            _store_bits(builder, count * ITEMSIZES[kind], args[0], words)
+            _store_words(builder, count * ITEMSIZES[kind], _in_global(builder, args[0]), words)
             return context.get_dummy_value()
 
         return types.void(types.int64, values, at), codegen
@@ -163,7 +226,7 @@ def one_loader(kind):
     @intrinsic
     def load(typingctx, address):
         def codegen(context, builder, signature, args):
-            return _decode(builder, kind, _load_bits(builder, kind, 1, args[0])[0], DOUBLE)
+            return _decode(builder, kind, _load_words(builder, kind, 1, _in_global(builder, args[0]))[0], DOUBLE)
 
         return types.float64(types.int64), codegen
 
@@ -187,7 +250,8 @@ def one_storer(kind):
     @intrinsic
     def store(typingctx, address, value):
         def codegen(context, builder, signature, args):
-            _store_bits(builder, ITEMSIZES[kind], args[0], _encode(builder, kind, [args[1]]))
+            bits = _encode(builder, kind, [args[1]])
+            _store_words(builder, ITEMSIZES[kind], _in_global(builder, args[0]), bits)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.float64), codegen

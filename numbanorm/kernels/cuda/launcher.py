@@ -3,7 +3,7 @@
 import re
 import threading
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numba import cuda
@@ -76,17 +76,19 @@ if SIMULATED:
     def _simulated(kernel: tuple[Any, ...]) -> Any:
         return cuda.jit(function_of(kernel))
 
-    def launch(kernel: tuple[Any, ...], blocks: int, threads: int, device: int, stream: int, *arguments: Any) -> None:
+    def launch(
+        kernel: tuple[Any, ...], blocks: int, threads: int, shared: int, device: int, stream: int, *arguments: Any
+    ) -> None:
         """Run a kernel in Numba's simulator, which runs one at a time."""
         with _lock:
-            _simulated(kernel)[blocks, threads](*arguments)
+            _simulated(kernel)[blocks, threads, stream, shared](*arguments)
 
 else:
     from cuda.bindings import driver
     from cuda.core import Device, LaunchConfig, Program, ProgramOptions, Stream
     from cuda.core import launch as _launch
 
-    _configs = cache(lambda blocks, threads: LaunchConfig(grid=blocks, block=threads))
+    _configs = cache(lambda blocks, threads, shared: LaunchConfig(grid=blocks, block=threads, shmem_size=shared))
     _stream = lru_cache(maxsize=256)(Stream.from_handle)
 
     @cache
@@ -102,15 +104,37 @@ else:
         code, name = cubin_of(kernel, tuple(Device(device).compute_capability))
         return code.get_kernel(name)
 
-    def launch(kernel: tuple[Any, ...], blocks: int, threads: int, device: int, stream: int, *arguments: Any) -> None:
+    @cache
+    def _room(kernel: tuple[Any, ...], device: int) -> int:
+        """Bytes of dynamic shared memory that a kernel may have on a device: all that it does not declare itself.
+
+        They have to be asked for, or it gets no more than 48 KB. If the driver refuses, it is to use none.
+        """
+        attribute, handle = driver.CUfunction_attribute, _loaded(kernel, device).handle
+        optin = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        _, most = driver.cuDeviceGetAttribute(optin, device)
+        _, declared = driver.cuKernelGetAttribute(attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, handle, device)
+        asked = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        (error,) = driver.cuKernelSetAttribute(asked, most - declared, handle, device)
+        return most - declared if error == driver.CUresult.CUDA_SUCCESS else 0
+
+    def _fitting(kernel: tuple[Any, ...], blocks: int, threads: int, shared: int, device: int) -> tuple[Any, Any]:
+        """A launch, and its kernel: where shared memory does not suffice, the one that reads x twice instead."""
+        if shared > 0 and shared > _room(kernel, device):
+            kernel, shared = cast(Code, kernel)._replace(kept=False), 0
+        return _configs(blocks, threads, shared), _loaded(kernel, device)
+
+    def launch(
+        kernel: tuple[Any, ...], blocks: int, threads: int, shared: int, device: int, stream: int, *arguments: Any
+    ) -> None:
         """Launch a kernel on a device's stream; the thread's current device stays what it is."""
         error, current = driver.cuCtxGetDevice()
         if error == driver.CUresult.CUDA_SUCCESS and int(current) == device:
-            _launch(_stream(stream), _configs(blocks, threads), _loaded(kernel, device), *arguments)
+            _launch(_stream(stream), *_fitting(kernel, blocks, threads, shared, device), *arguments)
             return
         _, before = driver.cuCtxGetCurrent()
         Device(device).set_current()
         try:
-            _launch(_stream(stream), _configs(blocks, threads), _loaded(kernel, device), *arguments)
+            _launch(_stream(stream), *_fitting(kernel, blocks, threads, shared, device), *arguments)
         finally:
             driver.cuCtxSetCurrent(before)

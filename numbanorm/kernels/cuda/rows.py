@@ -2,7 +2,7 @@
 
 A team of threads takes a group, or a part of one, vector after vector. If all of it stays in registers, its statistics
 are exact two-pass ones, and it is read once; else each thread merges the states of what it holds at a time, and what
-is no longer in registers is read a second time, last things first.
+is no longer in registers is taken from shared memory, if it is kept there, or read a second time, last things first.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from .. import welford
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
-from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums, make_tile
+from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
 from .stored import load_stored
 from .walk import BIAS, LOW, OUT, PART_SIZE, PARTS, SIZE, TASKS, UNITS, WEIGHT, X, outer_place, row_place
 
@@ -64,7 +64,7 @@ def make_statistics(code, unit_place, load_tile):
     def exact(table, place, x, start, stop, lane, center, base, values, room):
         """Two passes over registers, the second about the mean of the whole task."""
         n, pivot, about = np.float64((stop - start) * vector), real(0.0), real(0.0)
-        valid = load_tile(table, place, x, start + lane, stop, values)
+        valid = load_tile(table, place, x, start, start, stop, lane, values)
         if center != 0:
             pivot = real(welford.finite_or_zero(one(x + unit_place(table, place, start)[0])))
         s, reach = begin_sums(values, 0, valid, pivot)
@@ -84,7 +84,7 @@ def make_statistics(code, unit_place, load_tile):
         """What each thread holds at a time, and then the threads."""
         n, mean, m2 = 0.0, 0.0, 0.0
         for begin in range(start, stop, threads * units):
-            valid = load_tile(table, place, x, begin + lane, stop, values)
+            valid = load_tile(table, place, x, start, begin, stop, lane, values)
             nb, mean_b, m2_b = state(values, 0, valid, center, base)
             n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
         return merge_team(n, mean, m2, room)
@@ -117,7 +117,7 @@ def make(code):
     fold_units, fold_vector = folder(units), folder(vector)
     finish, coefficients, unit_place = make_finish(wide), make_coefficients(wide), make_place(code)
 
-    load_tile = make_tile(of_x, vector, units, threads, unit_place)
+    load_tile, load_again = make_tiles(code, threads, unit_place)
     statistics = make_statistics(code, unit_place, load_tile)
 
     @device
@@ -168,9 +168,10 @@ def make(code):
                 load_affine(table, place, w, b, weights, biases)
             tiles = divide(stop - start + stride - 1, stride)
             for tile in range(tiles - 1, -1, -1):
-                first = start + tile * stride + lane
+                begin = start + tile * stride
                 if not take_statistics or (not whole and tile < tiles - 1):
-                    load_tile(table, place, x, first, stop, values)
+                    load_again(table, place, x, start, begin, stop, lane, values)
+                first = begin + lane
                 fold_units(write_unit, 0, (table, place, out, w, b, first, stop, values, made, weights, biases, result))
 
     return kernel

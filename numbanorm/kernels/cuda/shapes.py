@@ -7,6 +7,7 @@ ITEMSIZES = {"f8": 8, "f4": 4, "f2": 2, "bf": 2, "b1": 1, "i1": 1, "u1": 1, "i2"
 ITEMSIZES |= {"i8": 8, "u8": 8}
 VECTOR_BYTES = 16  # the widest load
 WARP = 32
+DECLARED = {"rows": 768, "columns": 8704}  # bytes of shared memory, at most, that kernels declare for states
 
 # How a weight or bias lies along a vector of x.
 NONE, ONE, NEAR, FAR = range(4)  # there is none; one for the vector; side by side and aligned; with any step
@@ -35,6 +36,7 @@ class Code(NamedTuple):
     decode: bool  # rows: what one task walks is not a single run; columns: weight and bias differ from row to row
     weight: int  # how it lies along a vector
     bias: int
+    kept: bool = False  # what a block can no longer hold in registers stays in shared memory until the output
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,18 @@ class Shapes:
     loop: Team  # ... and what takes larger ones piece by piece
     columns: tuple[Team, ...]  # by the number of vectors side by side: the first that they fill, else the last
     states: int  # threads of a block that works on states: of a multiple of warps
-    blocks: int  # fewer tasks than this are cut into parts, unless they stay in registers ...
+    blocks: int  # fewer tasks than this are cut into parts, unless they stay in registers; see `cut_below` ...
     parts: int  # ... for so many blocks
     part: int  # elements of a part at least: its merge must not show
     rounds: int  # times that a block which only writes output fills its registers
+    shared: int  # bytes of dynamic shared memory that a block of rows may have ...
+    shared_columns: int  # ... and one of columns
+
+    def cut_below(self, kept: bool) -> int:
+        """The number of tasks from which on they stay whole. Tasks that can be kept in shared memory are cut only if
+        there is not one for each multiprocessor: kept, a byte of x is moved once, and in parts twice.
+        """
+        return self.blocks // 2 if kept else self.blocks
 
 
 SHAPES = Shapes(
@@ -99,4 +109,9 @@ SHAPES = Shapes(
     parts=1056,  # four times that, so that the last ones to end do not wait for long
     part=8192,
     rounds=4,
+    # A multiprocessor of an H100 has 228 KB, 1 KB less for each block, and kernels declare some of it themselves. One
+    # block of rows has 24 KB on their way from memory, enough for its latency; one of columns has 8 KB, so three are
+    # to fit, for which there are registers.
+    shared=227 * 1024 - DECLARED["rows"],
+    shared_columns=228 * 1024 // 3 - 1024 - DECLARED["columns"],
 )

@@ -7,8 +7,8 @@ cannot square is scaled by a power of two.
 import numpy as np
 
 from .. import welford
-from .machine import device, folder, loader, shuffle, sync, thread_index
-from .shapes import WARP
+from .machine import device, folder, keeper, loader, shuffle, sync, taker, thread_index
+from .shapes import ITEMSIZES, WARP
 
 # Differences beyond these are multiplied by a power of two before they are squared in float32.
 SMALL, LARGE, UP, DOWN = 2.0**-40, 2.0**40, 2.0**90, 2.0**-90
@@ -17,11 +17,23 @@ PIECE = 8  # values that are added up in float32 before they go on in float64: a
 ROOM = 3 * WARP  # float64 that a block shares: one, two or three numbers of each warp
 
 
-def make_tile(kind, vector, units, step, place_of):
-    """A function load_tile(table, place, x, first, stop, values): a thread's vectors of x, `step` units apart from unit
-    `first` on; returns how many there are before `stop`. place_of(table, place, unit) finds them.
+def make_tiles(code, step, place_of):
+    """Two functions of a tile, which is what threads hold at a time. The arguments of both are (table, place, x, start,
+    begin, stop, mine, values): of the units `start` to `stop` of a task, the tile from `begin` on; this thread has a
+    vector of unit begin + mine, and of every `step` units after it. place_of(table, place, unit) finds them.
+
+    The first, for statistics, returns how many vectors there are before `stop`. The second is for the output of a tile
+    that is no longer in registers; all of a task's tiles but the last are such. If they are kept, it has them from
+    shared memory, else from x.
     """
-    load, fold_units = loader(kind, vector), folder(units)
+    kind, vector, block, kept = code.kinds[0], code.vector, code.block, code.kept
+    units, size = code.values // vector, code.vector * ITEMSIZES[kind]
+    load, keep, take, fold_units = loader(kind, vector), keeper(kind, vector), taker(kind, vector), folder(units)
+
+    @device
+    def slot(before, i):
+        """Of a block's threads side by side, so that their accesses are too: each has its own slots."""
+        return (before * (block // step) + i * block + thread_index()) * size
 
     @device
     def load_unit(i, valid, table, place, x, first, stop, values):
@@ -32,10 +44,31 @@ def make_tile(kind, vector, units, step, place_of):
         return valid
 
     @device
-    def load_tile(table, place, x, first, stop, values):
-        return fold_units(load_unit, 0, (table, place, x, first, stop, values))
+    def keep_unit(i, valid, table, place, x, first, before, values):
+        address = x + place_of(table, place, first + i * step)[0]
+        keep(values, i * vector, address, slot(before, i))
+        return valid + 1
 
-    return load_tile
+    @device
+    def take_unit(i, done, before, values):
+        take(values, i * vector, slot(before, i))
+        return done
+
+    @device
+    def load_tile(table, place, x, start, begin, stop, mine, values):
+        return fold_units(load_unit, 0, (table, place, x, begin + mine, stop, values))
+
+    @device
+    def keep_tile(table, place, x, start, begin, stop, mine, values):
+        if begin + step * units < stop:
+            return fold_units(keep_unit, 0, (table, place, x, begin + mine, begin - start, values))
+        return load_tile(table, place, x, start, begin, stop, mine, values)
+
+    @device
+    def take_tile(table, place, x, start, begin, stop, mine, values):
+        return fold_units(take_unit, 0, (begin - start, values))
+
+    return (keep_tile, take_tile) if kept else (load_tile, load_tile)
 
 
 def make_sums(wide, chains, units, stride):

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import ClassVar
 
 import numpy as np
+from numba.cuda.simulator.kernel import _get_kernel_context
 
 from .shapes import ITEMSIZES
 
@@ -99,6 +100,56 @@ def loader(kind, count):
         values[at : at + count] = _decode(kind, np.frombuffer(_memory(address, size), _dtype(kind)))
 
     return load
+
+
+class Kept:
+    """Dynamic shared memory of a block: of exactly so many bytes as the launch asks for, each for the one thread that
+    writes it, for nothing orders the threads.
+    """
+
+    def __init__(self):
+        self.bytes = _get_kernel_context().shared.array(0, np.dtype(np.uint8)).copy()
+        self.owners = np.full(self.bytes.size, -1)
+
+    def slot(self, at, size):
+        """Where an access lies: the slice of its bytes."""
+        assert at % size == 0, "a wide access to shared memory that is not aligned"
+        assert 0 <= at <= self.bytes.size - size, "an access outside of shared memory"
+        return slice(int(at), int(at) + size)
+
+
+def _kept():
+    """Dynamic shared memory of this thread's block, and the number of the thread."""
+    thread = threading.current_thread()
+    return thread._manager.__dict__.setdefault("kept", Kept()), thread.thread_id
+
+
+def keeper(kind, count):
+    """A function keep(values, at, address, kept)."""
+    load, size = loader(kind, count), count * ITEMSIZES[kind]
+
+    def keep(values, at, address, kept):
+        load(values, at, address)
+        memory, thread = _kept()
+        slot = memory.slot(kept, size)
+        assert np.isin(memory.owners[slot], (-1, thread)).all(), "shared memory of another thread"
+        memory.bytes[slot] = (ctypes.c_ubyte * size).from_address(int(address))
+        memory.owners[slot] = thread
+
+    return keep
+
+
+def taker(kind, count):
+    """A function take(values, at, kept)."""
+    size = count * ITEMSIZES[kind]
+
+    def take(values, at, kept):
+        memory, thread = _kept()
+        slot = memory.slot(kept, size)
+        assert (memory.owners[slot] == thread).all(), "shared memory that this thread has not written"
+        values[at : at + count] = _decode(kind, memory.bytes[slot].view(_dtype(kind)))
+
+    return take
 
 
 def storer(kind, count):
