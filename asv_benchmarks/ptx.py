@@ -21,7 +21,7 @@ from types import SimpleNamespace
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
 
 from numbanorm import Layout, launches, nest
-from numbanorm.kernels.cuda.shapes import ITEMSIZES, NEAR, SHAPES, Code
+from numbanorm.kernels.cuda.shapes import DECLARED, ITEMSIZES, NEAR, SHAPES, Code
 from numbanorm.memory import strides_of
 
 CAPABILITIES = [(8, 0), (9, 0)]
@@ -42,6 +42,10 @@ class Kernel:
     stores: int
     expected_loads: int
     expected_stores: int
+    kept: int  # loads or stores of 128 bits in shared memory, whichever are fewer
+    expected_kept: int
+    declared: int  # bytes of shared memory, but for what a launch adds
+    allowed: int
 
     @property
     def faults(self):
@@ -53,6 +57,10 @@ class Kernel:
             found.append(f"{self.spilled} bytes spilled, {self.local} of local memory")
         if self.loads < self.expected_loads or self.stores < self.expected_stores:
             found.append("narrow loads or stores")
+        if self.declared > self.allowed:
+            found.append(f"{self.declared} bytes of shared memory")
+        if self.kept < self.expected_kept:
+            found.append("narrow loads or stores in shared memory")
         return found
 
 
@@ -92,25 +100,35 @@ def of_table():
             continue
         add(f"{kind} group", planned(kind, (64, 8, 4, 32, 32), Layout.axes((2, 3, 4)), (0, 4, 1, 0, 0)))
         add(f"{kind} batch", planned(kind, (64, 512, 16, 16), Layout.batch(), (0, 1, 0, 0)))
-        add(f"{kind} long rows", planned(kind, (300, 1 << 16), Layout.layer(1), (0, 1)))
+        add(f"{kind} large batch", planned(kind, (64, 512, 64, 64), Layout.batch(), (0, 1, 0, 0)))
+        add(f"{kind} kept rows", planned(kind, (300, 1 << 14), Layout.layer(1), (0, 1)))
+        add(f"{kind} long rows", planned(kind, (300, 1 << 17), Layout.layer(1), (0, 1)))
         add(f"{kind} plain rows", planned(kind, (300, 4096), Layout.layer(1)))
         for team in SHAPES.columns:
             size = max(1, team.threads) * 16 // ITEMSIZES[kind]
             add(f"{kind} columns {team.threads}", planned(kind, (4096, size), Layout.axes(0), (0, 1)))
+            rows = 16 * team.block // team.threads
+            add(f"{kind} kept columns {team.threads}", planned(kind, (300, rows, size), Layout.axes(1), (0, 0, 1)))
+        add(f"{kind} long columns", planned(kind, (4096, 1 << 17), Layout.axes(0), (0, 1)))
+        add(f"{kind} kept columns, weights by row", planned(kind, (128, 1 << 17), Layout.axes(0), (1, 0)))
         add(f"{kind} few rows", planned(kind, (16, 1 << 17), Layout.axes(0), (0, 1)))
         add(f"{kind} group, last", planned(kind, (8, 4096, 32, 8), Layout.axes((1, 3)), (0, 0, 8, 1)))
     return found | {name: (name, SHAPES.states) for name in ("move", "matvec")}
 
 
 def expected(kernel):
-    """Loads and stores of 128 bits that a kernel must have, where its vectors are that wide."""
+    """Loads and stores of 128 bits that a kernel must have, where its vectors are that wide, and both in shared memory.
+
+    One that keeps x reads it in two ways, the last tile for itself; one that does not reads it a second time.
+    """
     if not isinstance(kernel, Code) or kernel.vector * ITEMSIZES[kernel.kinds[0]] != launches.VECTOR_BYTES:
-        return 0, 0
+        return 0, 0, 0
     units = kernel.values // kernel.vector
     wide = sum(way == NEAR for way in (kernel.weight, kernel.bias))
     passes = kernel.statistics + (kernel.output and not (kernel.statistics and kernel.whole))
     rows = kernel.family == "rows" or kernel.decode
-    return units * passes + (units if rows else 1) * wide * kernel.output, units * kernel.output
+    loads = units * passes + (units if rows else 1) * wide * kernel.output
+    return loads, units * kernel.output, units * kernel.kept
 
 
 def examine(job):
@@ -130,7 +148,10 @@ def examine(job):
     )
     linker.link("cubin")
     log = linker.get_info_log()
-    wide = r"global(?:\.\w+)*\.(?:v4\.[bfus]32|v2\.[bfus]64)"
+    found, wide = {}, r"(?:\.\w+)*\.(?:v4\.[bfus]32|v2\.[bfus]64)"
+    for access in ("ld.global", "st.global", "ld.shared", "st.shared"):
+        found[access] = len(re.findall(re.escape(access) + wide, text))
+    loads, stores, kept = expected(kernel)
     threads, blocks = (*launcher.bounds_of(kernel), 1)[:2]
     local = int(re.search(r"(\d+) bytes stack frame", log)[1]) + len(re.findall(r"\.local\b", text))
     return Kernel(
@@ -140,10 +161,14 @@ def examine(job):
         bound=min(255, 65536 // (threads * blocks)),
         local=local,
         spilled=int(re.search(r"(\d+) bytes spill stores", log)[1]),
-        loads=len(re.findall(r"ld\." + wide, text)),
-        stores=len(re.findall(r"st\." + wide, text)),
-        expected_loads=expected(kernel)[0],
-        expected_stores=expected(kernel)[1],
+        loads=found["ld.global"],
+        stores=found["st.global"],
+        expected_loads=loads,
+        expected_stores=stores,
+        kept=min(found["ld.shared"], found["st.shared"]),
+        expected_kept=kept,
+        declared=sum(map(int, re.findall(r"^\.visible \.shared .*\[(\d+)\];", text, re.MULTILINE))),
+        allowed=DECLARED.get(kernel[0], 0),
     )
 
 
@@ -162,14 +187,14 @@ def main(arguments=None):
     parser.add_argument("--processes", type=int)
     options = parser.parse_args(arguments)
     kernels = {name: kernel for name, kernel in of_table().items() if options.only in name}
-    print(f"{'kernel':36} {'for':6} registers  local  spills  128-bit loads  stores")
+    print(f"{'kernel':36} {'for':6} registers  local  spills  128-bit loads  stores      kept")
     rows = []
     for row in examine_all(kernels, processes=options.processes):
         rows.append(row)
         print(
             f"{row.name:36} {row.capability:6} {row.registers:4} of {row.bound:3} {row.local:6} {row.spilled:6}"
             f"  {row.loads:4} of {row.expected_loads:3}  {row.stores:4} of {row.expected_stores:3}"
-            f"  {'; '.join(row.faults)}",
+            f"  {row.kept:4} of {row.expected_kept:3}  {'; '.join(row.faults)}",
             flush=True,
         )
     if options.json:
