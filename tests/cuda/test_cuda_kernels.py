@@ -5,6 +5,7 @@ tests run, with the small table and with the real one.
 """
 
 import ctypes
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -303,6 +304,44 @@ def test_weights_beside_what_is_kept(layout, name, dtype, memory, watched, rng):
     }[name]()
     x = array(rng, shape, dtype)
     assert check_kept(memory, watched, layout, x, weight, weight) > 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "taken", "thread", "message"),
+    [
+        (0, 0, 0, None),
+        (48, 48, 0, None),
+        (8, 8, 0, "not aligned"),
+        (0, 24, 0, "not aligned"),
+        (64, 64, 0, "outside"),
+        (0, 64, 0, "outside"),
+        (-16, 0, 0, "outside"),
+        (0, 16, 0, "has not written"),
+        (0, 0, 1, "has not written"),
+    ],
+)
+def test_the_simulator_sees_what_is_wrong_in_shared_memory(kept, taken, thread, message, gpu):
+    if not gpu.simulated:
+        pytest.skip("a GPU does not say")
+    from numba import cuda
+
+    from numbanorm.kernels.cuda import machine
+
+    keep, take = machine.keeper("f4", 4), machine.taker("f4", 4)
+    x, results = np.arange(16, dtype=np.float32).reshape(4, 4)[1], np.zeros(4, np.float32)
+    given = libraries.view(gpu.send(x))
+
+    @cuda.jit
+    def kernel(address):
+        if machine.thread_index() == 0:
+            keep(np.zeros(4), 0, address, kept)
+        machine.sync()
+        if machine.thread_index() == thread:
+            take(results, 0, taken)
+
+    with pytest.raises(AssertionError, match=message) if message else nullcontext():
+        kernel[1, 2, 0, 64](given.pointer)
+        np.testing.assert_array_equal(results, x)
 
 
 @pytest.mark.parametrize(
