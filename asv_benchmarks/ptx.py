@@ -151,6 +151,7 @@ def examine(job):
     found, wide = {}, r"(?:\.\w+)*\.(?:v4\.[bfus]32|v2\.[bfus]64)"
     for access in ("ld.global", "st.global", "ld.shared", "st.shared"):
         found[access] = len(re.findall(re.escape(access) + wide, text))
+    declared = sum(map(int, re.findall(r"^\.visible \.shared .*\[(\d+)\];", text, re.MULTILINE)))
     loads, stores, kept = expected(kernel)
     threads, blocks = (*launcher.bounds_of(kernel), 1)[:2]
     local = int(re.search(r"(\d+) bytes stack frame", log)[1]) + len(re.findall(r"\.local\b", text))
@@ -167,8 +168,8 @@ def examine(job):
         expected_stores=stores,
         kept=min(found["ld.shared"], found["st.shared"]),
         expected_kept=kept,
-        declared=sum(map(int, re.findall(r"^\.visible \.shared .*\[(\d+)\];", text, re.MULTILINE))),
-        allowed=DECLARED.get(kernel[0], 0),
+        declared=declared,
+        allowed=DECLARED.get(kernel[0], declared),
     )
 
 
