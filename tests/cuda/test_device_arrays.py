@@ -15,7 +15,7 @@ from oracle import assert_within
 from strategies import BFLOAT16, RANDOM
 
 import numbanorm as nbn
-from numbanorm import arrays, engine
+from numbanorm import arrays, engine, libraries
 from numbanorm.memory import DeviceArray, same_memory, together
 
 KINDS = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i4", "u8", "?")]
@@ -328,13 +328,13 @@ def test_two_gpus_are_not_mixed():
 @pytest.fixture
 def unknown_cuda():
     """Let the search for CUDA be made anew, and again after the test."""
-    arrays._why_no_cuda.cache_clear()
+    libraries._why_no_cuda.cache_clear()
     yield
-    arrays._why_no_cuda.cache_clear()
+    libraries._why_no_cuda.cache_clear()
 
 
 def test_without_numba_cuda(unknown_cuda, monkeypatch):
-    monkeypatch.setattr(arrays, "find_spec", lambda name: None)
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"(?s)^x lies on a GPU \(Exported\).*numba-cuda.*cuda13.*cuda12"):
         nbn.layer_norm(Exported(np.ones(3)), 3)
 
