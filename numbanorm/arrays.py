@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .libraries import LIBRARIES, bfloat16, check_tensor, is_torch, library_of, on_device, require_cuda
+from .libraries import LIBRARIES, Library, bfloat16, check_tensor, is_torch, library_of, on_device, require_cuda
 from .memory import Array, DeviceArray, Shape, overlap, overlaps_itself, same_memory, strides_of, together, writeable
 
 _NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
@@ -50,8 +50,8 @@ def take(x: Any, name: str = "x") -> tuple[Any, str]:
         )
     elif isinstance(x, np.ndarray | np.generic):
         array = np.asarray(x).view(np.ndarray)
-    elif on_device(x):
-        array = _from_device(x, name)
+    elif on_gpu := library_of(x):
+        array = _from_device(x, on_gpu, name)
         library = array.library
     elif is_torch(x):
         array, library = _from_torch(x, name), "torch"
@@ -173,9 +173,9 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
 # arrays on a GPU ------------------------------------------------------------------------------------------------------
 
 
-def _from_device(x: Any, name: str) -> DeviceArray:
+def _from_device(x: Any, library: Library, name: str) -> DeviceArray:
     require_cuda(f"{name} lies on a GPU ({type(x).__name__})")
-    array = library_of(x).take(x, name)
+    array = library.take(x, name)
     if not array.dtype.isnative:
         raise TypeError(
             f"{name} has dtype {array.dtype.str}, whose bytes are swapped: not read on a GPU; "

@@ -19,6 +19,12 @@ class Library(Protocol):
     def take(self, x: Any, name: str) -> DeviceArray:
         """Where one of its arrays lies, on the stream that is current for the caller."""
 
+    def glance(self, x: Any) -> tuple[Any, int] | None:
+        """What describes one of its arrays, in any terms, and its address; None if `take` would have to look closer."""
+
+    def stream(self, x: Any, device: int) -> int:
+        """The stream that is current for the caller, who works with this array on this device."""
+
     def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
         """A new array where `like` lies, and its address."""
 
@@ -31,16 +37,18 @@ class Library(Protocol):
 
 def on_device(x: Any) -> bool:
     """Whether x is an array on a GPU, of any library."""
-    if isinstance(x, np.ndarray):
-        return False
+    return isinstance(x, DeviceArray) or library_of(x) is not None
+
+
+def library_of(x: Any) -> Library | None:
+    """The library of an array on a GPU, Numba's for those that are not known here; None if it does not lie there."""
     if is_torch(x):
-        return x.is_cuda
-    return isinstance(x, DeviceArray) or _is_numba(x) or hasattr(x, "__cuda_array_interface__")
-
-
-def library_of(x: Any) -> Library:
-    """The library of an array on a GPU; Numba's for those that are not known here."""
-    return LIBRARIES["torch" if is_torch(x) else "cupy" if _is_cupy(x) else "numba"]
+        return TORCH if x.is_cuda else None
+    if isinstance(x, np.ndarray):
+        return None
+    if _is_cupy(x):
+        return CUPY
+    return NUMBA if _is_numba(x) or hasattr(x, "__cuda_array_interface__") else None
 
 
 def is_torch(x: Any) -> bool:
@@ -135,7 +143,15 @@ class _Torch:
         size, device = dtype.itemsize, x.device.index
         # What was negated in a copy cannot be written through it.
         about = values.data_ptr(), tuple(values.shape), tuple([step * size for step in values.stride()]), dtype
-        return DeviceArray(*about, "torch", device, _torch_stream()(device), values, values is x)
+        return DeviceArray(*about, "torch", device, self.stream(x, device), values, values is x)
+
+    def glance(self, x: Any) -> tuple[Any, int] | None:
+        if x.requires_grad or x.is_neg() or x.layout != sys.modules["torch"].strided:
+            return None
+        return (x.shape, x.stride(), x.dtype, x.device), x.data_ptr()
+
+    def stream(self, x: Any, device: int) -> int:
+        return _torch_stream()(device)
 
     def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
         size = dtype.itemsize
@@ -178,8 +194,15 @@ def _torch_stream() -> Callable[[int], int]:
 class _CuPy:
     def take(self, x: Any, name: str) -> DeviceArray:
         device = x.device.id
-        stream = sys.modules["cupy"].cuda.get_current_stream(device).ptr
+        stream = self.stream(x, device)
         return DeviceArray(x.data.ptr, x.shape, x.strides, np.dtype(x.dtype), "cupy", device, stream, x)
+
+    def glance(self, x: Any) -> tuple[Any, int] | None:
+        return (x.shape, x.strides, x.dtype, x.device.id), x.data.ptr
+
+    def stream(self, x: Any, device: int) -> int:
+        stream: int = sys.modules["cupy"].cuda.get_current_stream(device).ptr
+        return stream
 
     def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
         cupy = sys.modules["cupy"]
@@ -213,10 +236,18 @@ class _Numba:
         strides = strides_of(shape, dtype.itemsize) if strides is None else tuple([int(step) for step in strides])
         pointer, read_only = interface["data"]
         pointer = int(pointer or 0)
-        # The raw handle: 1 and 2 are the driver's own names for the default streams. Nobody waits for it: the caller's
-        # stream is the one that kernels run on.
-        stream = int(interface.get("stream") or 0)
-        return DeviceArray(pointer, shape, strides, dtype, "numba", _ordinal(pointer), stream, x, not read_only)
+        about = pointer, shape, strides, dtype
+        return DeviceArray(*about, "numba", _ordinal(pointer), _interface_stream(interface), x, not read_only)
+
+    def glance(self, x: Any) -> tuple[Any, int] | None:
+        try:
+            array = self.take(x, "")
+        except TypeError:
+            return None
+        return (array.shape, array.strides, array.dtype, array.device, array.writeable), array.pointer
+
+    def stream(self, x: Any, device: int) -> int:
+        return _interface_stream(getattr(x, "__cuda_array_interface__", {}))
 
     def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
         # bfloat16 stays ml_dtypes' own: Numba allocates and copies any NumPy dtype, and only its kernels want to know.
@@ -235,6 +266,12 @@ class _Numba:
         from numba import cuda
 
         return (x if _is_numba(x) else cuda.as_cuda_array(x)).copy_to_host()
+
+
+def _interface_stream(interface: dict[str, Any]) -> int:
+    # The raw handle: 1 and 2 are the driver's own names for the default streams. Nobody waits for it: the caller's
+    # stream is the one that kernels run on.
+    return int(interface.get("stream") or 0)
 
 
 def _interface_dtype(x: Any, code: str, name: str) -> np.dtype:
@@ -276,4 +313,5 @@ def _numba_stream(like: DeviceArray) -> Any:
     return like.owner.stream if _is_numba(like.owner) else cuda.external_stream(like.stream)
 
 
-LIBRARIES: dict[str, Library] = {"torch": _Torch(), "cupy": _CuPy(), "numba": _Numba()}
+TORCH, CUPY, NUMBA = _Torch(), _CuPy(), _Numba()
+LIBRARIES: dict[str, Library] = {"torch": TORCH, "cupy": CUPY, "numba": NUMBA}

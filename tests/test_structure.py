@@ -22,6 +22,7 @@ RANKS = [
     "arrays",
     "device",
     "engine",
+    "device_calls",
     "calls",
     "moments",
     "normalize",
