@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def warmup(needed: Sequence[Signature], jobs: int, quiet: bool) -> int:
     """Compile kernels that are not on disk yet. The exit status is 1 if they are not there afterwards."""
-    from .kernels.cpu import cache
+    from .kernels import disk
 
-    folder = cache.folder()
+    folder = disk.folder()
     if folder is None:  # compiling for this process alone would help nobody
         print(f"nothing could be kept: there is no place for a cache; {MEND}", file=sys.stderr)
         return 1
@@ -166,9 +166,9 @@ def _layer() -> str:
 
 
 def _cache() -> str:
-    from .kernels.cpu import cache
+    from .kernels import disk
 
-    folder = cache.folder()
+    folder = disk.folder()
     if folder is None:
         return f"none: {MEND}"
     number, size = kept(folder)
