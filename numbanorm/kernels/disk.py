@@ -52,7 +52,7 @@ def folder() -> Path | None:
 
 
 def load(name: str, needs: str) -> bytes | None:
-    """Code that was saved under this name and all that it depends on; None if there is none that can be trusted."""
+    """Code that was saved under this name, and needed just this; None if there is none that can be trusted."""
     if (home := folder()) is None:
         return None
     path, key = _entry(home, name, needs)
@@ -69,7 +69,8 @@ def load(name: str, needs: str) -> bytes | None:
 def save(name: str, needs: str, code: bytes) -> None:
     """Keep code for the next process, if there is a place for it.
 
-    The file holds the key, a digest of the code, and the code.
+    `needs` is all that it depends on beside the sources, Numba and Python; the name is for people to read. The file
+    holds the key, a digest of the code, and the code.
     """
     if (home := folder()) is None:
         return
@@ -85,8 +86,8 @@ def save(name: str, needs: str, code: bytes) -> None:
 
 
 def _entry(home: Path, name: str, needs: str) -> tuple[Path, bytes]:
-    """Path and key of a kernel. The stamp stands for all sources and Numba, the suffix for Python and its platform."""
-    key = repr((name, needs, stamp(), EXTENSION_SUFFIXES[0])).encode()
+    """Path and key of code. The stamp stands for all sources and Numba, the suffix for Python and its platform."""
+    key = repr((needs, stamp(), EXTENSION_SUFFIXES[0])).encode()
     return home / f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc", key
 
 

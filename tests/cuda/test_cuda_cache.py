@@ -353,3 +353,33 @@ def test_what_the_driver_refuses_is_compiled_once_more(times, outcome, folder):
     after = files(folder)
     assert after.keys() == before.keys()
     assert (after != before) == bool(times)
+
+
+# on a GPU -------------------------------------------------------------------------------------------------------------
+
+CALL = """
+from hashlib import sha256
+
+import numpy as np
+from numba import cuda
+
+import numbanorm as nbn
+from numbanorm.kernels.cuda import launcher
+
+calls = []
+compiled = launcher.ptx_of
+launcher.ptx_of = lambda *of: (calls.append(of), compiled(*of))[1]
+x = cuda.to_device(np.random.default_rng(0).standard_normal((300, 768), np.float32))
+given = [cuda.to_device(value) for value in (np.zeros(768), np.ones(768))]
+results = nbn.layer_norm(x, 768), nbn.batch_renorm(x, *given, training=True, channel_axis=-1), *given
+print(len(calls), *(sha256(result.copy_to_host()).hexdigest() for result in results))
+"""
+
+
+def test_a_gpu_runs_what_was_found(gpu, tmp_path):
+    if gpu.simulated:
+        pytest.skip("no GPU")
+    first, second = (run_python(CALL, NUMBANORM_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
+    assert first[1:] == second[1:]
+    assert int(first[0]) == len(files(tmp_path)) > 2
+    assert second[0] == "0"

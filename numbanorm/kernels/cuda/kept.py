@@ -38,7 +38,7 @@ def _entry(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, s
         config.reload_config()  # as the compiler does, if the environment has changed
         settings = [getattr(config, name) for name in _SETTINGS]
         parts = [_name(part) if callable(part) else part for part in kernel]
-        return f"cuda.{kernel[0]}", repr((type(kernel).__name__, parts, capability, settings, _compilers()))
+        return f"cuda.{kernel[0]}", repr((parts, capability, settings, _compilers()))
     except Exception:  # a function that is not the package's, or a compiler that is not found: nothing is kept
         return None
 
