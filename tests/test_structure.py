@@ -85,6 +85,11 @@ def test_layouts_need_no_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_where_kernels_are_kept_is_asked_without_numba():
+    code = "import sys, numbanorm.kernels.disk; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def sources():
     files = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
     assert len(files) > 8
@@ -138,6 +143,13 @@ def test_kernels_know_no_layout(path):
         assert not name.startswith(("numbanorm.layout", "numbanorm.nest")), name
     names = {node.id for node in ast.walk(parsed(path)) if isinstance(node, ast.Name)}
     assert not names & {"Layout", "LoopNest"}
+
+
+@pytest.mark.parametrize("own, other", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_kernels_of_one_processor_need_none_of_another(own, other):
+    for path in sources():
+        if path.parts[:2] == ("kernels", own):
+            assert not [name for name in imported(path) if name.startswith(f"numbanorm.kernels.{other}")], path
 
 
 # The launcher asks for nobody's arrays: it keeps torch's number of threads where starting ours would change it.

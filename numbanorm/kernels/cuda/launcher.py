@@ -83,24 +83,40 @@ if SIMULATED:
 
 else:
     from cuda.bindings import driver
-    from cuda.core import Device, LaunchConfig, Program, ProgramOptions, Stream
+    from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, Stream
     from cuda.core import launch as _launch
+
+    from . import kept
 
     _configs = cache(lambda blocks, threads: LaunchConfig(grid=blocks, block=threads))
     _stream = lru_cache(maxsize=256)(Stream.from_handle)
 
+    def _compiled(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[bytes, str]:
+        """Compile a kernel, and keep its machine code: that, and its name there."""
+        text, name = ptx_of(kernel, capability)
+        program = Program(text, "ptx", ProgramOptions(arch="sm_{}{}".format(*capability)))
+        cubin = program.compile("cubin").code
+        if program.backend == "nvJitLink":  # else it is the driver's, of which nothing is known here
+            kept.save(kernel, capability, cubin, name)
+        return cubin, name
+
     @cache
     def cubin_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, str]:
-        """Machine code of a kernel, and its name there."""
+        """Machine code of a kernel, and its name there: from disk, else compiled."""
         with _lock:
-            text, name = ptx_of(kernel, capability)
-            options = ProgramOptions(arch="sm_{}{}".format(*capability))
-            return Program(text, "ptx", options).compile("cubin"), name
+            cubin, name = kept.load(kernel, capability) or _compiled(kernel, capability)
+            return ObjectCode.from_cubin(cubin), name
 
     @cache
     def _loaded(kernel: tuple[Any, ...], device: int) -> Any:
-        code, name = cubin_of(kernel, tuple(Device(device).compute_capability))
-        return code.get_kernel(name)
+        capability = tuple(Device(device).compute_capability)
+        code, name = cubin_of(kernel, capability)
+        try:
+            return code.get_kernel(name)
+        except Exception:  # the driver refuses it: if it was on disk, what is compiled now may do
+            with _lock:
+                cubin, name = _compiled(kernel, capability)
+            return ObjectCode.from_cubin(cubin).get_kernel(name)
 
     def launch(kernel: tuple[Any, ...], blocks: int, threads: int, device: int, stream: int, *arguments: Any) -> None:
         """Launch a kernel on a device's stream; the thread's current device stays what it is."""
