@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m numbanorm", description="Fast normalization of arrays.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="print versions, processor, threads and the folder of compiled kernels")
-    ahead = commands.add_parser("warmup", help="compile kernels ahead of time, and keep them on disk")
+    ahead = commands.add_parser("warmup", help="compile kernels for the CPU ahead of time, and keep them on disk")
     ahead.add_argument("dtypes", nargs="*", default=["float32"], help="of the arrays to come (default: float32)")
     ahead.add_argument("--jobs", type=int, default=available_threads(), help="processes (default: all processors)")
     ahead.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def warmup(needed: Sequence[Signature], jobs: int, quiet: bool) -> int:
     """Compile kernels that are not on disk yet. The exit status is 1 if they are not there afterwards."""
-    from .kernels.cpu import cache
+    from .kernels import disk
 
-    folder = cache.folder()
+    folder = disk.folder()
     if folder is None:  # compiling for this process alone would help nobody
         print(f"nothing could be kept: there is no place for a cache; {MEND}", file=sys.stderr)
         return 1
@@ -117,7 +117,7 @@ def _cost(signature: Signature) -> int:
 def info() -> None:
     """Print what a report of a problem should say."""
     lines = {"numbanorm": __version__, "Python": f"{platform.python_version()}, {platform.platform()}"}
-    for name in ("numpy", "numba", "llvmlite", "torch", "ml_dtypes"):
+    for name in ("numpy", "numba", "llvmlite", "numba-cuda", "cuda-core", "torch", "ml_dtypes"):
         lines[name] = _version(name)
     lines["CPU"] = _cpu()
     lines["threads"] = str(get_num_threads())
@@ -166,9 +166,9 @@ def _layer() -> str:
 
 
 def _cache() -> str:
-    from .kernels.cpu import cache
+    from .kernels import disk
 
-    folder = cache.folder()
+    folder = disk.folder()
     if folder is None:
         return f"none: {MEND}"
     number, size = kept(folder)

@@ -1,18 +1,24 @@
 """Calls that were made before: arrays of a known description need no second check.
 
-Whether a call is right, and how it runs, depends on its settings and on the shapes, strides and dtypes of its arrays.
-A norm that has passed all checks leaves its plan here under that description. The next such call, as in training from
-batch to batch, only allocates its output, unless it is given one, and runs.
+Whether a call is right, and how it runs, depends on its settings and on the shapes, strides and dtypes of its arrays;
+on a GPU on their library and the alignment of their addresses, too. A norm that has passed all checks leaves its plan
+here under that description. The next such call, as in training from batch to batch, only allocates its output, unless
+it is given one, and runs.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import engine
+from . import device_calls, engine
 from .arrays import result_dtype
+from .device_calls import Bound
 from .engine import HostArray, Plan, States, Stored
+from .layout import Layout
+from .libraries import on_device
+from .memory import Array, DeviceArray
 
 MOST = 4096  # descriptions that are kept
 
@@ -30,16 +36,21 @@ class Call(NamedTuple):
     table: HostArray
 
 
-_known: dict[Description, Call] = {}
+Known = Call | Bound
+
+_known: dict[Description, Call | device_calls.Call] = {}
 
 
-def describe(x: Any, weight: Any, bias: Any, out: Any, *settings: Any) -> Description | None:
-    """What decides how a call runs; None if an argument is anything but an ndarray (or no weight, bias or out).
+def describe(
+    x: Any, weight: Any, bias: Any, out: Any, *settings: Any, stored: Description | None = None
+) -> Description | None:
+    """What decides how a call runs; `stored` describes its running statistics.
 
-    Numbers among the settings come with their types: 2.0 is no number of groups, though it equals 2.
+    None if not all arguments are ndarrays, or all arrays on a GPU (or no weight, bias or out). Numbers among the
+    settings come with their types: 2.0 is no number of groups, though it equals 2.
     """
     if type(x) is not np.ndarray:
-        return None
+        return device_calls.describe((x, weight, bias, out), settings, stored) if on_device(x) else None
     of_weight = of_bias = of_out = None
     if weight is not None:
         if type(weight) is not np.ndarray:
@@ -53,10 +64,10 @@ def describe(x: Any, weight: Any, bias: Any, out: Any, *settings: Any) -> Descri
         if type(out) is not np.ndarray:
             return None
         of_out = out is x, out.shape, out.strides, out.dtype
-    return settings, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out
+    return settings, stored, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out
 
 
-def find(description: Description | None, eps: Any, out: Any, x: Any, *others: Any) -> Call | None:
+def find(description: Description | None, eps: Any, out: Any, x: Any, *others: Any) -> Known | None:
     """The known call of this description; None if there is none, or if eps, or the memory of `out`, wants a check."""
     if type(eps) is not float or not eps >= 0:
         return None
@@ -64,6 +75,8 @@ def find(description: Description | None, eps: Any, out: Any, x: Any, *others: A
         call = _known.get(description)  # type: ignore[arg-type]
     except TypeError:  # a setting that cannot be hashed, such as a list: wrong, or too rare to be remembered
         return None
+    if isinstance(call, device_calls.Call):
+        return device_calls.bind(call, description)  # type: ignore[arg-type]
     if call is None or out is None:
         return call
     if not out.flags.writeable or (out is not x and np.may_share_memory(out, x)):
@@ -74,33 +87,57 @@ def find(description: Description | None, eps: Any, out: Any, x: Any, *others: A
     return call
 
 
-def remember(description: Description, plan: Plan, x: HostArray, center: bool, states: Stored | None) -> None:
-    """Keep a call that passed all checks, made with x's own states or with given ones."""
+def remember(
+    description: Description,
+    layout: Layout,
+    x: Array,
+    out: Any,
+    weight: Any,
+    bias: Any,
+    center: bool,
+    states: Stored | None,
+    apart: Iterable[Array],
+) -> None:
+    """Keep a call that passed all checks, made with x's own states or with given ones; `apart`: running statistics."""
     if x.size == 0:
         return
     if len(_known) >= MOST:
         _known.clear()
-    dtype, chosen, table = result_dtype(x.dtype), plan.schedule, plan.table
+    call: Call | device_calls.Call | None
+    if isinstance(x, DeviceArray):
+        arrays = x, weight, bias, out
+        call = device_calls.make(description, layout, arrays, center, states, apart)  # type: ignore[arg-type]
+    else:
+        call = _make(layout, x, out, weight, bias, center, states)
+    if call is not None:
+        with suppress(TypeError):  # as in `find`
+            _known[tuple(description)] = call  # of one on a GPU, without its arrays
+
+
+def _make(layout: Layout, x: Any, out: Any, weight: Any, bias: Any, center: bool, states: Stored | None) -> Call:
+    plan, dtype = engine.plan(layout, x, out, weight, bias), result_dtype(x.dtype)
+    chosen, table = plan.schedule, plan.table
     if states is not None:
         chosen, table = plan.stored, plan.stored_table
     run = engine.compiled(plan, states) if chosen.serial else None
     own_dtype = None if dtype == x.dtype else dtype
-    with suppress(TypeError):  # as in `find`
-        _known[description] = Call(plan, center, own_dtype, run, chosen.tasks, table)
+    return Call(plan, center, own_dtype, run, chosen.tasks, table)
 
 
 def repeat(
-    call: Call,
-    x: HostArray,
-    weight: HostArray | None,
-    bias: HostArray | None,
+    call: Known,
+    x: Any,
+    weight: Any,
+    bias: Any,
     eps: float,
-    out: HostArray | None,
+    out: Any,
     *,
     states: Stored | None = None,
     keep: bool = False,
-) -> tuple[HostArray, States | None]:
+) -> tuple[Any, States | None]:
     """Make a known call, as `engine.normalize` does: (result, states of x's own groups if `keep`)."""
+    if isinstance(call, Bound):
+        return device_calls.repeat(call, eps, keep)
     if out is None:
         out = np.empty_like(x, call.dtype)
     if call.run is None:

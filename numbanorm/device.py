@@ -3,9 +3,9 @@
 All work is put on the caller's stream, and nothing waits for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,15 +22,23 @@ from .memory import DeviceArray
 from .nest import OPERANDS
 
 States = tuple[DeviceArray, DeviceArray, DeviceArray]  # count, mean, m2, in float64
+Pointers = Sequence[int]
 Stored = tuple[DeviceArray | None, DeviceArray, DeviceArray]  # the same, or no count, mean and variance
+
+
+class Plan(NamedTuple):
+    """How one call walks its arrays: for all with such a layout, shapes, strides, dtypes and alignments."""
+
+    launches: Launches | None  # None: there are no elements
+    group_shape: tuple[int, ...]
 
 
 def reduce(layout: Layout, x: DeviceArray, center: bool = True) -> States:
     """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
-    states = _new_states(x, layout.group_shape(x.shape))
-    if x.size:
-        made = _plan(layout, x.shape, (_described(x), None, None, None), 0)
-        _take_statistics(made, x, states, center)
+    made = plan(layout, x)
+    states = _new_states(x, made.group_shape)
+    if made.launches is not None:
+        _take_statistics(made.launches, x, states, center)
         return states
     count, mean, m2 = (pointwise(coefficients.second, 1, states[0], value)[0] for value in (0.0, np.nan, 0.0))
     return count, mean, m2
@@ -49,22 +57,49 @@ def normalize(
     keep: bool = False,
 ) -> States | None:
     """Write (x - mean) / sqrt(m2 / count + eps) * weight + bias to `out`: see `engine.normalize`."""
+    made = plan(layout, x, out, weight, bias, states)
+    if made.launches is None:
+        return reduce(layout, x, center) if keep else None
+    stored = None if states is None else _pointers(states)
+    return execute(made, x, _pointers((x, out, weight, bias)), eps, center, stored, keep)
+
+
+def plan(
+    layout: Layout,
+    x: DeviceArray,
+    out: DeviceArray | None = None,
+    weight: DeviceArray | None = None,
+    bias: DeviceArray | None = None,
+    states: Stored | None = None,
+) -> Plan:
+    """Plan a call; cached. weight and bias broadcast to x's shape, or are refused, as is what is not aligned."""
     arrays = (x, out, weight, bias)
     operands = tuple(a if a is None else _described(a, name) for a, name in zip(arrays, OPERANDS, strict=True))
-    made = _plan(layout, x.shape, operands, 0 if states is None else KIND_CODES * _code(states[1]) + _code(states[2]))
-    if x.size == 0:
-        return reduce(layout, x, center) if keep else None
-    settings = (*_pointers(arrays), eps, int(center))
-    if states is not None:
-        _launch(made.apply, x, *settings, *_pointers(states))
+    return _plan(layout, x.shape, operands, 0 if states is None else KIND_CODES * _code(states[1]) + _code(states[2]))
+
+
+def execute(
+    made: Plan,
+    x: DeviceArray,
+    pointers: Pointers,
+    eps: float,
+    center: bool,
+    stored: Pointers | None,
+    keep: bool,
+) -> States | None:
+    """`normalize` by its plan: addresses of x, out, weight, bias, and of given states; 0 where there is none."""
+    steps: Any = made.launches
+    settings = (*pointers, eps, int(center))
+    if stored is not None:
+        _launch(steps.apply, x, *settings, *stored)
         return None
-    if made.normalize is not None:
-        own = _new_states(x, layout.group_shape(x.shape)) if keep else None
-        _launch(made.normalize, x, *settings, *_pointers(own or (None,) * 3))
+    if steps.normalize is not None:
+        own = _new_states(x, made.group_shape) if keep else None
+        _launch(steps.normalize, x, *settings, *_pointers(own or (None,) * 3))
         return own
-    held = _new_states(x, layout.group_shape(x.shape))
-    _take_statistics(made, x, held, center)
-    _launch(made.apply, x, *settings, *_pointers(held))
+    held = _new_states(x, made.group_shape)
+    _take_statistics(steps, x, held, center)
+    _launch(steps.apply, x, *settings, *_pointers(held))
     return held if keep else None
 
 
@@ -112,24 +147,22 @@ def matvec(matrix: DeviceArray, vector: DeviceArray) -> DeviceArray:
 
 
 @lru_cache(maxsize=4096)
-def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], codes: int) -> Any:
-    """Plan a call (Launches; None for no elements); cached. weight and bias broadcast to x's shape, or are refused."""
+def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], codes: int) -> Plan:
     grouping = layout.resolve(shape)
     strides = [
         operand and nest.stretched(name, shape, *operand[2:]) for name, operand in zip(OPERANDS, operands, strict=True)
     ]
     if 0 in shape:
-        return None
+        return Plan(None, grouping.group_shape)
     absent = Operand("none", VECTOR_BYTES)
     of = tuple((operand and Operand(*operand[:2])) or absent for operand in operands)
-    return launches.plan(nest.build(grouping, strides), of, codes)
+    return Plan(launches.plan(nest.build(grouping, strides), of, codes), grouping.group_shape)
 
 
 def _described(array: DeviceArray, name: str = "x") -> tuple[Any, ...]:
     """What decides how an operand is moved: kind, alignment, shape, strides."""
     _check_aligned(array, name)
-    alignment = (array.pointer | VECTOR_BYTES) & -(array.pointer | VECTOR_BYTES)
-    return kind(array.dtype), alignment, array.shape, array.strides
+    return kind(array.dtype), array.alignment, array.shape, array.strides
 
 
 def _check_aligned(array: DeviceArray, name: str) -> None:

@@ -74,7 +74,7 @@ def plan(
 def reduce(layout: Layout, x: Array, center: bool = True) -> States:
     """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
     if isinstance(x, DeviceArray):
-        return _device().reduce(layout, x, center)
+        return device().reduce(layout, x, center)
     states = new_states(layout.group_shape(x.shape))
     if x.size == 0:
         for state, value in zip(states, (0.0, np.nan, 0.0), strict=True):
@@ -128,7 +128,7 @@ def normalize(
     """
     if isinstance(x, DeviceArray):
         settings: dict[str, Any] = {"center": center, "states": states, "keep": keep}
-        return _device().normalize(layout, x, out, weight, bias, eps, **settings)
+        return device().normalize(layout, x, out, weight, bias, eps, **settings)
     made = plan(layout, x, out, weight, bias)
     if x.size == 0:
         return reduce(layout, x, center) if keep else None
@@ -197,7 +197,7 @@ def kinds_of(states: Stored) -> tuple[str, str]:
 def merge(a: States, b: States) -> States:
     """Merge two states of each group."""
     if isinstance(a[0], DeviceArray):
-        return _device().pointwise(_formulas().merge, 3, *a, *b)
+        return device().pointwise(_formulas().merge, 3, *a, *b)
     count, mean, m2 = (np.stack(pair, axis=-1) for pair in zip(a, b, strict=True))
     return merge_last((count, mean, m2))
 
@@ -205,7 +205,7 @@ def merge(a: States, b: States) -> States:
 def merge_last(states: States) -> States:
     """Merge states along their last axis, in order."""
     if isinstance(states[0], DeviceArray):
-        return _device().merge_last(states)
+        return device().merge_last(states)
     *shape, parts = states[0].shape
     merged = new_states(tuple(shape))
     groups, table = schedule.merging(merged[0].size, parts)
@@ -217,7 +217,7 @@ def merge_last(states: States) -> States:
 def move(mean: Array, var: Array, states: States, momentum: float, ddof: int) -> None:
     """Move running statistics towards those of a new batch, by the share `momentum`."""
     if isinstance(mean, DeviceArray):
-        _device().move(mean, var, states, momentum, ddof)
+        device().move(mean, var, states, momentum, ddof)
         return
     run, table = _mover(mean.size, mean.strides[0], mean.dtype, var.strides[0], var.dtype)
     run(0, mean.size, table, mean, var, None, None, momentum, ddof, *states)
@@ -253,7 +253,7 @@ def pointwise(formula: str, outputs: int, *arrays: Any) -> tuple[Any, ...]:
     wide, shapes = [], set()
     for a in arrays:
         if isinstance(a, DeviceArray):
-            return _device().pointwise(function, outputs, *arrays)
+            return device().pointwise(function, outputs, *arrays)
         if isinstance(a, float):
             wide.append(a)
         else:
@@ -279,14 +279,14 @@ def _filled(result: Any, shape: Shape) -> NDArray[np.float64]:
 def matvec(matrix: Array, vector: Array) -> Any:
     """A matrix times a vector, in float64; on the host by the BLAS, in the matrix's dtype."""
     if isinstance(matrix, DeviceArray):
-        return _device().matvec(matrix, vector)
+        return device().matvec(matrix, vector)
     return (matrix @ vector.astype(matrix.dtype, copy=False)).astype(np.float64, copy=False)  # type: ignore[union-attr]
 
 
 def mean_of_rows(table: Array) -> Any:
     """Mean over the first of two axes."""
     if isinstance(table, DeviceArray):
-        return _device().reduce(Layout.axes(0), table)[1]
+        return device().reduce(Layout.axes(0), table)[1]
     return table.sum(axis=0) / len(table)
 
 
@@ -312,7 +312,7 @@ def cast(array: Array, dtype: np.dtype) -> Any:
         return pointwise("same", 1, array)[0]
     copy = empty(array, array.shape, dtype)
     states = None, *pointwise("neutral", 2, empty(array, ()))
-    _device().normalize(Layout.axes(None), array, copy, None, None, 0.0, states=states)
+    device().normalize(Layout.axes(None), array, copy, None, None, 0.0, states=states)
     return copy
 
 
@@ -343,7 +343,7 @@ def _launcher() -> Any:
 
 
 @cache
-def _device() -> Any:
+def device() -> Any:
     """The module of the kernels for GPUs: with it comes numba.cuda, so it is imported at the first call."""
     with _importing:
         from . import device

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -66,6 +67,17 @@ class DeviceArray:
         return self.size * self.itemsize
 
     @property
+    def alignment(self) -> int:
+        """The largest power of two that divides the address, up to 16."""
+        return lowest_bit(self.pointer)
+
+    def at(self, pointer: int, stream: int, owner: Any) -> "DeviceArray":
+        """An array like this one at another address."""
+        return DeviceArray(
+            pointer, self.shape, self.strides, self.dtype, self.library, self.device, stream, owner, self.writeable
+        )
+
+    @property
     def contiguous(self) -> bool:
         """Whether elements lie side by side, in C order."""
         return self.size < 2 or _steps(self.shape, self.strides) == _steps(
@@ -104,6 +116,11 @@ class DeviceArray:
 
 
 Array = NDArray[Any] | DeviceArray
+
+
+def lowest_bit(address: int) -> int:
+    """The largest power of two that divides an address, up to 16: beyond that, it makes no difference to loads."""
+    return (address | 16) & -(address | 16)
 
 
 def strides_of(shape: Shape, itemsize: int, order: Sequence[int] | None = None) -> Shape:
@@ -157,6 +174,29 @@ def _start(array: Array) -> int:
     return array.pointer if isinstance(array, DeviceArray) else array.ctypes.data
 
 
+def meet(a: Array, b: Array) -> bool:
+    """Whether the extents of two arrays share a byte."""
+    a_begin, a_end = _extent(a)
+    b_begin, b_end = _extent(b)
+    return a_begin < b_end and b_begin < a_end
+
+
+def _extent(array: Array) -> tuple[int, int]:
+    """Address of the first byte of any element, and of what follows the last; the same if there is none."""
+    start = _start(array)
+    below, above = reach(array.shape, array.strides, array.itemsize)
+    return start - below, start + above
+
+
+@lru_cache(maxsize=1024)
+def reach(shape: Shape, strides: Shape, itemsize: int) -> tuple[int, int]:
+    """How many bytes lie before an array's first element, and from there on."""
+    if 0 in shape:
+        return 0, 0
+    ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
+    return -sum(end for end in ends if end < 0), sum(end for end in ends if end > 0) + itemsize
+
+
 class _Shadow:
     """What NumPy makes an ndarray of that has a device array's addresses, to ask what they overlap; never read."""
 
@@ -173,7 +213,7 @@ def _shadow(array: Array) -> NDArray[Any]:
 def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share a byte; where that is hard to find out, whether their extents meet."""
     if isinstance(a, DeviceArray) or isinstance(b, DeviceArray):
-        if 0 in a.shape or 0 in b.shape:
+        if not meet(a, b):
             return False
         a, b = _shadow(a), _shadow(b)
     if not np.may_share_memory(a, b):

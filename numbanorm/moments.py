@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import engine
-from .arrays import give, on_device, take, to_host, view
+from .arrays import give, take, to_host, view
 from .layout import Layout
+from .libraries import on_device
 from .memory import together
 
 

@@ -95,7 +95,7 @@ def normalize(
     if moments is None and not return_moments and (axis is None or type(axis) is int):
         known = calls.describe(x, weight, bias, out, layout, axis, tuple(sizes.items()))
         if call := calls.find(known, eps, out, x, weight, bias):
-            return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
+            return calls.repeat(call, x, weight, bias, eps, out)[0]
     chosen = as_layout(layout, axis, sizes)
     states: States | None = None
     if moments is not None:
@@ -149,7 +149,7 @@ def transform(
             target = array
     made = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
     if known is not None:
-        calls.remember(known, engine.plan(layout, array, target, weight, bias), array, center, states)
+        calls.remember(known, layout, array, target, weight, bias, center, states, (apart or {}).values())
     return (give(target, library) if out is None else out), made
 
 

@@ -1,7 +1,7 @@
 """The named norms: a Layout each, and for some of them running statistics."""
 
 from collections.abc import Sequence
-from functools import cache
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from . import calls, engine
 from .arrays import result_dtype, view
 from .channels import Channels, shape_of
+from .device_calls import Bound
 from .engine import States
 from .layout import Layout, as_int
 from .memory import Array, together
@@ -232,7 +233,7 @@ def layer_norm(
     """
     known = _described_last(x, normalized_shape, weight, bias, out, "layer")
     if call := calls.find(known, eps, out, x, weight, bias):
-        return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
+        return calls.repeat(call, x, weight, bias, eps, out)[0]
     layout, weight, bias = _last_axes(x, normalized_shape, weight, bias)
     return transform(x, layout, weight, bias, eps=eps, out=out, known=known)[0]
 
@@ -284,10 +285,10 @@ def rms_norm(
     array([[1.2, 1.6, 0. , 0. ]])
     """
     if eps is None:
-        eps = _smallest_step(view(x).dtype)
+        eps = _default_eps(x)
     known = _described_last(x, normalized_shape, weight, None, out, "rms")
     if call := calls.find(known, eps, out, x, weight):
-        return calls.repeat(call, x, weight, None, eps, out)[0]  # type: ignore[arg-type]
+        return calls.repeat(call, x, weight, None, eps, out)[0]
     layout, weight, _ = _last_axes(x, normalized_shape, weight, None)
     return transform(x, layout, weight, eps=eps, center=False, out=out, known=known)[0]
 
@@ -348,7 +349,7 @@ def group_norm(
     settings = "group", num_groups, type(num_groups), channel_axis, type(channel_axis)
     known = calls.describe(x, weight, bias, out, *settings)
     if call := calls.find(known, eps, out, x, weight, bias):
-        return calls.repeat(call, x, weight, bias, eps, out)[0]  # type: ignore[arg-type]
+        return calls.repeat(call, x, weight, bias, eps, out)[0]
     given = Channels.of(x, channel_axis, weight, bias)
     num_groups = as_int(num_groups, "num_groups")
     layout = Layout.group(num_groups, given.x.axis)
@@ -565,11 +566,11 @@ def _described(
         stored = calls.describe(running_mean, running_var, None, None)
         if stored is None:
             return None
-    return calls.describe(x, weight, bias, out, name, own, channel_axis, type(channel_axis), stored)
+    return calls.describe(x, weight, bias, out, name, own, channel_axis, type(channel_axis), stored=stored)
 
 
 def _repeated(
-    call: calls.Call,
+    call: calls.Known,
     x: Any,
     running_mean: Any,
     running_var: Any,
@@ -582,12 +583,12 @@ def _repeated(
 ) -> Any:
     """Make a known call by x's own statistics, or by the running ones."""
     factor = check_momentum(momentum)
-    if running_mean is None:
+    if running_mean is None or (isinstance(call, Bound) and not own):  # which knows its running statistics
         return calls.repeat(call, x, weight, bias, eps, out)[0]
-    running = Running(running_mean, running_var, running_mean)
+    running = Running(view(running_mean), view(running_var), running_mean)
     if not own:
         return calls.repeat(call, x, weight, bias, eps, out, states=running.stored)[0]
-    running.check_memory(x)
+    running.check_memory(view(x))
     result, states = calls.repeat(call, x, weight, bias, eps, out, keep=True)
     running.update(states, factor)  # type: ignore[arg-type]
     return result
@@ -604,10 +605,21 @@ def _described_last(
     return calls.describe(x, weight, bias, out, name, *normalized_shape, *map(type, normalized_shape))
 
 
-@cache
+_eps_of: dict[Any, float] = {}  # by dtype, of any library
+
+
+def _default_eps(x: Any) -> float:
+    """Machine epsilon of the result for x."""
+    try:
+        return _eps_of[x.dtype]
+    except (AttributeError, KeyError, TypeError):
+        eps = _smallest_step(result_dtype(view(x).dtype))
+    with suppress(AttributeError, TypeError):
+        _eps_of[x.dtype] = eps
+    return eps
+
+
 def _smallest_step(dtype: np.dtype) -> float:
-    """Machine epsilon of a result's dtype."""
-    dtype = result_dtype(dtype)
     return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
 
 

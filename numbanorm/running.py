@@ -7,8 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from . import engine
-from .arrays import on_device, view
+from .arrays import view
 from .engine import HostArray, States, Stored
+from .libraries import on_device
 from .memory import Array, DeviceArray, overlap, together, writeable
 from .normalize import check_number
 

@@ -27,7 +27,7 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
 
     Without it each kernel is compiled at the first call that needs it. Compiling them all takes about half a minute a
     dtype; loading them, which is what the next process does, takes half a second. ``python -m numbanorm warmup``
-    compiles in several processes.
+    compiles in several processes. These are the kernels for the CPU: which CUDA kernels are needed depends on shapes.
 
     Parameters
     ----------

@@ -270,13 +270,14 @@ def test_two_kernels_of_a_function_at_once(tmp_path):
 NOBODY = """
 import os
 import numba
-from numbanorm.kernels.cpu import cache, launcher
+from numbanorm.kernels import disk
+from numbanorm.kernels.cpu import launcher
 
 numba.njit(lambda x: x + 1.0)(1.0)
 os.setgid(65534)
 os.setuid(65534)
 os.environ["NUMBANORM_CACHE_DIR"] = {!r}
-cache.folder.cache_clear()
+disk.folder.cache_clear()
 """
 
 
@@ -315,7 +316,7 @@ def test_a_folder_that_can_only_be_read(read_only):
 @posix
 def test_an_empty_folder_that_can_only_be_read(read_only):
     _, empty, run = read_only
-    assert run(CALL + "\nfrom numbanorm.kernels.cpu.cache import folder\nprint(folder())", empty) == "5.0 miss\nNone"
+    assert run(CALL + "\nfrom numbanorm.kernels.disk import folder\nprint(folder())", empty) == "5.0 miss\nNone"
     assert not list(empty.iterdir())
 
 

@@ -146,11 +146,15 @@ def table(text):
     return {row[1]: row[3] for row in rows}
 
 
+CUDA = {name: command._version(name) for name in ("numba-cuda", "cuda-core")}
+
+
 def test_info(tmp_path):
     said = table(fresh("-m", "numbanorm", "info", NUMBANORM_CACHE_DIR=str(tmp_path), NUMBA_THREADING_LAYER="workqueue"))
     assert said["numbanorm"] == __version__
     assert said["Python"].startswith(".".join(map(str, sys.version_info[:3])))
     assert {"numpy", "numba", "llvmlite", "torch", "ml_dtypes", "CPU", "GPU"} < set(said)
+    assert {name: said[name] for name in CUDA} == CUDA
     assert said["threads"] == str(get_num_threads())
     assert said["threading layer"] == "workqueue"
     assert re.fullmatch(re.escape(str(tmp_path)) + r".* \(0 kernels, 0.0 MB\)", said["cache folder"])

@@ -18,9 +18,11 @@ RANKS = [
     "schedule",
     "kernels",
     "launches memory",
+    "libraries",
     "arrays",
     "device",
     "engine",
+    "device_calls",
     "calls",
     "moments",
     "normalize",
@@ -83,6 +85,11 @@ def test_layouts_need_no_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_where_kernels_are_kept_is_asked_without_numba():
+    code = "import sys, numbanorm.kernels.disk; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def sources():
     files = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
     assert len(files) > 8
@@ -138,13 +145,20 @@ def test_kernels_know_no_layout(path):
     assert not names & {"Layout", "LoopNest"}
 
 
+@pytest.mark.parametrize("own, other", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_kernels_of_one_processor_need_none_of_another(own, other):
+    for path in sources():
+        if path.parts[:2] == ("kernels", own):
+            assert not [name for name in imported(path) if name.startswith(f"numbanorm.kernels.{other}")], path
+
+
 # The launcher asks for nobody's arrays: it keeps torch's number of threads where starting ours would change it.
-FREE = {"arrays.py", "kernels/cpu/launcher.py"}
+FREE = {"arrays.py", "libraries.py", "kernels/cpu/launcher.py"}
 OTHERS = [p for p in sources() if p.as_posix() not in FREE and home(p.parts) not in INTEGRATIONS]
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=str)
-def test_only_arrays_names_other_libraries(path):
+def test_only_these_name_other_libraries(path):
     """Neither an import, nor a name, nor a string outside docstrings says torch, CuPy or Dask."""
     said = {part for name in imported(path) for part in name.split(".")}
     tree = parsed(path)

@@ -1,8 +1,10 @@
 """A GPU, or Numba's simulator of one: how tests send arrays there, and see that nothing comes back unasked."""
 
 import os
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,3 +82,71 @@ def gpu(monkeypatch):
 
         simulator.make_fast()
     return GPU(cuda, monkeypatch)
+
+
+# Other libraries: stand-ins over the host's memory, which is that of the simulator's GPU.
+
+
+@pytest.fixture
+def cupy_like(gpu, monkeypatch):
+    """As much of CuPy as is asked of it: ndarray, the current stream, and memory."""
+    if not gpu.simulated:
+        pytest.skip("its memory is the host's")
+
+    class Array:
+        device = SimpleNamespace(id=0)
+        __cuda_array_interface__ = "is not asked"
+
+        def __init__(self, shape, dtype, memory, strides):
+            self.hold(np.ndarray(shape, dtype, memory.buffer, 0, strides))
+
+        def hold(self, array):
+            self.array, self.shape, self.strides, self.dtype = array, array.shape, array.strides, array.dtype
+            self.data = SimpleNamespace(ptr=array.ctypes.data)
+
+        def reshape(self, shape):
+            return send(self.array.reshape(shape))
+
+        def get(self):
+            return self.array.copy()
+
+        def set(self, array):
+            self.array[...] = array
+
+    def send(array):
+        made = Array.__new__(Array)
+        made.hold(array)
+        return made
+
+    module = SimpleNamespace(ndarray=Array, stream=0x70, send=send)
+    module.cuda = SimpleNamespace(
+        get_current_stream=lambda device: SimpleNamespace(ptr=module.stream),
+        alloc=lambda size: SimpleNamespace(buffer=np.empty(size, np.uint8)),
+        Device=lambda device: nullcontext(),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+@pytest.fixture
+def torch_like(gpu, monkeypatch):
+    """Send a tensor to a GPU that is the host: a class of tensors that say they lie on one."""
+    torch = pytest.importorskip("torch")
+    if not gpu.simulated:
+        pytest.skip("its memory is the host's")
+
+    class OnDevice(torch.Tensor):
+        is_cuda = True
+        device = torch.device("cuda", 0)
+
+    def empty(shape, strides, dtype, device):
+        assert device == OnDevice.device
+        return real(shape, strides, dtype=dtype).as_subclass(OnDevice)
+
+    def send(tensor):
+        return tensor.as_subclass(OnDevice)
+
+    real, send.stream = torch.empty_strided, 0x50
+    monkeypatch.setattr(torch, "empty_strided", empty)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=send.stream))
+    return send

@@ -3,8 +3,6 @@
 import re
 import subprocess
 import sys
-import types
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +13,7 @@ from oracle import assert_within
 from strategies import BFLOAT16, RANDOM
 
 import numbanorm as nbn
-from numbanorm import arrays, engine
+from numbanorm import arrays, engine, libraries
 from numbanorm.memory import DeviceArray, same_memory, together
 
 KINDS = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i4", "u8", "?")]
@@ -167,48 +165,11 @@ def test_constants_and_copies(gpu):
     assert not same_memory(wide, sent)
 
 
-# other libraries: stand-ins over host memory, where the simulator's GPU is the host as well --------------------------
+# other libraries: stand-ins over host memory, see conftest.py --------------------------------------------------------
 
 
-def cupy_like(stream):
-    """As much of CuPy as is asked of it: ndarray, the current stream, and memory."""
-    module = types.SimpleNamespace()
-
-    class Array:
-        def __init__(self, shape, dtype, memory, strides):
-            self.array = np.ndarray(shape, dtype, memory.buffer, 0, strides)
-            self.shape, self.strides, self.dtype = self.array.shape, self.array.strides, self.array.dtype
-            self.data = types.SimpleNamespace(ptr=self.array.ctypes.data)
-            self.device = types.SimpleNamespace(id=0)
-            self.__cuda_array_interface__ = {"this": "is not asked"}
-
-        def reshape(self, shape):
-            return type(self)(shape, self.dtype, types.SimpleNamespace(buffer=self.array), None)
-
-        def get(self):
-            return self.array.copy()
-
-        def set(self, array):
-            self.array[...] = array
-
-    def alloc(size):
-        return types.SimpleNamespace(buffer=np.empty(size, np.uint8))
-
-    module.ndarray = Array
-    module.cuda = types.SimpleNamespace(
-        get_current_stream=lambda device: types.SimpleNamespace(ptr=stream),
-        alloc=alloc,
-        Device=lambda device: nullcontext(),
-    )
-    module.send = lambda a: Array(a.shape, a.dtype, types.SimpleNamespace(buffer=a), a.strides)
-    return module
-
-
-def test_cupy(gpu, monkeypatch, rng):
-    if not gpu.simulated:
-        pytest.skip("its memory is the host's")
-    cupy = cupy_like(stream=0x70)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+def test_cupy(cupy_like, rng):
+    cupy = cupy_like
     plain = rng.standard_normal((4, 6)).astype(np.float32)
     x = cupy.send(plain)
     array, library = arrays.take(x)
@@ -222,27 +183,6 @@ def test_cupy(gpu, monkeypatch, rng):
     normalized, sigma, u = nbn.spectral_norm(x, num_iterations=30)
     assert type(normalized) is type(sigma) is type(u) is cupy.ndarray
     np.testing.assert_allclose(sigma.get(), np.linalg.norm(plain.astype(float), 2), rtol=1e-5)
-
-
-@pytest.fixture
-def torch_like(gpu, monkeypatch):
-    """Send a tensor to a GPU that is the host: a class of tensors that say they lie on one."""
-    torch = pytest.importorskip("torch")
-    if not gpu.simulated:
-        pytest.skip("its memory is the host's")
-
-    class OnDevice(torch.Tensor):
-        is_cuda = True
-        device = torch.device("cuda", 0)
-
-    def empty(shape, strides, dtype, device):
-        assert device == OnDevice.device
-        return real(shape, strides, dtype=dtype).as_subclass(OnDevice)
-
-    real = torch.empty_strided
-    monkeypatch.setattr(torch, "empty_strided", empty)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=0x50))
-    return lambda tensor: tensor.as_subclass(OnDevice)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int8", "uint8", "int64", "bool"])
@@ -328,13 +268,13 @@ def test_two_gpus_are_not_mixed():
 @pytest.fixture
 def unknown_cuda():
     """Let the search for CUDA be made anew, and again after the test."""
-    arrays._why_no_cuda.cache_clear()
+    libraries._why_no_cuda.cache_clear()
     yield
-    arrays._why_no_cuda.cache_clear()
+    libraries._why_no_cuda.cache_clear()
 
 
 def test_without_numba_cuda(unknown_cuda, monkeypatch):
-    monkeypatch.setattr(arrays, "find_spec", lambda name: None)
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"(?s)^x lies on a GPU \(Exported\).*numba-cuda.*cuda13.*cuda12"):
         nbn.layer_norm(Exported(np.ones(3)), 3)
 

@@ -85,44 +85,63 @@ if SIMULATED:
 
 else:
     from cuda.bindings import driver
-    from cuda.core import Device, LaunchConfig, Program, ProgramOptions, Stream
+    from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, Stream
     from cuda.core import launch as _launch
+
+    from . import kept
 
     _configs = cache(lambda blocks, threads, shared: LaunchConfig(grid=blocks, block=threads, shmem_size=shared))
     _stream = lru_cache(maxsize=256)(Stream.from_handle)
 
+    def _compiled(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[bytes, str]:
+        """Compile a kernel, and keep its machine code: that, and its name there."""
+        text, name = ptx_of(kernel, capability)
+        program = Program(text, "ptx", ProgramOptions(arch="sm_{}{}".format(*capability)))
+        cubin = program.compile("cubin").code
+        if program.backend == "nvJitLink":  # else it is the driver's, of which nothing is known here
+            kept.save(kernel, capability, cubin, name)
+        return cubin, name
+
     @cache
     def cubin_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, str]:
-        """Machine code of a kernel, and its name there."""
+        """Machine code of a kernel, and its name there: from disk, else compiled."""
         with _lock:
-            text, name = ptx_of(kernel, capability)
-            options = ProgramOptions(arch="sm_{}{}".format(*capability))
-            return Program(text, "ptx", options).compile("cubin"), name
+            cubin, name = kept.load(kernel, capability) or _compiled(kernel, capability)
+            return ObjectCode.from_cubin(cubin), name
 
     @cache
     def _loaded(kernel: tuple[Any, ...], device: int) -> Any:
-        code, name = cubin_of(kernel, tuple(Device(device).compute_capability))
-        return code.get_kernel(name)
+        capability = tuple(Device(device).compute_capability)
+        code, name = cubin_of(kernel, capability)
+        try:
+            return code.get_kernel(name)
+        except Exception:  # the driver refuses it: if it was on disk, what is compiled now may do
+            with _lock:
+                cubin, name = _compiled(kernel, capability)
+            return ObjectCode.from_cubin(cubin).get_kernel(name)
 
     @cache
-    def _room(kernel: tuple[Any, ...], device: int) -> int:
-        """Bytes of dynamic shared memory that a kernel may have on a device: all that it does not declare itself.
+    def _keeper(kernel: tuple[Any, ...], device: int) -> tuple[Any, int]:
+        """A kernel that keeps, and how many bytes of shared memory it may have for that: all that it does not declare.
 
         They have to be asked for, or it gets no more than 48 KB. If the driver refuses, it is to use none.
         """
-        attribute, handle = driver.CUfunction_attribute, _loaded(kernel, device).handle
+        loaded, attribute = _loaded(kernel, device), driver.CUfunction_attribute
         optin = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
         _, most = driver.cuDeviceGetAttribute(optin, device)
-        _, declared = driver.cuKernelGetAttribute(attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, handle, device)
+        _, declared = driver.cuKernelGetAttribute(attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, loaded.handle, device)
         asked = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        (error,) = driver.cuKernelSetAttribute(asked, most - declared, handle, device)
-        return most - declared if error == driver.CUresult.CUDA_SUCCESS else 0
+        (error,) = driver.cuKernelSetAttribute(asked, most - declared, loaded.handle, device)
+        return loaded, most - declared if error == driver.CUresult.CUDA_SUCCESS else 0
 
     def _fitting(kernel: tuple[Any, ...], blocks: int, threads: int, shared: int, device: int) -> tuple[Any, Any]:
         """A launch, and its kernel: where shared memory does not suffice, the one that reads x twice instead."""
-        if shared > 0 and shared > _room(kernel, device):
-            kernel, shared = cast(Code, kernel)._replace(kept=False), 0
-        return _configs(blocks, threads, shared), _loaded(kernel, device)
+        if shared > 0:
+            loaded, most = _keeper(kernel, device)
+            if shared <= most:
+                return _configs(blocks, threads, shared), loaded
+            kernel = cast(Code, kernel)._replace(kept=False)
+        return _configs(blocks, threads, 0), _loaded(kernel, device)
 
     def launch(
         kernel: tuple[Any, ...], blocks: int, threads: int, shared: int, device: int, stream: int, *arguments: Any

@@ -1,0 +1,96 @@
+"""Compiled code on disk, of whatever processor: where it is kept, and whom to trust.
+
+Each kernel is a file of its own, named by a digest of all it depends on, and put in place at once: of several writers
+the last one stays, and all wrote the same. Whatever goes wrong only means to compile again.
+"""
+
+import hashlib
+import os
+import sys
+from contextlib import suppress
+from functools import cache, partial
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from uuid import uuid4
+
+
+@cache
+def stamp() -> str:
+    """Digest of every source file of the package: the freshness of a kernel that is kept."""
+    import numba  # which takes a while: not where this module is imported
+
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def folder() -> Path | None:
+    """Where kernels are kept: $NUMBANORM_CACHE_DIR, else the user's cache folder; None if there is no such place.
+
+    It may be read-only, with kernels that were compiled before. Never a folder that others can write: what lies there
+    is executed.
+    """
+    if chosen := os.environ.get("NUMBANORM_CACHE_DIR"):
+        base = Path(chosen)
+    elif sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        base = Path(local) / "numbanorm" / "cache"
+    else:
+        try:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numbanorm"
+        except RuntimeError:  # no home
+            return None
+    try:
+        path = base / stamp()[:16]
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask: for others to read, not to write
+        about = path.stat()
+    except OSError:
+        return None
+    return path if _trusted(about) and os.access(path, os.R_OK | os.X_OK) else None
+
+
+def load(name: str, needs: str) -> bytes | None:
+    """Code that was saved under this name, and needed just this; None if there is none that can be trusted."""
+    if (home := folder()) is None:
+        return None
+    path, key = _entry(home, name, needs)
+    try:
+        with open(path, "rb") as file:
+            if not _trusted(os.fstat(file.fileno())):
+                return None
+            known, digest, code = file.read(len(key)), file.read(32), file.read()
+    except OSError:
+        return None
+    return code if known == key and digest == hashlib.sha256(code).digest() else None
+
+
+def save(name: str, needs: str, code: bytes) -> None:
+    """Keep code for the next process, if there is a place for it.
+
+    `needs` is all that it depends on beside the sources, Numba and Python; the name is for people to read. The file
+    holds the key, a digest of the code, and the code.
+    """
+    if (home := folder()) is None:
+        return
+    path, key = _entry(home, name, needs)
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
+    with suppress(OSError):  # read-only, or full
+        try:
+            with open(unfinished, "xb", opener=partial(os.open, mode=0o644)) as file:
+                file.write(key + hashlib.sha256(code).digest() + code)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _entry(home: Path, name: str, needs: str) -> tuple[Path, bytes]:
+    """Path and key of code. The stamp stands for all sources and Numba, the suffix for Python and its platform."""
+    key = repr((needs, stamp(), EXTENSION_SUFFIXES[0])).encode()
+    return home / f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc", key
+
+
+def _trusted(about: os.stat_result) -> bool:
+    """Whether a file or folder belongs to root or to this user, and nobody else can write it."""
+    return not hasattr(os, "getuid") or (about.st_uid in (0, os.getuid()) and not about.st_mode & 0o022)
