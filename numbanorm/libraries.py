@@ -241,12 +241,12 @@ class _Numba:
         pointer, read_only = interface["data"]
         pointer = int(pointer or 0)
         about = pointer, shape, strides, dtype
-        return DeviceArray(*about, "numba", _ordinal(pointer), _interface_stream(interface), x, not read_only)
+        return DeviceArray(*about, "numba", _ordinal()(pointer), _interface_stream(interface), x, not read_only)
 
     def glance(self, x: Any) -> tuple[Any, int] | None:
         try:
             array = self.take(x, "")
-        except TypeError:
+        except (TypeError, ValueError):
             return None
         return (array.shape, array.strides, array.dtype, array.device, array.writeable), array.pointer
 
@@ -296,19 +296,27 @@ def _interface_dtype(x: Any, code: str, name: str) -> np.dtype:
     return dtype
 
 
-def _ordinal(pointer: int) -> int:
-    """The GPU on which an address lies; of an empty array, the current one."""
+@cache
+def _ordinal() -> Callable[[int], int]:
+    """A function that says on which GPU an address lies; if there is none, the current one."""
     from numba import cuda
     from numba.cuda.core import config
 
     if config.ENABLE_CUDASIM:
-        return 0
-    if not pointer:
-        return cuda.get_current_device().id
-    from numba.cuda.cudadrv.driver import binding, driver
+        return lambda pointer: 0
+    from cuda.bindings import driver
 
-    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer)))
+    ordinal = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+
+    def find(pointer: int) -> int:
+        if not pointer:
+            return int(cuda.get_current_device().id)
+        error, device = driver.cuPointerGetAttribute(ordinal, pointer)
+        if error:
+            raise ValueError(f"{pointer:#x} is no address on a GPU, though the array says so: {error.name}")
+        return int(device)
+
+    return find
 
 
 def _numba_stream(like: DeviceArray) -> Any:
