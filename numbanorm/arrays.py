@@ -188,7 +188,7 @@ def empty(like: DeviceArray, shape: Shape, dtype: Any = np.float64, strides: Sha
     """A new array where `like` lies, made by its library on its stream, and not filled; C order without strides."""
     dtype = np.dtype(dtype)
     strides = strides_of(shape, dtype.itemsize) if strides is None else strides
-    owner, pointer = LIBRARIES[like.library].empty(like, shape, dtype, strides)
+    owner, pointer = LIBRARIES[like.library].maker(shape, dtype, strides)(like)
     return DeviceArray(pointer, shape, strides, dtype, like.library, like.device, like.stream, owner)
 
 

@@ -60,8 +60,9 @@ def normalize(
     made = plan(layout, x, out, weight, bias, states)
     if made.launches is None:
         return reduce(layout, x, center) if keep else None
-    stored = None if states is None else _pointers(states)
-    return execute(made, x, _pointers((x, out, weight, bias)), eps, center, stored, keep)
+    own, stored = _new_states(x, made.group_shape) if keep else None, None if states is None else _pointers(states)
+    execute(made, x, _pointers((x, out, weight, bias)), eps, center, stored, own)
+    return own
 
 
 def plan(
@@ -84,23 +85,35 @@ def execute(
     pointers: Pointers,
     eps: float,
     center: bool,
-    stored: Pointers | None,
-    keep: bool,
-) -> States | None:
-    """`normalize` by its plan: addresses of x, out, weight, bias, and of given states; 0 where there is none."""
+    stored: Pointers | None = None,
+    own: States | None = None,
+) -> None:
+    """`normalize` by its plan: addresses of x, out, weight, bias (0 where there is none), and of given states.
+
+    `own`: where to leave the states of x's own groups.
+    """
     steps: Any = made.launches
     settings = (*pointers, eps, int(center))
     if stored is not None:
         _launch(steps.apply, x, *settings, *stored)
-        return None
-    if steps.normalize is not None:
-        own = _new_states(x, made.group_shape) if keep else None
+    elif steps.normalize is not None:
         _launch(steps.normalize, x, *settings, *_pointers(own or (None,) * 3))
-        return own
-    held = _new_states(x, made.group_shape)
-    _take_statistics(steps, x, held, center)
-    _launch(steps.apply, x, *settings, *_pointers(held))
-    return held if keep else None
+    else:
+        own = own or own_states(made, x)
+        _take_statistics(steps, x, own, center)
+        _launch(steps.apply, x, *settings, *_pointers(own))
+
+
+def own_states(made: Plan, x: DeviceArray) -> States:
+    """States of x's own groups, to be written: all in one piece of memory, so they are not for callers."""
+    shape = made.group_shape
+    whole = empty(x, (3, *shape))
+    step, strides = whole.nbytes // 3, whole.strides[1:]
+    count, mean, m2 = (
+        DeviceArray(whole.pointer + i * step, shape, strides, whole.dtype, x.library, x.device, x.stream, whole.owner)
+        for i in range(3)
+    )
+    return count, mean, m2
 
 
 def merge_last(states: States) -> States:

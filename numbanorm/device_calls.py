@@ -1,14 +1,18 @@
 """Known calls on a GPU: what describes them, and how they run. What `calls` does for arrays on the host."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import engine
 from .arrays import result_like
 from .engine import States, Stored
+from .kernels.cuda.shapes import VECTOR_BYTES
 from .layout import Layout
 from .libraries import LIBRARIES, library_of
-from .memory import Array, DeviceArray, lowest_bit, reach
+from .memory import DeviceArray, reach
+
+X, OUT, MEAN, VAR = 0, 3, 4, 5  # of x, weight, bias, out, running mean and variance
+IN_PLACE = 3  # of a description: whether out is x
 
 
 class Description(tuple[Any, ...]):
@@ -16,7 +20,8 @@ class Description(tuple[Any, ...]):
 
     given: tuple[Any, ...]  # x, weight, bias, out
     pointers: list[int]  # 0 where there is none
-    stored: list[int]  # of the running mean and variance; or empty
+    stored: tuple[Any, ...]  # running mean and variance; or nothing
+    stored_pointers: list[int]
 
 
 class Call(NamedTuple):
@@ -24,10 +29,12 @@ class Call(NamedTuple):
 
     plan: Any  # of `device`
     center: bool
-    x: DeviceArray  # and the result, of any call of this description, but for addresses, streams and owners
-    result: DeviceArray
+    x: DeviceArray  # and running statistics, of any call of this description, but for addresses, streams and owners
+    running: tuple[DeviceArray, ...]
+    empty: Callable[[DeviceArray], tuple[Any, int]]  # makes a result where x lies, and says at which address
     reaches: list[tuple[int, int]]  # of x, weight, bias, out, running statistics: bytes before an address, and after
-    by_stored: bool  # normalizes by the running statistics
+    apart: list[tuple[int, int]]  # which of these may not overlap
+    by_stored: bool  # by the running statistics
 
 
 class Bound(NamedTuple):
@@ -39,27 +46,28 @@ class Bound(NamedTuple):
 
 def describe(given: tuple[Any, ...], settings: Any, stored: Any) -> Description | None:
     """Describe a call with x, weight, bias and out; None if some lie elsewhere, or want a look by `arrays.take`."""
-    library = library_of(given[0])
-    said: list[Any] = [library, settings, stored, given[3] is given[0]]
+    x = given[0]
+    library: Any = library_of(x)
+    said = [library, settings, stored, given[3] is x]
     pointers = []
     for value in given:
         if value is None:
             said.append(None)
             pointers.append(0)
             continue
-        glance = library.glance(value) if library and library_of(value) is library else None
+        glance = library.glance(value) if type(value) is type(x) or library_of(value) is library else None
         if glance is None:
             return None
         about, pointer = glance
         said.append(about)
-        said.append(lowest_bit(pointer))
+        said.append(pointer % VECTOR_BYTES)
         pointers.append(pointer)
     described = Description(said)
-    described.given, described.pointers, described.stored = given, pointers, []
+    described.given, described.pointers, described.stored, described.stored_pointers = given, pointers, (), []
     if stored is not None:
         if not isinstance(stored, Description):
             return None
-        described.stored = stored.pointers[:2]
+        described.stored, described.stored_pointers = stored.given[:2], stored.pointers[:2]
     return described
 
 
@@ -69,40 +77,59 @@ def make(
     arrays: tuple[Any, ...],
     center: bool,
     states: Stored | None,
-    apart: Iterable[Array],
+    running: Iterable[Any],
 ) -> Call | None:
     """A call of x, weight, bias and out that passed all checks, by x's own states or by given ones.
 
-    None if these are copies of the running statistics, `apart`: they would have to be copied each time.
+    None if these are copies of the running statistics: they would have to be copied each time.
     """
-    if states is not None and [states[1].pointer, states[2].pointer] != description.stored:
+    if states is not None and [states[1].pointer, states[2].pointer] != description.stored_pointers:
         return None
     x, weight, bias, out = arrays
-    reaches = [(0, 0) if a is None else reach(a.shape, a.strides, a.itemsize) for a in (*arrays, *apart)]
-    plan = engine.device().plan(layout, x, out, weight, bias, states)
-    return Call(plan, center, x.at(0, 0, None), result_like(x).at(0, 0, None), reaches, states is not None)
+    like, running = result_like(x), tuple(running)
+    apart = [(X, MEAN), (X, VAR), (MEAN, VAR)] if running and states is None else []  # which are updated
+    if description.given[OUT] is not None:
+        others = [i for i, array in enumerate((*arrays, *running)) if array is not None and i != OUT]
+        apart += [(i, OUT) for i in others if i != X or not description[IN_PLACE]]
+    return Call(
+        plan=engine.device().plan(layout, x, out, weight, bias, states),
+        center=center,
+        x=x.at(0, 0, None),
+        running=tuple(array.at(0, 0, None) for array in running),
+        empty=LIBRARIES[x.library].maker(like.shape, like.dtype, like.strides),
+        reaches=[(0, 0) if a is None else reach(a.shape, a.strides, a.itemsize) for a in (*arrays, *running)],
+        apart=apart,
+        by_stored=states is not None,
+    )
 
 
 def bind(call: Call, description: Description) -> Bound | None:
-    """A known call with the arrays of this time; None if the memory of `out` wants a check."""
-    *inputs, out = description.pointers
-    if out:
-        *reaches, (below, above) = call.reaches[:4]
-        places = zip((*inputs, *description.stored), (*reaches, *call.reaches[4:]), strict=True)
-        for pointer, (before, after) in list(places)[description[3] :]:  # all but x, in place
-            if pointer and pointer - before < out + above and out - below < pointer + after:
-                return None
+    """A known call with the arrays of this time; None if memory that is written wants a check."""
+    places = description.pointers + description.stored_pointers
+    for i, j in call.apart:
+        (below, above), (before, after) = call.reaches[i], call.reaches[j]
+        if places[i] - below < places[j] + after and places[j] - before < places[i] + above:
+            return None
     return Bound(call, description)
 
 
 def repeat(bound: Bound, eps: float, keep: bool) -> tuple[Any, States | None]:
     """Make a known call: see `calls.repeat`."""
     call, description = bound
-    library, (owner, *_, result) = LIBRARIES[call.x.library], description.given
-    at, weight, bias, out = description.pointers
-    x = call.x.at(at, library.stream(owner, call.x.device), owner)
+    (owner, *_, result), (at, weight, bias, out) = description.given, description.pointers
+    device, x = engine.device(), call.x.at(at, LIBRARIES[call.x.library].stream(owner, call.x.device), owner)
     if result is None:
         # New memory is aligned to 256 bytes and more, as it was when the call was planned.
-        result, out = library.empty(x, x.shape, call.result.dtype, call.result.strides)
-    stored = (0, *description.stored) if call.by_stored else None
-    return result, engine.device().execute(call.plan, x, (at, out, weight, bias), eps, call.center, stored, keep)
+        result, out = call.empty(x)
+    own = device.own_states(call.plan, x) if keep else None
+    stored = (0, *description.stored_pointers) if call.by_stored else None
+    device.execute(call.plan, x, (at, out, weight, bias), eps, call.center, stored, own)
+    return result, own
+
+
+def running_of(bound: Bound) -> list[DeviceArray]:
+    """Running mean and variance of a known call, whose memory was checked."""
+    (call, description), place = bound, bound.call.x
+    stream = LIBRARIES[place.library].stream(description.given[0], place.device)
+    arrays = zip(call.running, description.stored_pointers, description.stored, strict=True)
+    return [array.at(pointer, stream, owner) for array, pointer, owner in arrays]

@@ -25,8 +25,8 @@ class Library(Protocol):
     def stream(self, x: Any, device: int) -> int:
         """The stream that is current for the caller, who works with this array on this device."""
 
-    def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
-        """A new array where `like` lies, and its address."""
+    def maker(self, shape: Shape, dtype: np.dtype, strides: Shape) -> Callable[[DeviceArray], tuple[Any, int]]:
+        """A function make(like): a new array where `like` lies, and its address."""
 
     def fill(self, owner: Any, array: NDArray[Any], like: DeviceArray) -> None:
         """Copy from the host to one of its arrays, on the stream of `like`."""
@@ -146,19 +146,25 @@ class _Torch:
         return DeviceArray(*about, "torch", device, self.stream(x, device), values, values is x)
 
     def glance(self, x: Any) -> tuple[Any, int] | None:
-        if x.requires_grad or x.is_neg() or x.layout != sys.modules["torch"].strided:
+        if x.requires_grad or x.is_neg():
             return None
-        return (x.shape, x.stride(), x.dtype, x.device), x.data_ptr()
+        try:
+            return (x.shape, x.stride(), x.dtype, x.device), x.data_ptr()
+        except RuntimeError:  # what is not dense has no strides
+            return None
 
     def stream(self, x: Any, device: int) -> int:
         return _torch_stream()(device)
 
-    def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
-        size = dtype.itemsize
-        steps = [step // size for step in strides]
-        torch = sys.modules["torch"]
-        owner = torch.empty_strided(shape, steps, dtype=_torch_dtype(dtype), device=like.owner.device)
-        return owner, owner.data_ptr()
+    def maker(self, shape: Shape, dtype: np.dtype, strides: Shape) -> Callable[[DeviceArray], tuple[Any, int]]:
+        torch, steps = sys.modules["torch"], [step // dtype.itemsize for step in strides]
+        of = getattr(torch, dtype.name)
+
+        def make(like: DeviceArray) -> tuple[Any, int]:
+            owner = torch.empty_strided(shape, steps, dtype=of, device=like.owner.device)
+            return owner, owner.data_ptr()
+
+        return make
 
     def fill(self, owner: Any, array: NDArray[Any], like: DeviceArray) -> None:
         owner.copy_(sys.modules["torch"].from_numpy(array))
@@ -172,11 +178,6 @@ def _numpy_dtype(dtype: Any) -> np.dtype | None:
     """The dtype of NumPy for one of torch; None for bfloat16, which is another package's."""
     code = str(dtype).removeprefix("torch.")
     return None if code == "bfloat16" else np.dtype(code)
-
-
-@cache
-def _torch_dtype(dtype: np.dtype) -> Any:
-    return getattr(sys.modules["torch"], dtype.name)
 
 
 @cache
@@ -204,12 +205,15 @@ class _CuPy:
         stream: int = sys.modules["cupy"].cuda.get_current_stream(device).ptr
         return stream
 
-    def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
-        cupy = sys.modules["cupy"]
-        with cupy.cuda.Device(like.device):
-            memory = cupy.cuda.alloc(prod(shape) * dtype.itemsize)
-            owner = cupy.ndarray(shape, dtype, memory, strides)
-        return owner, owner.data.ptr
+    def maker(self, shape: Shape, dtype: np.dtype, strides: Shape) -> Callable[[DeviceArray], tuple[Any, int]]:
+        cupy, nbytes = sys.modules["cupy"], prod(shape) * dtype.itemsize
+
+        def make(like: DeviceArray) -> tuple[Any, int]:
+            with cupy.cuda.Device(like.device):
+                owner = cupy.ndarray(shape, dtype, cupy.cuda.alloc(nbytes), strides)
+            return owner, owner.data.ptr
+
+        return make
 
     def fill(self, owner: Any, array: NDArray[Any], like: DeviceArray) -> None:
         owner.set(array)
@@ -237,27 +241,30 @@ class _Numba:
         pointer, read_only = interface["data"]
         pointer = int(pointer or 0)
         about = pointer, shape, strides, dtype
-        return DeviceArray(*about, "numba", _ordinal(pointer), _interface_stream(interface), x, not read_only)
+        return DeviceArray(*about, "numba", _ordinal()(pointer), _interface_stream(interface), x, not read_only)
 
     def glance(self, x: Any) -> tuple[Any, int] | None:
         try:
             array = self.take(x, "")
-        except TypeError:
+        except (TypeError, ValueError):
             return None
         return (array.shape, array.strides, array.dtype, array.device, array.writeable), array.pointer
 
     def stream(self, x: Any, device: int) -> int:
         return _interface_stream(getattr(x, "__cuda_array_interface__", {}))
 
-    def empty(self, like: DeviceArray, shape: Shape, dtype: np.dtype, strides: Shape) -> tuple[Any, int]:
-        # bfloat16 stays ml_dtypes' own: Numba allocates and copies any NumPy dtype, and only its kernels want to know.
+    def maker(self, shape: Shape, dtype: np.dtype, strides: Shape) -> Callable[[DeviceArray], tuple[Any, int]]:
         from numba import cuda
 
-        with cuda.gpus[like.device]:
-            owner = cuda.device_array(shape, dtype, strides=strides, stream=_numba_stream(like))
-        if hasattr(owner, "_ary"):  # the simulator's
-            return owner, owner._ary.ctypes.data
-        return owner, owner.device_ctypes_pointer.value or 0
+        def make(like: DeviceArray) -> tuple[Any, int]:
+            # bfloat16 stays ml_dtypes' own: Numba allocates and copies any NumPy dtype; only its kernels want to know.
+            with cuda.gpus[like.device]:
+                owner = cuda.device_array(shape, dtype, strides=strides, stream=_numba_stream(like))
+            if hasattr(owner, "_ary"):  # the simulator's
+                return owner, owner._ary.ctypes.data
+            return owner, owner.device_ctypes_pointer.value or 0
+
+        return make
 
     def fill(self, owner: Any, array: NDArray[Any], like: DeviceArray) -> None:
         owner.copy_to_device(array, stream=_numba_stream(like))
@@ -289,19 +296,27 @@ def _interface_dtype(x: Any, code: str, name: str) -> np.dtype:
     return dtype
 
 
-def _ordinal(pointer: int) -> int:
-    """The GPU on which an address lies; of an empty array, the current one."""
+@cache
+def _ordinal() -> Callable[[int], int]:
+    """A function that says on which GPU an address lies; if there is none, the current one."""
     from numba import cuda
     from numba.cuda.core import config
 
     if config.ENABLE_CUDASIM:
-        return 0
-    if not pointer:
-        return cuda.get_current_device().id
-    from numba.cuda.cudadrv.driver import binding, driver
+        return lambda pointer: 0
+    from cuda.bindings import driver
 
-    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer)))
+    ordinal = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+
+    def find(pointer: int) -> int:
+        if not pointer:
+            return int(cuda.get_current_device().id)
+        error, device = driver.cuPointerGetAttribute(ordinal, pointer)
+        if error:
+            raise ValueError(f"{pointer:#x} is no address on a GPU, though the array says so: {error.name}")
+        return int(device)
+
+    return find
 
 
 def _numba_stream(like: DeviceArray) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.cuda.shapes import VECTOR_BYTES
+
 Shape = tuple[int, ...]
 
 
@@ -68,8 +70,8 @@ class DeviceArray:
 
     @property
     def alignment(self) -> int:
-        """The largest power of two that divides the address, up to 16."""
-        return lowest_bit(self.pointer)
+        """The largest power of two that divides the address, up to that of the widest load."""
+        return (self.pointer | VECTOR_BYTES) & -(self.pointer | VECTOR_BYTES)
 
     def at(self, pointer: int, stream: int, owner: Any) -> "DeviceArray":
         """An array like this one at another address."""
@@ -116,11 +118,6 @@ class DeviceArray:
 
 
 Array = NDArray[Any] | DeviceArray
-
-
-def lowest_bit(address: int) -> int:
-    """The largest power of two that divides an address, up to 16: beyond that, it makes no difference to loads."""
-    return (address | 16) & -(address | 16)
 
 
 def strides_of(shape: Shape, itemsize: int, order: Sequence[int] | None = None) -> Shape:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from . import calls, engine
 from .arrays import result_dtype, view
 from .channels import Channels, shape_of
-from .device_calls import Bound
+from .device_calls import Bound, running_of
 from .engine import States
 from .layout import Layout, as_int
 from .memory import Array, together
@@ -585,10 +585,14 @@ def _repeated(
     factor = check_momentum(momentum)
     if running_mean is None or (isinstance(call, Bound) and not own):  # which knows its running statistics
         return calls.repeat(call, x, weight, bias, eps, out)[0]
-    running = Running(view(running_mean), view(running_var), running_mean)
-    if not own:
-        return calls.repeat(call, x, weight, bias, eps, out, states=running.stored)[0]
-    running.check_memory(view(x))
+    if isinstance(call, Bound):
+        mean, var = running_of(call)
+        running = Running(mean, var, running_mean)
+    else:
+        running = Running(running_mean, running_var, running_mean)
+        if not own:
+            return calls.repeat(call, x, weight, bias, eps, out, states=running.stored)[0]
+        running.check_memory(x)
     result, states = calls.repeat(call, x, weight, bias, eps, out, keep=True)
     running.update(states, factor)  # type: ignore[arg-type]
     return result
