@@ -150,9 +150,8 @@ def check_all(seen, made, what, width, itemsize, **how):
     seen.clear()
 
 
-def planned(layout, x, out, weight=None, bias=None, codes=0):
-    described = tuple(array and device._described(array) for array in (x, out, weight, bias))
-    return device._plan(layout, x.shape, described, codes)
+def planned(layout, *arrays):
+    return device.plan(layout, *arrays).launches
 
 
 @pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
