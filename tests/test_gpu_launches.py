@@ -76,3 +76,23 @@ def test_what_the_driver_sees(library, tmp_path):
     assert (center, count, mean, m2, shared) == ("1", "0", "0", "0", "0")
     assert int(blocks) * int(threads) >= 6 * 32
     assert int(table) % 8 == 0
+
+
+KEPT = """
+import numpy as np
+from numba import cuda
+
+import numbanorm as nbn
+
+for size in (16384, 12288, 16384):
+    nbn.layer_norm(cuda.to_device(np.ones((132, size), np.float32)), size)
+"""
+
+
+@pytest.mark.parametrize(("most", "asked"), [(232448, 231680), (49152, 48384)])
+def test_shared_memory_is_asked_for_once(most, asked, library, tmp_path):
+    """Two pieces of 24 KB are kept of the larger rows, one of the others; 48 KB hold one beside what is declared."""
+    _, seen = launches(KEPT, library, tmp_path, MADE_UP_DRIVER_SHARED=str(most))
+    assert [line for line in seen if line[0] == "attribute"] == [["attribute", "8", str(asked)]]
+    large = 49152 if most > 49152 else 0
+    assert [int(line[3]) for line in seen if line[0] == "launch"] == [large, 24576, large]

@@ -90,6 +90,10 @@ Result cuLibraryLoadData(void **library, const void *code, void *a, void *b, uns
 Result cuLibraryGetKernel(void **kernel, void *library, const char *name) { return *kernel = &context, 0; }
 Result cuKernelGetFunction(void **function, void *kernel) { return *function = kernel, 0; }
 
+Result cuKernelGetAttribute(int *value, int attribute, void *kernel, int device) {
+    return *value = attribute == 1 ? 768 : 0, 0; /* 1: shared memory that the kernel declares */
+}
+
 Result cuKernelSetAttribute(int attribute, int value, void *kernel, int device) {
     if (log_file) fprintf(log_file, "attribute %d %d\n", attribute, value), fflush(log_file);
     return 0;
