@@ -28,7 +28,7 @@ from numba.core.extending import register_jitable
 numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
 
 from numbanorm.kernels import coefficients, disk
-from numbanorm.kernels.cuda import kept, launcher
+from numbanorm.kernels.cuda import cubins, launcher
 from numbanorm.kernels.cuda.shapes import Code
 
 calls = []
@@ -49,8 +49,8 @@ def show(*kernel, capability=(9, 0)):
 
 
 def look():
-    kept._compilers.cache_clear()
-    print("found" if kept.load(("move", 32), (9, 0)) else "missed", 0)
+    cubins._compilers.cache_clear()
+    print("found" if cubins.load(("move", 32), (9, 0)) else "missed", 0)
 
 
 def formula(function):
@@ -186,9 +186,9 @@ def test_any_edited_source_counts(folder, tmp_path):
 def test_other_packages(folder):
     program = """
 look()
-version = kept.version
+version = cubins.version
 for name in ("numba-cuda", "cuda-core", "llvmlite"):
-    kept.version = lambda of: version(of) + ".1" * (of == name)
+    cubins.version = lambda of: version(of) + ".1" * (of == name)
     look()
 """
     assert said(program, folder)[0] == ["found", "missed", "missed", "missed"]
@@ -199,10 +199,10 @@ def test_other_compilers(folder, tmp_path):
     program = f"""
 import shutil
 
-load = kept.load_nvidia_dynamic_lib
+load = cubins.load_nvidia_dynamic_lib
 for name in ("nvvm", "nvJitLink"):
     copy = shutil.copy2(load(name).abs_path, {str(tmp_path / "library")!r})
-    kept.load_nvidia_dynamic_lib = lambda of: SimpleNamespace(abs_path=copy) if of == name else load(of)
+    cubins.load_nvidia_dynamic_lib = lambda of: SimpleNamespace(abs_path=copy) if of == name else load(of)
     time = int(os.stat(copy).st_mtime)
     os.utime(copy, (time, time))
     look()
@@ -219,7 +219,7 @@ for name in ("nvvm", "nvJitLink"):
 def test_compilers_that_are_not_found(error, folder):
     """Here only by what keeps: without knowing them it neither finds nor keeps."""
     before = files(folder)
-    assert found(f"def load(name): raise {error}\nkept.load_nvidia_dynamic_lib = load\n{SMALL}", folder) == 0
+    assert found(f"def load(name): raise {error}\ncubins.load_nvidia_dynamic_lib = load\n{SMALL}", folder) == 0
     assert files(folder) == before
 
 

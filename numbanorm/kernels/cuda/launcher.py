@@ -88,7 +88,7 @@ else:
     from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, Stream
     from cuda.core import launch as _launch
 
-    from . import kept
+    from . import cubins
 
     _configs = cache(lambda blocks, threads, shared: LaunchConfig(grid=blocks, block=threads, shmem_size=shared))
     _stream = lru_cache(maxsize=256)(Stream.from_handle)
@@ -99,14 +99,14 @@ else:
         program = Program(text, "ptx", ProgramOptions(arch="sm_{}{}".format(*capability)))
         cubin = program.compile("cubin").code
         if program.backend == "nvJitLink":  # else it is the driver's, of which nothing is known here
-            kept.save(kernel, capability, cubin, name)
+            cubins.save(kernel, capability, cubin, name)
         return cubin, name
 
     @cache
     def cubin_of(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, str]:
         """Machine code of a kernel, and its name there: from disk, else compiled."""
         with _lock:
-            cubin, name = kept.load(kernel, capability) or _compiled(kernel, capability)
+            cubin, name = cubins.load(kernel, capability) or _compiled(kernel, capability)
             return ObjectCode.from_cubin(cubin), name
 
     @cache
