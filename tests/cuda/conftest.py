@@ -37,11 +37,23 @@ class GPU:
             yield
 
 
+class Host:
+    """The same for arrays of the host."""
+
+    send = staticmethod(np.array)
+    working = staticmethod(nullcontext)
+
+    def get(self, array):
+        assert type(array) is np.ndarray
+        return array
+
+
 def pytest_collection_modifyitems(items):
     """On a GPU, all tests that work on one are among those that `-m gpu` selects."""
     if find_spec("numba_cuda") and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
         for item in items:
-            if "gpu" in getattr(item, "fixturenames", ()):
+            place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+            if "gpu" in getattr(item, "fixturenames", ()) or place == "cuda":
                 item.add_marker("gpu")
 
 
@@ -82,6 +94,12 @@ def gpu(monkeypatch):
 
         simulator.make_fast()
     return GPU(cuda, monkeypatch)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def place(request):
+    """Run a test for arrays of the host, and for those of the GPU."""
+    return Host() if request.param == "cpu" else request.getfixturevalue("gpu")
 
 
 # Other libraries: stand-ins over the host's memory, which is that of the simulator's GPU.

@@ -314,15 +314,15 @@ def test_outputs_that_are_refused(gpu):
             nbn.layer_norm(x, 5, weight, out=out)
 
 
-def test_out_and_in_place(gpu, rng):
+def test_out_and_in_place(place, rng):
     plain = rng.standard_normal((4, 6)).astype(np.float32)
-    x, out = gpu.send(plain), gpu.send(np.zeros_like(plain))
+    x, out = place.send(plain), place.send(np.zeros_like(plain))
     expected = oracle.layer_norm(plain, (6,))
-    with gpu.working():
+    with place.working():
         assert nbn.layer_norm(x, 6, out=out) is out
         assert nbn.layer_norm(x, 6, out=x) is x
-    np.testing.assert_array_equal(gpu.get(x), gpu.get(out))
-    np.testing.assert_allclose(gpu.get(x), expected, atol=1e-6)
+    np.testing.assert_array_equal(place.get(x), place.get(out))
+    np.testing.assert_allclose(place.get(x), expected, atol=1e-6)
 
 
 # every norm -----------------------------------------------------------------------------------------------------------
@@ -387,35 +387,35 @@ NORMS = {
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", NORMS)
-def test_norms(name, dtype, gpu, rng):
+def test_norms(name, dtype, place, rng):
     run, definition = NORMS[name]
     plain = (1 + rng.standard_normal((2, 6, 5))).astype(dtype)
     expected = definition(plain)
-    x = gpu.send(plain)
-    with gpu.working():
-        result = run(x, gpu.send)
+    x = place.send(plain)
+    with place.working():
+        result = run(x, place.send)
     assert (tuple(result.shape), result.dtype) == (plain.shape, dtype)
-    assert_within(gpu.get(result), expected, 32 * np.finfo(dtype).eps * np.abs(expected).max())
-    np.testing.assert_array_equal(gpu.get(x), plain)
+    assert_within(place.get(result), expected, 32 * np.finfo(dtype).eps * np.abs(expected).max())
+    np.testing.assert_array_equal(place.get(x), plain)
 
 
 @pytest.mark.parametrize("dtype", ["float16", BFLOAT16, "int32", "bool"], ids=str)
-def test_other_dtypes(dtype, gpu, rng):
+def test_other_dtypes(dtype, place, rng):
     plain = rng.integers(0, 2, (4, 6)).astype(dtype)
-    result = gpu.get(nbn.layer_norm(gpu.send(plain), 6))
+    result = place.get(nbn.layer_norm(place.send(plain), 6))
     expected = oracle.layer_norm(plain, (6,))
     assert result.dtype == oracle.result_dtype(dtype)
     assert_within(result, expected, 2 * float(oracle.ml_dtypes.finfo(result.dtype).eps) * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape", [(0, 6, 5), (2, 6, 0)])
-def test_empty_arrays(shape, gpu):
-    x = gpu.send(np.ones(shape, np.float32))
-    mean, var = gpu.send(np.full(6, 2.0)), gpu.send(np.full(6, 3.0))
-    for result in [nbn.batch_norm(x, mean, var, training=True), nbn.batch_instance_norm(x, gpu.send(SIX))]:
+def test_empty_arrays(shape, place):
+    x = place.send(np.ones(shape, np.float32))
+    mean, var = place.send(np.full(6, 2.0)), place.send(np.full(6, 3.0))
+    for result in [nbn.batch_norm(x, mean, var, training=True), nbn.batch_instance_norm(x, place.send(SIX))]:
         assert tuple(result.shape) == shape
-    np.testing.assert_array_equal(gpu.get(mean), 2)
-    np.testing.assert_array_equal(gpu.get(nbn.moments(x, axis=(0, 2)).count), 0)
+    np.testing.assert_array_equal(place.get(mean), 2)
+    np.testing.assert_array_equal(place.get(nbn.moments(x, axis=(0, 2)).count), 0)
 
 
 def test_an_unknown_library_gets_numbas_arrays(gpu, rng):
