@@ -1,6 +1,6 @@
 """Arrays of all libraries, on the host and on GPUs: taking and giving them, and a result like x."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -186,10 +186,17 @@ def _from_device(x: Any, library: Library, name: str) -> DeviceArray:
 
 def empty(like: DeviceArray, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> DeviceArray:
     """A new array where `like` lies, made by its library on its stream, and not filled; C order without strides."""
+    make, dtype, strides = _maker(like.library, shape, dtype, strides)
+    owner, pointer = make(like)
+    return DeviceArray(pointer, shape, strides, dtype, like.library, like.device, like.stream, owner)
+
+
+@lru_cache(maxsize=1024)
+def _maker(library: str, shape: Shape, dtype: Any, strides: Shape | None) -> tuple[Any, np.dtype, Shape]:
+    """What makes arrays of a form, and the rest of that form."""
     dtype = np.dtype(dtype)
     strides = strides_of(shape, dtype.itemsize) if strides is None else strides
-    owner, pointer = LIBRARIES[like.library].maker(shape, dtype, strides)(like)
-    return DeviceArray(pointer, shape, strides, dtype, like.library, like.device, like.stream, owner)
+    return LIBRARIES[library].maker(shape, dtype, strides), dtype, strides
 
 
 def send(array: NDArray[Any], like: DeviceArray) -> DeviceArray:

@@ -4,7 +4,7 @@ All work is put on the caller's stream, and nothing waits for it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,7 +206,10 @@ def _new_states(like: DeviceArray, shape: tuple[int, ...]) -> States:
 def _code(array: DeviceArray) -> int:
     """The kind of an array, as tables have it."""
     _check_aligned(array, "a statistic")
-    return CODES[kind(array.dtype)]
+    return _code_of(array.dtype)
+
+
+_code_of = cache(lambda dtype: CODES[kind(dtype)])
 
 
 def _pointers(arrays: Iterable[DeviceArray | None]) -> list[int]:

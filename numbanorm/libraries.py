@@ -206,9 +206,10 @@ class _CuPy:
         return stream
 
     def maker(self, shape: Shape, dtype: np.dtype, strides: Shape) -> Callable[[DeviceArray], tuple[Any, int]]:
-        cupy, nbytes = sys.modules["cupy"], prod(shape) * dtype.itemsize
+        nbytes = prod(shape) * dtype.itemsize
 
         def make(like: DeviceArray) -> tuple[Any, int]:
+            cupy = sys.modules["cupy"]
             with cupy.cuda.Device(like.device):
                 owner = cupy.ndarray(shape, dtype, cupy.cuda.alloc(nbytes), strides)
             return owner, owner.data.ptr
