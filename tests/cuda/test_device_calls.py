@@ -134,7 +134,11 @@ def shifted(array, elements):
     return copy
 
 
-@pytest.mark.parametrize("name", GPU_CALLS)
+FEW = ("layer", "batch, running")
+PAIRS = [("interface", name) for name in GPU_CALLS] + [(of, name) for of in ("torch", "cupy") for name in FEW]
+
+
+@pytest.mark.parametrize(("library", "name"), PAIRS, indirect=["library"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_description_is_another_call(name, change, library, rng, vectors):
     call, x = GPU_CALLS[name], shifted(images(rng), 0)

@@ -90,7 +90,9 @@ else:
 
     from . import cubins
 
-    _configs = cache(lambda blocks, threads, shared: LaunchConfig(grid=blocks, block=threads, shmem_size=shared))
+    _configs = lru_cache(maxsize=4096)(
+        lambda blocks, threads, shared: LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+    )
     _stream = lru_cache(maxsize=256)(Stream.from_handle)
 
     def _compiled(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[bytes, str]:
