@@ -55,7 +55,7 @@ RUNS = {
     "nothing reduced": 70,
     "all reduced": 60,
     "a number": 1,
-    "six axes, rows": 7,
+    "six axes, rows": 9,
     "six axes, columns": 3,
     "rows kept": 572,
     "rows kept, runs with gaps": 180,
