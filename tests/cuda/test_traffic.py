@@ -65,8 +65,9 @@ RUNS = {
     "rows read twice": 1416,
     "columns read twice": 328,
 }
-# Without weights other loops merge: two channels to one run; all rows and channels of a group to one loop around four.
-RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4}
+# Without weights other loops merge: two channels to one run, two axes to one; all rows and channels of a group to one
+# loop around four.
+RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4, "six axes, rows": 36}
 
 
 @pytest.fixture
