@@ -106,10 +106,16 @@ def place(request):
 
 
 @pytest.fixture
-def cupy_like(gpu, monkeypatch):
-    """As much of CuPy as is asked of it: ndarray, the current stream, and memory."""
+def simulated(gpu):
+    """Ask for the simulator, to which any address of the host is one on the GPU."""
     if not gpu.simulated:
-        pytest.skip("its memory is the host's")
+        pytest.skip("its memory is not the host's")
+    return gpu
+
+
+@pytest.fixture
+def cupy_like(simulated, monkeypatch):
+    """As much of CuPy as is asked of it: ndarray, the current stream, and memory."""
 
     class Array:
         device = SimpleNamespace(id=0)
@@ -147,11 +153,9 @@ def cupy_like(gpu, monkeypatch):
 
 
 @pytest.fixture
-def torch_like(gpu, monkeypatch):
+def torch_like(simulated, monkeypatch):
     """Send a tensor to a GPU that is the host: a class of tensors that say they lie on one."""
     torch = pytest.importorskip("torch")
-    if not gpu.simulated:
-        pytest.skip("its memory is the host's")
 
     class OnDevice(torch.Tensor):
         is_cuda = True

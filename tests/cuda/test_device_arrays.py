@@ -97,7 +97,7 @@ def test_numba_arrays_are_taken(dtype, gpu):
 
 @pytest.mark.parametrize("stream", [None, 1, 2, 0x7F00])
 @pytest.mark.parametrize("read_only", [False, True])
-def test_the_interface_is_taken(stream, read_only, gpu):
+def test_the_interface_is_taken(stream, read_only, simulated):
     plain = np.zeros((3, 4), np.float32)
     for x in (plain, plain.T, plain[::2, ::-1]):
         array, library = arrays.take(Exported(x, stream=stream, data=(x.ctypes.data, read_only)))
@@ -111,7 +111,7 @@ def test_the_interface_is_taken(stream, read_only, gpu):
 @pytest.mark.parametrize(
     ("dtype", "code"), [(BFLOAT16, "<V2"), (BFLOAT16, "<f2"), ("bfloat16", "|V2"), ("some.bfloat16", "<u2")]
 )
-def test_bfloat16_is_read_where_the_array_says_so(dtype, code, gpu):
+def test_bfloat16_is_read_where_the_array_says_so(dtype, code, simulated):
     array = arrays.view(Typed(np.zeros(3, BFLOAT16), dtype, typestr=code))
     assert array.dtype == BFLOAT16
 
@@ -127,14 +127,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name, gpu):
+def test_what_is_refused(name, simulated):
     x, said = REFUSED[name]
     with pytest.raises(TypeError, match=rf"(?s)^weight .*{said}"):
         arrays.take(x, "weight")
 
 
 @pytest.mark.parametrize("dtype", [*KINDS, BFLOAT16], ids=str)
-def test_results_are_alike(dtype, gpu):
+def test_results_are_alike(dtype, simulated):
     plain = np.zeros((3, 4, 6), dtype)
     for x in (plain, np.asfortranarray(plain), plain.transpose(1, 2, 0), plain[:, ::-1], plain[..., ::2], plain[:0]):
         expected = arrays.result_like(x)
@@ -142,7 +142,7 @@ def test_results_are_alike(dtype, gpu):
         assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
         assert x.size == 0 or result.strides == expected.strides
         given = arrays.give(result, "numba")
-        assert type(given) is gpu.kind
+        assert type(given) is simulated.kind
         assert (tuple(given.shape), given.dtype) == (x.shape, expected.dtype)
 
 
@@ -297,14 +297,14 @@ sys.exit("numba.cuda" in sys.modules or "numbanorm.device" in sys.modules)
 # out ------------------------------------------------------------------------------------------------------------------
 
 
-def test_outputs_that_are_refused(gpu):
-    base = gpu.send(np.zeros((4, 10), np.float32))
+def test_outputs_that_are_refused(simulated):
+    base = simulated.send(np.zeros((4, 10), np.float32))
     x, weight = base[:, :5], base[0, 5:]
     host = np.zeros((4, 5), np.float32)
     read_only = Exported(host, data=(host.ctypes.data, True))
     for error, said, out in [
-        (TypeError, "float64.*float32", gpu.send(np.zeros((4, 5)))),
-        (ValueError, r"\(5, 4\).*\(4, 5\)", gpu.send(np.zeros((5, 4), np.float32))),
+        (TypeError, "float64.*float32", simulated.send(np.zeros((4, 5)))),
+        (ValueError, r"\(5, 4\).*\(4, 5\)", simulated.send(np.zeros((5, 4), np.float32))),
         (ValueError, "read-only", read_only),
         (ValueError, "itself", Exported(host, strides=(0, 4))),
         (ValueError, "overlaps x", base[:, 1:6]),
@@ -418,15 +418,13 @@ def test_empty_arrays(shape, place):
     np.testing.assert_array_equal(place.get(nbn.moments(x, axis=(0, 2)).count), 0)
 
 
-def test_an_unknown_library_gets_numbas_arrays(gpu, rng):
-    if not gpu.simulated:
-        pytest.skip("its memory is the host's")
+def test_an_unknown_library_gets_numbas_arrays(simulated, rng):
     plain = rng.standard_normal((4, 6)).astype(np.float32)
     x = Exported(plain)
     expected = oracle.layer_norm(plain, (6,))
-    np.testing.assert_allclose(gpu.get(nbn.layer_norm(x, 6)), expected, atol=1e-6)
-    assert gpu.get(nbn.batch_norm(x, training=True)).shape == (4, 6)
-    assert gpu.get(nbn.normalize(x, axis=1, moments=nbn.moments(x, axis=1))).shape == (4, 6)
+    np.testing.assert_allclose(simulated.get(nbn.layer_norm(x, 6)), expected, atol=1e-6)
+    assert simulated.get(nbn.batch_norm(x, training=True)).shape == (4, 6)
+    assert simulated.get(nbn.normalize(x, axis=1, moments=nbn.moments(x, axis=1))).shape == (4, 6)
     assert nbn.layer_norm(x, 6, out=x) is x
     np.testing.assert_allclose(plain, expected, atol=1e-6)
 
@@ -466,11 +464,11 @@ def test_running_statistics(function, momentum, gpu, rng):
         np.testing.assert_array_equal(gpu.get(ours)[1::2], before)
 
 
-def test_running_statistics_that_are_refused(gpu):
-    x, mean = gpu.send(HOST), gpu.send(SIX)
+def test_running_statistics_that_are_refused(simulated):
+    x, mean = simulated.send(HOST), simulated.send(SIX)
     for error, said, pair in [
         (ValueError, "share memory", (mean, mean)),
-        (TypeError, "int", (mean, gpu.send(np.ones(6, int)))),
+        (TypeError, "int", (mean, simulated.send(np.ones(6, int)))),
         (ValueError, "part of x", (mean, x[0, :, 0])),
         (ValueError, "read-only", (Exported(SIX, data=(SIX.ctypes.data, True)), mean)),
     ]:

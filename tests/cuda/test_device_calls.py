@@ -42,7 +42,7 @@ class Library:
 
 
 @pytest.fixture(params=["interface", "torch", "cupy"])
-def library(request, gpu):
+def library(request, simulated):
     if request.param == "interface":
         return Library(Shaped, lambda x: x.array.copy() if isinstance(x, Shaped) else x.copy_to_host())
     stand_in = request.getfixturevalue(f"{request.param}_like")
@@ -211,7 +211,7 @@ def test_inputs_in_the_output_are_refused_again(norm, library, rng):
     assert (out == 1).all()
 
 
-def test_a_read_only_output_is_refused_again(gpu, rng):
+def test_a_read_only_output_is_refused_again(simulated, rng):
     x, out = images(rng), images(rng)
     nbn.layer_norm(Exported(x), 4, out=Exported(out))
     before = out.copy()
@@ -266,11 +266,11 @@ def test_memory_is_checked_again(library, rng):
 
 
 @pytest.mark.parametrize("stored", [lambda v: v.astype(np.int32), lambda v: np.stack([v, v], 1)[:, 0]])
-def test_running_statistics_that_are_copied_are_not_remembered(stored, gpu, rng):
-    x, mean = gpu.send(images(rng)), stored(np.arange(1, C + 1, dtype=np.float32))
+def test_running_statistics_that_are_copied_are_not_remembered(stored, simulated, rng):
+    x, mean = simulated.send(images(rng)), stored(np.arange(1, C + 1, dtype=np.float32))
     results = []
     for _ in range(2):
-        results.append(gpu.get(nbn.batch_norm(x, Exported(mean), Exported(mean))))
+        results.append(simulated.get(nbn.batch_norm(x, Exported(mean), Exported(mean))))
         assert not calls._known
     np.testing.assert_array_equal(*results)
 

@@ -6,6 +6,7 @@ from strategies import BFLOAT16
 from test_cuda_kernels import BATCH, CASES, COLUMNS, LAYER, Memory, array, check
 
 import numbanorm as nbn
+from numbanorm import calls
 from numbanorm.kernels.cuda.shapes import SHAPES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("real_table")]
@@ -114,6 +115,34 @@ def test_work_goes_to_the_current_stream_and_waits_for_nothing(torch):
         x.copy_(torch.randn_like(x))
         graph.replay()
         torch.testing.assert_close(y, call())
+
+
+def test_calls_that_were_made_before(torch):
+    """With other arrays, into an output, and on another stream."""
+    v = torch.rand(4, 8, device="cuda")
+    norms = [
+        lambda x, **o: nbn.layer_norm(x, 32, **o),
+        lambda x, **o: nbn.group_norm(x, 2, v[0], v[1], **o),
+        lambda x, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], **o),
+        lambda x, **o: nbn.batch_norm(x, v[2].clone(), v[3].clone(), training=True, **o),
+    ]
+    first, second = (torch.randn(64, 8, 32, 32, device="cuda") for _ in range(2))
+    stream = torch.cuda.Stream()
+    for norm in norms:
+        calls._known.clear()
+        expected = norm(second)
+        norm(first)
+        assert len(calls._known) == 1
+        assert torch.equal(norm(second), expected)
+        out = torch.empty_like(second)
+        for _ in range(2):
+            assert norm(second, out=out.zero_()) is out
+            assert torch.equal(out, expected)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            result = norm(second)
+        stream.synchronize()
+        assert torch.equal(result, expected)
 
 
 def test_more_than_2_to_31_elements(torch):
