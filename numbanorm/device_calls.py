@@ -8,7 +8,7 @@ from .arrays import result_like
 from .engine import States, Stored
 from .kernels.cuda.shapes import VECTOR_BYTES
 from .layout import Layout
-from .libraries import LIBRARIES, library_of
+from .libraries import LIBRARIES, library_of, why_no_cuda
 from .memory import DeviceArray, reach
 
 X, OUT, MEAN, VAR = 0, 3, 4, 5  # of x, weight, bias, out, running mean and variance
@@ -46,6 +46,8 @@ class Bound(NamedTuple):
 
 def describe(given: tuple[Any, ...], settings: Any, stored: Any) -> Description | None:
     """Describe a call with x, weight, bias and out; None if some lie elsewhere, or want a look by `arrays.take`."""
+    if why_no_cuda():
+        return None
     x = given[0]
     library: Any = library_of(x)
     said = [library, settings, stored, given[3] is x]

@@ -67,7 +67,8 @@ def _is_numba(x: Any) -> bool:
 
 
 @cache
-def _why_no_cuda() -> Exception | None:
+def why_no_cuda() -> Exception | None:
+    """What is missing for kernels on a GPU, as an error for arrays that lie there; None if nothing is."""
     if find_spec("numba_cuda") is None:
         return ImportError(
             "which needs the package numba-cuda; "
@@ -94,7 +95,7 @@ def require_cuda(what: str) -> None:
     RuntimeError
         Without a driver.
     """
-    if why := _why_no_cuda():
+    if why := why_no_cuda():
         raise type(why)(f"{what}, {why}")
 
 
@@ -258,7 +259,6 @@ class _Numba:
         from numba import cuda
 
         def make(like: DeviceArray) -> tuple[Any, int]:
-            # bfloat16 stays ml_dtypes' own: Numba allocates and copies any NumPy dtype; only its kernels want to know.
             with cuda.gpus[like.device]:
                 owner = cuda.device_array(shape, dtype, strides=strides, stream=_numba_stream(like))
             if hasattr(owner, "_ary"):  # the simulator's
@@ -268,12 +268,18 @@ class _Numba:
         return make
 
     def fill(self, owner: Any, array: NDArray[Any], like: DeviceArray) -> None:
-        owner.copy_to_device(array, stream=_numba_stream(like))
+        _as_bits(owner).copy_to_device(_as_bits(array), stream=_numba_stream(like))
 
     def to_host(self, x: Any) -> Any:
         from numba import cuda
 
-        return (x if _is_numba(x) else cuda.as_cuda_array(x)).copy_to_host()
+        array = x if _is_numba(x) else cuda.as_cuda_array(x)
+        return _as_bits(array).copy_to_host().view(array.dtype)
+
+
+def _as_bits(array: Any) -> Any:
+    """An array as Numba copies it: ml_dtypes' bfloat16 has no buffer."""
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
 
 
 def _interface_stream(interface: dict[str, Any]) -> int:

@@ -20,11 +20,15 @@ class GPU:
         self.simulated = hasattr(self.kind, "__getattr__")
 
     def send(self, array):
-        return self.cuda.to_device(np.asarray(array))
+        array = np.asarray(array)
+        if array.dtype.name != "bfloat16":
+            return self.cuda.to_device(array)
+        return self.cuda.to_device(array.view(np.uint16)).view(array.dtype)  # Numba copies what has a buffer
 
     def get(self, array):
         assert type(array) is self.kind
-        return array.copy_to_host()
+        bits = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+        return bits.copy_to_host().view(array.dtype)
 
     @contextmanager
     def working(self):

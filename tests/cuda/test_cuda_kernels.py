@@ -11,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
+
+pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import assert_within
@@ -46,8 +48,7 @@ class Memory:
         sent = libraries.view(self.gpu.send(home))
         ahead += -sent.pointer % 64
         home[ahead - low % 64 :][: raw.size] = raw
-        owner = sent.owner
-        owner[:] = home
+        sent.owner.copy_to_device(home)
         about = {"shape": x.shape, "strides": x.strides, "dtype": x.dtype.newbyteorder("=")}
         return replace(sent, pointer=sent.pointer + ahead + x.ctypes.data - low, **about)
 

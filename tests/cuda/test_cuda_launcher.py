@@ -130,3 +130,36 @@ def test_a_launch():
         ("rows on 3", 0),
     ]
     assert raised == [[0, 231680], [1, 231680], [2, 48384], [3, 231680]]  # once for each device
+
+
+# The compiler's report has kernels of wide vectors; these are all others, in both families, and some that keep.
+WIDTHS = """
+from types import SimpleNamespace
+
+import numba.cuda.dispatcher
+
+numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
+
+from numbanorm.kernels.cuda import launcher
+from numbanorm.kernels.cuda.shapes import ITEMSIZES, Code
+
+number = 0
+for kind, size in ITEMSIZES.items():
+    out, vectors = (kind, (1, 2, 4, 8)) if kind in ("f8", "f4", "f2", "bf") else ("f8", (1,))
+    for vector in vectors:
+        if vector * size <= 16:
+            family, kept = (("rows", "columns")[number % 2], number % 3 == 0)
+            ways = True, True, not kept, vector > 1, True, False, 2 if vector > 1 else 3, 1, kept
+            code = Code(family, (kind, out, out, out), vector, 32, 64, 2 * vector, 160, *ways)
+            text, name = launcher.ptx_of(code, (9, 0))
+            assert name in text
+            number += 1
+print(number)
+"""
+
+
+def test_every_kind_and_width_compiles():
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
+    ran = subprocess.run([sys.executable, "-c", WIDTHS], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) == 2 + 3 + 2 * 4 + 9

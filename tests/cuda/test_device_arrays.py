@@ -268,9 +268,9 @@ def test_two_gpus_are_not_mixed():
 @pytest.fixture
 def unknown_cuda():
     """Let the search for CUDA be made anew, and again after the test."""
-    libraries._why_no_cuda.cache_clear()
+    libraries.why_no_cuda.cache_clear()
     yield
-    libraries._why_no_cuda.cache_clear()
+    libraries.why_no_cuda.cache_clear()
 
 
 def test_without_numba_cuda(unknown_cuda, monkeypatch):

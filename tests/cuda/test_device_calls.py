@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+
+pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 from known_calls import CALLS, C, images, some_vectors
 from strategies import BFLOAT16
 from test_device_arrays import Exported

@@ -114,9 +114,12 @@ def _load_words(builder, kind, count, place):
     word = I64 if itemsize == 8 else I32
     for number, size in enumerate(_pieces(count * itemsize)):
         words = 8 * size // word.width
-        together = builder.load(place(ir.VectorType(word, words) if words > 1 else word, 16 * number), align=size)
-        parts = [builder.extract_element(together, ir.Constant(I32, i)) for i in range(words)]
-        found += parts if words > 1 else [together]
+        typ = ir.VectorType(word, words) if words > 1 else word
+        together = builder.load(place(typ, 16 * number), align=size)
+        if words > 1:
+            found += [builder.extract_element(together, ir.Constant(I32, i)) for i in range(words)]
+        else:
+            found.append(together)
     return found
 
 
