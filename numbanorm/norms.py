@@ -604,7 +604,7 @@ def _described_last(
     """Describe a call that normalizes the last axes."""
     if type(normalized_shape) is int:
         normalized_shape = (normalized_shape,)
-    elif type(normalized_shape) not in (tuple, list):
+    elif not isinstance(normalized_shape, tuple | list):
         return None
     return calls.describe(x, weight, bias, out, name, *normalized_shape, *map(type, normalized_shape))
 

@@ -277,6 +277,18 @@ def test_running_statistics_that_are_copied_are_not_remembered(stored, simulated
     np.testing.assert_array_equal(*results)
 
 
+def test_a_shape_of_torch_is_a_shape(torch_like, unplanned):
+    import torch
+
+    x = torch_like(torch.arange(32.0).reshape(4, 8))
+    plain = x.as_subclass(torch.Tensor)
+    nbn.layer_norm(x, plain.shape[-1:])
+    with unplanned():
+        result = nbn.layer_norm(x, plain.shape[-1:])
+    expected = torch.nn.functional.layer_norm(plain, (8,))
+    torch.testing.assert_close(result.as_subclass(torch.Tensor), expected)
+
+
 def test_the_stream_is_that_of_this_call(library, monkeypatch, rng):
     if library.set_stream is None:
         pytest.skip("the simulator has no streams")
