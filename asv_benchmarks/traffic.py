@@ -16,6 +16,7 @@ if __name__ == "__main__":  # the simulator's side of numbanorm can be imported 
 from numbanorm import Layout, launches, nest
 from numbanorm.kernels.cuda.shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
 from numbanorm.kernels.cuda.walk import GROUP, HIGH, LOW, PART_SIZE, PARTS, ROW_COUNT, SIZE, TASKS, UNITS
+from numbanorm.memory import strides_of
 
 STATES = (8, 8, 8)  # bytes of a group's count, mean and m2
 RUNNING = (0, 4, 4)  # of running statistics in float32, which have no count
@@ -194,15 +195,6 @@ for _name, _order in (("NCHW", None), ("NHWC", CHANNELS_LAST)):
         _layer = "f4", _shape, _order, Layout.batch(), (_shape[1], 1, 1)
         LAYERS.append((f"batch norm {_name}, training", *_layer, "normalize", True))
         LAYERS.append((f"batch norm {_name}, evaluation", *_layer, "apply", False))
-
-
-def strides_of(shape, itemsize, order=None):
-    """Strides of an array without gaps, its axes in this order in memory."""
-    found, step = [0] * len(shape), itemsize
-    for axis in reversed(order or range(len(shape))):
-        found[axis] = step
-        step *= shape[axis]
-    return tuple(found)
 
 
 def planned(kind, shape, order, layout, of_weight, biased=True):

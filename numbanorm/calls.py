@@ -17,7 +17,6 @@ from .arrays import result_dtype
 from .device_calls import Bound
 from .engine import HostArray, Plan, States, Stored
 from .layout import Layout
-from .libraries import on_device
 from .memory import Array, DeviceArray
 
 MOST = 4096  # descriptions that are kept
@@ -50,7 +49,7 @@ def describe(
     settings come with their types: 2.0 is no number of groups, though it equals 2.
     """
     if type(x) is not np.ndarray:
-        return device_calls.describe((x, weight, bias, out), settings, stored) if on_device(x) else None
+        return device_calls.describe((x, weight, bias, out), settings, stored)
     of_weight = of_bias = of_out = None
     if weight is not None:
         if type(weight) is not np.ndarray:

@@ -99,20 +99,17 @@ def execute(
     elif steps.normalize is not None:
         _launch(steps.normalize, x, *settings, *_pointers(own or (None,) * 3))
     else:
-        own = own or own_states(made, x)
+        own = own or states_in_one(x, made.group_shape)
         _take_statistics(steps, x, own, center)
         _launch(steps.apply, x, *settings, *_pointers(own))
 
 
-def own_states(made: Plan, x: DeviceArray) -> States:
-    """States of x's own groups, to be written: all in one piece of memory, so they are not for callers."""
-    shape = made.group_shape
-    whole = empty(x, (3, *shape))
+def states_in_one(like: DeviceArray, shape: tuple[int, ...]) -> States:
+    """States to be written: all in one piece of memory, so they are not for callers."""
+    whole = empty(like, (3, *shape))
+    place = like.library, like.device, like.stream, whole.owner
     step, strides = whole.nbytes // 3, whole.strides[1:]
-    count, mean, m2 = (
-        DeviceArray(whole.pointer + i * step, shape, strides, whole.dtype, x.library, x.device, x.stream, whole.owner)
-        for i in range(3)
-    )
+    count, mean, m2 = (DeviceArray(whole.pointer + i * step, shape, strides, whole.dtype, *place) for i in range(3))
     return count, mean, m2
 
 
@@ -193,10 +190,9 @@ def _take_statistics(made: Launches, x: DeviceArray, states: States, center: boo
     if made.merge is None:
         _launch(made.moments, x, *of_x, *_pointers(states))
         return
-    partial = empty(x, (3, made.partial_states))
-    counts, means, m2s = (partial.pointer + 8 * made.partial_states * i for i in range(3))
-    _launch(made.moments, x, *of_x, counts, means, m2s)
-    _launch(made.merge, x, x.pointer, counts, means, m2s, 0.0, int(center), *_pointers(states))
+    partial = states_in_one(x, (made.partial_states,))
+    _launch(made.moments, x, *of_x, *_pointers(partial))
+    _launch(made.merge, x, x.pointer, *_pointers(partial), 0.0, int(center), *_pointers(states))
 
 
 def _new_states(like: DeviceArray, shape: tuple[int, ...]) -> States:

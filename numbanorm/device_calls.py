@@ -38,19 +38,20 @@ class Call(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A known call, and the description of this time."""
+    """A known call, the description of this time, and its x, where the caller works now."""
 
     call: Call
     description: Description
+    x: DeviceArray
 
 
 def describe(given: tuple[Any, ...], settings: Any, stored: Any) -> Description | None:
-    """Describe a call with x, weight, bias and out; None if some lie elsewhere, or want a look by `arrays.take`."""
-    if why_no_cuda():
-        return None
+    """Describe a call with x, weight, bias and out; None if some are on the host, or want a look by `arrays.take`."""
     x = given[0]
-    library: Any = library_of(x)
-    said = [library, settings, stored, given[3] is x]
+    library = library_of(x)
+    if library is None or why_no_cuda():
+        return None
+    said: list[Any] = [library, settings, stored, given[3] is x]
     pointers = []
     for value in given:
         if value is None:
@@ -112,26 +113,25 @@ def bind(call: Call, description: Description) -> Bound | None:
         (below, above), (before, after) = call.reaches[i], call.reaches[j]
         if places[i] - below < places[j] + after and places[j] - before < places[i] + above:
             return None
-    return Bound(call, description)
+    owner, library = description.given[X], LIBRARIES[call.x.library]
+    return Bound(call, description, call.x.at(description.pointers[X], library.stream(owner, call.x.device), owner))
 
 
 def repeat(bound: Bound, eps: float, keep: bool) -> tuple[Any, States | None]:
     """Make a known call: see `calls.repeat`."""
-    call, description = bound
-    (owner, *_, result), (at, weight, bias, out) = description.given, description.pointers
-    device, x = engine.device(), call.x.at(at, LIBRARIES[call.x.library].stream(owner, call.x.device), owner)
+    call, description, x = bound
+    device, result, (_, weight, bias, out) = engine.device(), description.given[OUT], description.pointers
     if result is None:
         # New memory is aligned to 256 bytes and more, as it was when the call was planned.
         result, out = call.empty(x)
-    own = device.own_states(call.plan, x) if keep else None
+    own = device.states_in_one(x, call.plan.group_shape) if keep else None
     stored = (0, *description.stored_pointers) if call.by_stored else None
-    device.execute(call.plan, x, (at, out, weight, bias), eps, call.center, stored, own)
+    device.execute(call.plan, x, (x.pointer, out, weight, bias), eps, call.center, stored, own)
     return result, own
 
 
 def running_of(bound: Bound) -> list[DeviceArray]:
     """Running mean and variance of a known call, whose memory was checked."""
-    (call, description), place = bound, bound.call.x
-    stream = LIBRARIES[place.library].stream(description.given[0], place.device)
+    call, description, x = bound
     arrays = zip(call.running, description.stored_pointers, description.stored, strict=True)
-    return [array.at(pointer, stream, owner) for array, pointer, owner in arrays]
+    return [array.at(pointer, x.stream, owner) for array, pointer, owner in arrays]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 pytest.importorskip("ml_dtypes")
@@ -58,10 +59,8 @@ print(*(array.device_ctypes_pointer.value for array in (x, out, weight)), int(st
 def launches(program, library, tmp_path, **env):
     """What a program prints, and the launches and attributes that the driver saw."""
     log = tmp_path / "log"
-    env = made_up.environment(library) | {"MADE_UP_DRIVER_LOG": str(log), **env}
-    ran = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.split(), [line.split() for line in log.read_text("utf-8").splitlines()]
+    said = run_python(program, **made_up.environment(library), MADE_UP_DRIVER_LOG=str(log), **env)
+    return said.split(), [line.split() for line in log.read_text("utf-8").splitlines()]
 
 
 def test_what_the_driver_sees(library, tmp_path):

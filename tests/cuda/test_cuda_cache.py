@@ -13,19 +13,18 @@ from pathlib import Path
 import pytest
 from processes import run_python
 from test_cache import files, package, posix
+from test_cuda_launcher import NO_GPU
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
 # Says for each kernel whether it was compiled or found, and what its machine code is.
-PREAMBLE = """
+PREAMBLE = (
+    NO_GPU
+    + """
 import os
 from hashlib import sha256
-from types import SimpleNamespace
 
-import numba.cuda.dispatcher
 from numba.core.extending import register_jitable
-
-numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
 
 from numbanorm.kernels import coefficients, disk
 from numbanorm.kernels.cuda import cubins, launcher
@@ -59,6 +58,7 @@ def formula(function):
 
 launcher.ptx_of = ptx_of
 """
+)
 SMALL = "show('move', 32)"
 CODE = """
 code = Code("rows", ("f4", "f4", "none", "none"), 4, 8, 32, 4, 64, False, True, True, True, True, False, 0, 0)

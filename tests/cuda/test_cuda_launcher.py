@@ -1,22 +1,23 @@
 """From a kernel to a launch, without a GPU: the compiler is real, the driver is made up."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from processes import run_python
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
 # Numba's simulator is chosen when it is imported, so this runs in a process of its own, without it.
-CODE = """
-import json
+NO_GPU = """
 from types import SimpleNamespace
 
 import numba.cuda.dispatcher
 
 numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
+"""
+
+CODE = """
+import json
 
 from cuda.bindings import driver
 
@@ -108,10 +109,8 @@ print(json.dumps(said))
 
 
 def test_a_launch():
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
-    ran = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    compiled, here, there, after, *kept, raised = json.loads(ran.stdout.splitlines()[-1])
+    said = run_python(NO_GPU + CODE, NUMBA_ENABLE_CUDASIM="0")
+    compiled, here, there, after, *kept, raised = json.loads(said.splitlines()[-1])
     assert compiled["elf"]
     assert "kernel" in compiled["name"]
     for launch, device in ((here, 0), (there, 1)):
@@ -134,12 +133,6 @@ def test_a_launch():
 
 # The compiler's report has kernels of wide vectors; these are all others, in both families, and some that keep.
 WIDTHS = """
-from types import SimpleNamespace
-
-import numba.cuda.dispatcher
-
-numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
-
 from numbanorm.kernels.cuda import launcher
 from numbanorm.kernels.cuda.shapes import ITEMSIZES, Code
 
@@ -159,7 +152,4 @@ print(number)
 
 
 def test_every_kind_and_width_compiles():
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
-    ran = subprocess.run([sys.executable, "-c", WIDTHS], env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) == 2 + 3 + 2 * 4 + 9
+    assert int(run_python(NO_GPU + WIDTHS, NUMBA_ENABLE_CUDASIM="0")) == 2 + 3 + 2 * 4 + 9

@@ -62,7 +62,7 @@ def library(request, simulated):
 
 
 @pytest.fixture
-def unplanned(monkeypatch):
+def known_only(monkeypatch):
     """Forbid calls that are not known."""
 
     @contextmanager
@@ -90,7 +90,7 @@ GPU_CALLS = {
 
 
 @pytest.mark.parametrize("name", GPU_CALLS)
-def test_known_calls_give_what_new_ones_give(name, library, unplanned, rng, vectors):
+def test_known_calls_give_what_new_ones_give(name, library, known_only, rng, vectors):
     call, first, second = GPU_CALLS[name], images(rng), images(rng)
     fresh, known = of(vectors, library), of(vectors, library)
     expected = library.get(call(library.send(second.copy()), fresh))
@@ -98,7 +98,7 @@ def test_known_calls_give_what_new_ones_give(name, library, unplanned, rng, vect
     call(library.send(first), of(vectors, library))
     assert len(calls._known) == 1
     x = library.send(second)
-    with unplanned():
+    with known_only():
         result = call(x, known)
     assert isinstance(x, Exported) or type(result) is type(x)
     np.testing.assert_array_equal(library.get(result), expected)
@@ -108,10 +108,10 @@ def test_known_calls_give_what_new_ones_give(name, library, unplanned, rng, vect
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f2", "i4", BFLOAT16], ids=str)
-def test_every_dtype(dtype, gpu, unplanned, rng):
+def test_every_dtype(dtype, gpu, known_only, rng):
     x = gpu.send((8 * rng.standard_normal((3, 40))).astype(dtype))
     expected = gpu.get(nbn.layer_norm(x, 40))
-    with unplanned():
+    with known_only():
         result = gpu.get(nbn.layer_norm(x, 40))
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result, expected)
@@ -166,21 +166,21 @@ def test_an_address_that_is_not_aligned_is_not_read_in_vectors(library, rng):
 
 
 @pytest.mark.parametrize("name", GPU_CALLS)
-def test_known_calls_into_an_output(name, library, unplanned, rng, vectors):
+def test_known_calls_into_an_output(name, library, known_only, rng, vectors):
     call, first, second = GPU_CALLS[name], images(rng), images(rng)
     expected = library.get(call(library.send(second.copy()), of(vectors, library)))
     for known in (False, True):
         out = library.send(np.full_like(first, 7))
         x = library.send(second.copy())
         if known:
-            with unplanned():
+            with known_only():
                 assert call(x, of(vectors, library), out=out) is out
         else:
             assert call(x, of(vectors, library), out=out) is out
         np.testing.assert_array_equal(library.get(out), expected)
     call(x, of(vectors, library), out=x)
     x = library.send(second.copy())
-    with unplanned():
+    with known_only():
         assert call(x, of(vectors, library), out=x) is x
     np.testing.assert_array_equal(library.get(x), expected)
 
@@ -277,13 +277,13 @@ def test_running_statistics_that_are_copied_are_not_remembered(stored, simulated
     np.testing.assert_array_equal(*results)
 
 
-def test_a_shape_of_torch_is_a_shape(torch_like, unplanned):
+def test_a_shape_of_torch_is_a_shape(torch_like, known_only):
     import torch
 
     x = torch_like(torch.arange(32.0).reshape(4, 8))
     plain = x.as_subclass(torch.Tensor)
     nbn.layer_norm(x, plain.shape[-1:])
-    with unplanned():
+    with known_only():
         result = nbn.layer_norm(x, plain.shape[-1:])
     expected = torch.nn.functional.layer_norm(plain, (8,))
     torch.testing.assert_close(result.as_subclass(torch.Tensor), expected)

@@ -1,19 +1,19 @@
 """asv_benchmarks/ptx.py: that it finds what it looks for. CI runs all of it; here it compiles a few kernels."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
 FOLDER = Path(__file__).parents[2] / "asv_benchmarks"
 
 # The compiler is there without Numba's simulator only, so this runs in a process of its own.
-CODE = """
+CODE = (
+    f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n"
+    + """
 import json
 from dataclasses import replace
 
@@ -36,14 +36,11 @@ said["fine"] = fine.faults
 said["changes"] = {name: replace(fine, **change).faults for name, change in changes.items()}
 print(json.dumps(said))
 """
+)
 
 
 def test_faults_are_found():
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
-    command = [sys.executable, "-c", CODE]
-    ran = subprocess.run(command, env=environment, cwd=FOLDER, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    said = json.loads(ran.stdout.splitlines()[-1])
+    said = json.loads(run_python(CODE, NUMBA_ENABLE_CUDASIM="0").splitlines()[-1])
     for name in ("f4 rows 32x32 normalize", "bf kept columns 32 normalize"):
         faults, registers, loads, stores = said[name]
         assert faults == []

@@ -121,7 +121,8 @@ class Kept:
 def _kept():
     """Dynamic shared memory of this thread's block, and the number of the thread."""
     thread = threading.current_thread()
-    return thread._manager.__dict__.setdefault("kept", Kept()), thread.thread_id
+    of_block = thread._manager.__dict__
+    return of_block.get("kept") or of_block.setdefault("kept", Kept()), thread.thread_id
 
 
 def keeper(kind, count):
