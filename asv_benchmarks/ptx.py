@@ -20,9 +20,12 @@ from types import SimpleNamespace
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
 
-from numbanorm import Layout, launches, nest
-from numbanorm.kernels.cuda.shapes import DECLARED, ITEMSIZES, NEAR, SHAPES, Code
-from numbanorm.memory import strides_of
+from numbanorm.arrays.take.take.memory import strides_of
+
+from numbanorm import Layout
+from numbanorm.cuda import plan as launches
+from numbanorm.cuda.kernels.shapes import DECLARED, ITEMSIZES, NEAR, SHAPES, Code
+from numbanorm.walk import nest
 
 CAPABILITIES = [(8, 0), (9, 0)]
 KINDS = ["f4", "bf", "f2", "f8"]
@@ -136,7 +139,7 @@ def examine(job):
     import numba.cuda.dispatcher
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
-    from numbanorm.kernels.cuda import launcher
+    from numbanorm.cuda import launcher
 
     name, kernel, capability = job
     # Numba asks which device a part of a kernel is for, also where there is none.

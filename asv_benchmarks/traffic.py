@@ -13,10 +13,13 @@ from typing import NamedTuple
 if __name__ == "__main__":  # the simulator's side of numbanorm can be imported where there is no CUDA
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
-from numbanorm import Layout, launches, nest
-from numbanorm.kernels.cuda.shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
-from numbanorm.kernels.cuda.walk import GROUP, HIGH, LOW, PART_SIZE, PARTS, ROW_COUNT, SIZE, TASKS, UNITS
-from numbanorm.memory import strides_of
+from numbanorm.arrays.take.take.memory import strides_of
+
+from numbanorm import Layout
+from numbanorm.cuda import plan as launches
+from numbanorm.cuda.kernels.shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
+from numbanorm.cuda.kernels.walk import GROUP, HIGH, LOW, PART_SIZE, PARTS, ROW_COUNT, SIZE, TASKS, UNITS
+from numbanorm.walk import nest
 
 STATES = (8, 8, 8)  # bytes of a group's count, mean and m2
 RUNNING = (0, 4, 4)  # of running statistics in float32, which have no count

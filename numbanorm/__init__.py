@@ -3,21 +3,13 @@
 Importing this package does not import Numba: that happens with the first call.
 """
 
-from .engine import get_num_threads, set_num_threads
+from .ahead import warmup
+from .cpu.engine import get_num_threads, set_num_threads
 from .layout import Layout
-from .moments import Moments, moments
-from .normalize import normalize
-from .norms import (
-    batch_instance_norm,
-    batch_norm,
-    batch_renorm,
-    group_norm,
-    instance_norm,
-    layer_norm,
-    rms_norm,
-)
-from .reparam import spectral_norm, weight_norm, weight_standardize
-from .warmup import warmup
+from .normalization import normalize
+from .norms.named import batch_instance_norm, batch_norm, batch_renorm, group_norm, instance_norm, layer_norm, rms_norm
+from .norms.weights import spectral_norm, weight_norm, weight_standardize
+from .statistics import Moments, moments
 
 __version__ = "0.1.0"
 __all__ = [

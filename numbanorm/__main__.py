@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from . import __version__, get_num_threads
-from .engine import available_threads
-from .warmup import Signature, prepare, show, signatures
+from .ahead import Signature, prepare, show, signatures
+from .cpu.engine import available_threads
 
 MEND = "set NUMBANORM_CACHE_DIR to a folder that you can write and nobody else can"
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def warmup(needed: Sequence[Signature], jobs: int, quiet: bool) -> int:
     """Compile kernels that are not on disk yet. The exit status is 1 if they are not there afterwards."""
-    from .kernels import disk
+    from .engine import disk
 
     folder = disk.folder()
     if folder is None:  # compiling for this process alone would help nobody
@@ -166,7 +166,7 @@ def _layer() -> str:
 
 
 def _cache() -> str:
-    from .kernels import disk
+    from .engine import disk
 
     folder = disk.folder()
     if folder is None:

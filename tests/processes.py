@@ -107,7 +107,7 @@ class Beside:
         assert not self.errors, self.errors
 
 def helpers():
-    from numbanorm.kernels.cpu import launcher
+    from numbanorm.cpu.kernels import launcher
     return launcher._process.helpers
 """
 TORCH_FIRST = """
@@ -233,7 +233,7 @@ check()
     "fork_before_first_use": Case(
         "fork before the first use, with Numba imported",
         """
-import numbanorm.kernels.cpu.launcher
+import numbanorm.cpu.launcher
 in_child(check)
 check()
 in_child(check)
@@ -328,7 +328,7 @@ check()
         "fork while another thread compiles; the child compiles too",
         """
 import numba
-import numbanorm.kernels.cpu.launcher
+import numbanorm.cpu.launcher
 
 def fresh():
     assert numba.njit(lambda a: a + 1)(1) == 2
@@ -471,7 +471,7 @@ with Beside(others):
         "Ctrl-C while the kernels are compiled",
         """
 import numbanorm as nbn
-import numbanorm.kernels.cpu.launcher
+import numbanorm.cpu.launcher
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if a shell started all this in the background
 threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numbanorm.arrays.take.take import memory
+from numbanorm.arrays.take.take import take as arrays
 from strategies import BFLOAT16, DTYPES, RANDOM
-
-from numbanorm import arrays, memory
 
 
 def same_memory(a, b):

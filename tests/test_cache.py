@@ -18,7 +18,7 @@ import numbanorm as nbn
 
 CALL = """
 import numbanorm as nbn
-from numbanorm.kernels.cpu import rows
+from numbanorm.cpu.kernels import rows
 
 m = nbn.Moments(1.0, 2.0, 0.0) + nbn.Moments(3.0, 6.0, 0.0)
 stats = rows.merge.stats
@@ -186,7 +186,7 @@ def test_something_in_the_way(cache):
 
 def test_files_removed_under_a_process(tmp_path):
     """Between finding its folder and keeping a kernel in it."""
-    script = f"from numbanorm.kernels.cpu import cache, rows\nimport shutil\nshutil.rmtree({str(tmp_path)!r})\n{CALL}"
+    script = f"from numbanorm.cpu.kernels import cache, rows\nimport shutil\nshutil.rmtree({str(tmp_path)!r})\n{CALL}"
     assert run_python(script, NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
 
 
@@ -196,7 +196,7 @@ def test_files_removed_under_a_process(tmp_path):
 def compiling(*dtypes):
     """A program that merges states for arrays of these dtypes, and says which kernels it has compiled."""
     return f"""
-from numbanorm.kernels.cpu import rows
+from numbanorm.cpu.kernels import rows
 from numbanorm.warmup import prepare, signatures
 
 needed = [s for s in signatures({dtypes}) if s[:2] == ("rows", "merge") and s.kinds[3] != "none"]
@@ -226,7 +226,7 @@ def test_processes_at_once_with_different_dtypes(tmp_path):
 # A program pauses before it first puts a file in its place, until it is told to go on.
 PAUSED = """
 import os
-from numbanorm.kernels.cpu import cache
+from numbanorm.cpu.kernels import cache
 
 def replace(*paths, then=os.replace):
     os.replace = then
@@ -239,7 +239,7 @@ os.replace = replace
 # A program, of which {other!r} is another, is ahead of it when the first file is put in place, and behind ever after.
 AROUND = """
 import os, subprocess, sys
-from numbanorm.kernels.cpu import cache
+from numbanorm.cpu.kernels import cache
 
 def replace(*paths, then=os.replace):
     os.replace = then
@@ -270,8 +270,8 @@ def test_two_kernels_of_a_function_at_once(tmp_path):
 NOBODY = """
 import os
 import numba
-from numbanorm.kernels import disk
-from numbanorm.kernels.cpu import launcher
+from numbanorm.maths import disk
+from numbanorm.cpu.kernels import launcher
 
 numba.njit(lambda x: x + 1.0)(1.0)
 os.setgid(65534)
@@ -308,7 +308,7 @@ def test_a_folder_that_can_only_be_read(read_only):
     warm, _, run = read_only
     kept = files(warm)
     kinds = "('f8', 'f8', 'f8', 'none')"
-    other = f"\nfrom numbanorm.kernels.cpu import launcher\nlauncher.compiled_kernel('rows', 'merge', {kinds})"
+    other = f"\nfrom numbanorm.cpu.kernels import launcher\nlauncher.compiled_kernel('rows', 'merge', {kinds})"
     assert run(CALL + other, warm) == "5.0 hit"
     assert files(warm) == kept
 
@@ -316,7 +316,7 @@ def test_a_folder_that_can_only_be_read(read_only):
 @posix
 def test_an_empty_folder_that_can_only_be_read(read_only):
     _, empty, run = read_only
-    assert run(CALL + "\nfrom numbanorm.kernels.disk import folder\nprint(folder())", empty) == "5.0 miss\nNone"
+    assert run(CALL + "\nfrom numbanorm.cpu.engine.disk import folder\nprint(folder())", empty) == "5.0 miss\nNone"
     assert not list(empty.iterdir())
 
 

@@ -5,7 +5,7 @@ import pytest
 from known_calls import CALLS, C, images, some_vectors
 
 import numbanorm as nbn
-from numbanorm import calls
+from numbanorm.call import known as calls
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import numba
 import numpy as np
 import pytest
 
-from numbanorm import engine
-from numbanorm.kernels import coefficients, welford
+from numbanorm.cpu import engine
+from numbanorm.maths import coefficients, welford
 
 INF, NAN = math.inf, math.nan
 
@@ -17,7 +17,7 @@ INF, NAN = math.inf, math.nan
 @cache
 def compiled(formula):
     """A formula as a kernel calls it."""
-    importlib.import_module("numbanorm.kernels.cpu.lanes")  # with it come the kernels' `where` and `sqrt`
+    importlib.import_module("numbanorm.cpu.kernels.lanes")  # with it come the kernels' `where` and `sqrt`
     function = getattr(coefficients, formula)
     return numba.njit(error_model="numpy")(lambda *numbers: function(*numbers))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numbanorm as nbn
-from numbanorm import engine
+from numbanorm.cpu import engine
 
 LAYER = nbn.Layout.layer()
 

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 PREAMBLE = """
 import os, threading, time
-from numbanorm.kernels.cpu import forks
+from numbanorm.cpu.kernels import forks
 
 lock, taken = threading.RLock(), threading.Event()
 forks.guard(lock)
@@ -86,7 +86,7 @@ import llvmlite.binding.ffi as ffi
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel
 from numbanorm import engine
-from numbanorm.kernels.cpu import forks, launcher
+from numbanorm.cpu.kernels import forks, launcher
 
 locks = {{
     "numba's": [global_compiler_lock._lock, parallel._backend_init_thread_lock],

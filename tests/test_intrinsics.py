@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numba import njit, types
+from numbanorm.arrays.take.take.take import kind
 
-from numbanorm.arrays import kind
-from numbanorm.kernels.cpu.intrinsics import (
+from numbanorm.cpu.kernels.intrinsics import (
     Pointer,
     absent,
     itemsize,
@@ -29,8 +29,8 @@ from numbanorm.kernels.cpu.intrinsics import (
     stream_fence,
     stream_head,
 )
-from numbanorm.kernels.cpu.lanes import WIDTH
-from numbanorm.kernels.cpu.walk import LIKE32, LIKE64
+from numbanorm.cpu.kernels.lanes import WIDTH
+from numbanorm.cpu.kernels.walk import LIKE32, LIKE64
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(code) for code in ("f8", "f4", "f2", ">f8", ">f4", ">f2")] + [BFLOAT16]

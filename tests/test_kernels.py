@@ -8,14 +8,16 @@ arrays can be small, too.
 import numpy as np
 import oracle
 import pytest
+from numbanorm.arrays.take.take.take import result_like
 from oracle import assert_within
 from test_intrinsics import between_guards
 from test_schedule import form
 
 import numbanorm as nbn
-from numbanorm import calls, engine, schedule
-from numbanorm.arrays import result_like
-from numbanorm.schedule import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK
+from numbanorm.call import known as calls
+from numbanorm.cpu import engine
+from numbanorm.cpu import plan as schedule
+from numbanorm.cpu.plan import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK
 
 TINY_RUN = schedule.TINY_RUN
 # Parallel from the first element on, many parts, narrow tiles.
@@ -42,7 +44,7 @@ def tune(monkeypatch):
 @pytest.fixture
 def pooled(monkeypatch):
     """Run as in a process that was forked."""
-    from numbanorm.kernels.cpu import launcher
+    from numbanorm.cpu import launcher
 
     def run(function):
         with monkeypatch.context() as m:

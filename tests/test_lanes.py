@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_intrinsics import compiled
 
-from numbanorm.kernels import welford
-from numbanorm.kernels.cpu.intrinsics import load, store
-from numbanorm.kernels.cpu.lanes import WIDTH, convert, first, multiply_add, splat, total
-from numbanorm.kernels.cpu.walk import LIKE32, LIKE64
+from numbanorm.cpu.kernels.intrinsics import load, store
+from numbanorm.cpu.kernels.lanes import WIDTH, convert, first, multiply_add, splat, total
+from numbanorm.cpu.kernels.walk import LIKE32, LIKE64
+from numbanorm.maths import welford
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-320, 1e308, -1e308, 1.0, -1.0, 1e-300]
 

@@ -11,8 +11,8 @@ import pytest
 from numba.core.compiler_lock import global_compiler_lock
 
 import numbanorm as nbn
-from numbanorm.kernels.cpu import launcher
-from numbanorm.schedule import SERIAL_WORK
+from numbanorm.cpu import launcher
+from numbanorm.cpu.plan import SERIAL_WORK
 
 
 @pytest.mark.skipif(not processes.HAS_TORCH, reason="needs torch")
@@ -117,7 +117,7 @@ def test_an_interrupt_at_every_step():
     """Of the thread that calls: it waits for what helpers have begun, and for nothing else."""
     processes.run_python("""
 import sys, threading, time
-from numbanorm.kernels.cpu import launcher
+from numbanorm.cpu.kernels import launcher
 
 running, closed, wrong = [], True, []
 
@@ -207,7 +207,7 @@ def test_numba_wakes_no_more_threads_than_wanted_if_processors_are_few(available
     """It follows the affinity, not a quota. What the user told it is put back."""
     processes.run_python(f"""
 import numpy as np, numba
-from numbanorm.kernels.cpu import launcher, processors
+from numbanorm.cpu.kernels import launcher, processors
 import numbanorm as nbn
 
 processors.available = lambda: {available}
@@ -265,7 +265,7 @@ def test_errors_of_a_compilation_are_raised():
 
 
 def test_a_layer_that_cannot_start_is_done_without(monkeypatch):
-    from numbanorm.kernels.cpu import launcher
+    from numbanorm.cpu import launcher
 
     def missing():
         raise ValueError("No threading layer could be loaded.")

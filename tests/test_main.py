@@ -12,7 +12,7 @@ from test_warmup import files, fresh, process
 
 from numbanorm import __main__ as command
 from numbanorm import __version__, get_num_threads
-from numbanorm.warmup import signatures
+from numbanorm.ahead import signatures
 
 # The first kernel of all, and two of a dtype: three of one function.
 FEW = """

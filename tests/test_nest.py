@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import ORDERS, RANDOM, arrange, groupings
 
 import numbanorm as nbn
-from numbanorm import nest
+from numbanorm.walk import nest
 
 OWNED = [order for order in ORDERS if order != "broadcast"]  # what an output may be
 

@@ -5,8 +5,7 @@ import os
 
 import pytest
 
-from numbanorm import engine
-from numbanorm.kernels.cpu import processors
+from numbanorm.cpu import engine, processors
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from strategies import RANDOM
 
 import numbanorm as nbn
-from numbanorm import engine, nest, schedule
-from numbanorm.layout import Factor, Grouping
-from numbanorm.nest import UNIT, Loop, LoopNest, joined
-from numbanorm.schedule import (
+from numbanorm.cpu import engine
+from numbanorm.cpu import plan as schedule
+from numbanorm.cpu.plan import (
     LANES,
     LONG_RUN,
     MANY_ROWS,
@@ -25,6 +24,9 @@ from numbanorm.schedule import (
     TINY_RUN,
     WANTED_TASKS,
 )
+from numbanorm.layout import Factor, Grouping
+from numbanorm.walk import nest
+from numbanorm.walk.nest import UNIT, Loop, LoopNest, joined
 
 SIZES = [2, 3, LANES - 1, LANES, 49, LONG_RUN - 1, LONG_RUN, 1000, TILE + 1, MAX_COLUMNS, MAX_COLUMNS + 1, 100_000]
 
@@ -136,7 +138,7 @@ def test_a_schedule_covers_its_nest(made, itemsize, in_place):
 @given(nests())
 def test_the_table_is_the_schedule(made):
     """As `kernels.cpu.walk` reads it."""
-    from numbanorm.kernels.cpu import walk
+    from numbanorm.cpu.kernels import walk
 
     chosen = schedule.choose(made, 4)
     table = chosen.table.tolist()
@@ -290,7 +292,7 @@ def test_stored_statistics_are_applied_in_runs_where_there_are_some():
 @pytest.mark.parametrize("workers", [1, 2, 7, 64])
 def test_a_split_has_all_that_a_team_needs(shape, layout, order, workers):
     """Tables one behind the other, and a board as `kernels.cpu.team` reads it."""
-    from numbanorm.kernels.cpu import team
+    from numbanorm.cpu.kernels import team
 
     strides = contiguous(shape, order or range(len(shape)), 4)
     made = nest.build(layout.resolve(shape), [strides, strides, None, None])
@@ -313,7 +315,7 @@ def test_a_split_has_all_that_a_team_needs(shape, layout, order, workers):
     if chosen.family == "rows":
         assert tasks[1] == made.groups
     else:
-        from numbanorm.kernels.cpu import walk
+        from numbanorm.cpu.kernels import walk
 
         tile = split.table[merge + walk.TILE]
         assert tile <= max(schedule.MERGE_COLUMNS, chosen.low.size if chosen.high.size > 1 else 1)

@@ -86,7 +86,7 @@ def test_layouts_need_no_numba():
 
 
 def test_where_kernels_are_kept_is_asked_without_numba():
-    code = "import sys, numbanorm.kernels.disk; sys.exit('numba' in sys.modules)"
+    code = "import sys, numbanorm.maths.disk; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -140,7 +140,7 @@ def test_imports_run_one_way(path):
 @pytest.mark.parametrize("path", [p for p in sources() if p.parts[0] == "kernels"], ids=str)
 def test_kernels_know_no_layout(path):
     for name in imported(path):
-        assert not name.startswith(("numbanorm.layout", "numbanorm.nest")), name
+        assert not name.startswith(("numbanorm.layout", "numbanorm.walk.nest")), name
     names = {node.id for node in ast.walk(parsed(path)) if isinstance(node, ast.Name)}
     assert not names & {"Layout", "LoopNest"}
 
@@ -149,7 +149,7 @@ def test_kernels_know_no_layout(path):
 def test_kernels_of_one_processor_need_none_of_another(own, other):
     for path in sources():
         if path.parts[:2] == ("kernels", own):
-            assert not [name for name in imported(path) if name.startswith(f"numbanorm.kernels.{other}")], path
+            assert not [name for name in imported(path) if name.startswith(f"numbanorm.maths.{other}")], path
 
 
 # The launcher asks for nobody's arrays: it keeps torch's number of threads where starting ours would change it.

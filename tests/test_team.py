@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import numbanorm as nbn
-from numbanorm import engine, schedule
+from numbanorm.cpu import engine
+from numbanorm.cpu import plan as schedule
 
 WORKERS = 5
 CASES = {
@@ -22,7 +23,7 @@ CASES = {
 @pytest.fixture(params=CASES)
 def team(request, rng, threads):
     """Start a fresh call, as a function that runs some of its workers; and a check that all is done, and right."""
-    from numbanorm.kernels.cpu import launcher
+    from numbanorm.cpu import launcher
 
     shape, layout, of_weight = CASES[request.param]
     x = rng.standard_normal(shape).astype(np.float32)

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numbanorm.arrays.take.take.take import kind
 
 import numbanorm as nbn
-from numbanorm import calls, engine
-from numbanorm.arrays import kind
-from numbanorm.warmup import Signature, show, signatures
+from numbanorm.ahead import Signature, show, signatures
+from numbanorm.call import known as calls
+from numbanorm.cpu import engine
 
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int32", "bool"]
 TESTS, HOME = str(Path(__file__).parent), str(Path(nbn.__file__).parents[1])
 # Small; groups for all threads; few groups, which are split; many short ones.
 SHAPES = [(2, 8, 4, 4), (64, 64, 8, 8), (1, 8, 192, 192), (2, 64, 48, 48)]
 MISSES = """
-from numbanorm.kernels.cpu import cache, columns, rows
+from numbanorm.cpu.kernels import cache, columns, rows
 functions = [f for m in (rows, columns, cache) for f in vars(m).values() if hasattr(f, "stats")]
 assert len(functions) > 8
 print(sum(len(f.stats.cache_misses) for f in functions))
@@ -66,7 +67,7 @@ def call_norms(x, axis):
 @pytest.fixture
 def launched(monkeypatch):
     """Kernels that are launched; nothing is compiled or run, so results are whatever lay in memory."""
-    from numbanorm.kernels.cpu import launcher
+    from numbanorm.cpu import launcher
 
     seen = set()
 
@@ -89,13 +90,13 @@ def launched(monkeypatch):
 def test_norms_launch_these_kernels_and_no_others(dtype, launched, threads, monkeypatch):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16
-    monkeypatch.setattr("numbanorm.norms.np.all", lambda values: True)  # a rho of any value
+    monkeypatch.setattr("numbanorm.norms.named.named.np.all", lambda values: True)  # a rho of any value
     call_all(dtype)
     assert set(signatures(dtype)) == launched
 
 
 def test_every_kernel_there_is_has_its_turn():
-    from numbanorm.kernels.cpu import columns, rows
+    from numbanorm.cpu.kernels import columns, rows
 
     there = {
         (module.__name__.rpartition(".")[2], name)
@@ -154,7 +155,7 @@ def test_kernels_are_kept_for_the_next_process(tmp_path):
 @pytest.fixture
 def prepared(monkeypatch):
     """Kernels that are compiled, without compiling."""
-    from numbanorm.kernels.cpu import launcher
+    from numbanorm.cpu import launcher
 
     seen = []
     monkeypatch.setattr(launcher, "prepare", lambda *signature: seen.append(signature))

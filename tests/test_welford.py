@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import EPS32, EPS64
 
-from numbanorm.kernels import welford
+from numbanorm.maths import welford
 
 INF, NAN = math.inf, math.nan
 WHOLE = st.integers(-1000, 1000).map(Fraction)

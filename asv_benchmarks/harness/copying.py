@@ -12,7 +12,7 @@ import numpy as np
 from numba import float32, get_num_threads, int64, njit, prange
 from numba.core import types
 
-from numbanorm.kernels.cpu.intrinsics import (
+from numbanorm.cpu.kernels.intrinsics import (
     Pointer,
     load,
     load_first,
@@ -22,7 +22,7 @@ from numbanorm.kernels.cpu.intrinsics import (
     stream_fence,
     stream_head,
 )
-from numbanorm.kernels.cpu.lanes import WIDTH, splat
+from numbanorm.cpu.kernels.lanes import WIDTH, splat
 
 try:
     import torch

@@ -74,7 +74,8 @@ def small_table(request, monkeypatch):
     if "real_table" in request.fixturenames or not find_spec("numba_cuda"):
         yield
         return
-    from numbanorm import device, launches
+    from numbanorm.cuda import engine as device
+    from numbanorm.cuda import plan as launches
 
     planned = device._plan, launches.merging, launches.moving, launches.formula, launches.product
     monkeypatch.setattr(launches, "SHAPES", SMALL)

@@ -26,9 +26,9 @@ from hashlib import sha256
 
 from numba.core.extending import register_jitable
 
-from numbanorm.kernels import coefficients, disk
-from numbanorm.kernels.cuda import cubins, launcher
-from numbanorm.kernels.cuda.shapes import Code
+from numbanorm.maths import coefficients, disk
+from numbanorm.cuda.kernels import cubins, launcher
+from numbanorm.cuda.kernels.shapes import Code
 
 calls = []
 compiled = launcher.ptx_of
@@ -143,8 +143,8 @@ def test_formulas_are_kept_by_name(tmp_path):
     [
         "register_jitable(lambda value: (value,))",
         "mine",
-        "named(mine, 'numbanorm.kernels.coefficients', 'same')",
-        "named(mine, 'numbanorm.kernels.coefficients', 'nowhere')",
+        "named(mine, 'numbanorm.maths.coefficients', 'same')",
+        "named(mine, 'numbanorm.maths.coefficients', 'nowhere')",
         "named(mine, 'numbanorm_of_others', 'mine')",
     ],
 )
@@ -364,7 +364,7 @@ import numpy as np
 from numba import cuda
 
 import numbanorm as nbn
-from numbanorm.kernels.cuda import launcher
+from numbanorm.cuda.kernels import launcher
 
 calls = []
 compiled = launcher.ptx_of

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numbanorm.arrays.take.take import take as libraries
 from oracle import assert_within
 from small import SMALL
 from strategies import BFLOAT16, FLOATS, arrays, groupings, parameters
@@ -22,9 +23,8 @@ from test_kernels import array
 from test_kernels import check_states as check_exact_states
 
 import numbanorm as nbn
-from numbanorm import arrays as libraries
-from numbanorm import engine
-from numbanorm.kernels.cuda import launcher
+from numbanorm.cpu import engine
+from numbanorm.cuda import launcher
 
 LAYER, BATCH, COLUMNS, GROUPS = nbn.Layout.layer(), nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
 INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
@@ -326,7 +326,7 @@ def test_the_simulator_sees_what_is_wrong_in_shared_memory(kept, taken, thread, 
         pytest.skip("a GPU does not say")
     from numba import cuda
 
-    from numbanorm.kernels.cuda import machine
+    from numbanorm.cuda.kernels import machine
 
     keep, take = machine.keeper("f4", 4), machine.taker("f4", 4)
     x, results = np.arange(16, dtype=np.float32).reshape(4, 4)[1], np.zeros(4, np.float32)

@@ -21,8 +21,8 @@ import json
 
 from cuda.bindings import driver
 
-from numbanorm.kernels.cuda import launcher
-from numbanorm.kernels.cuda.shapes import Code
+from numbanorm.cuda.kernels import launcher
+from numbanorm.cuda.kernels.shapes import Code
 
 said = []
 state = {"current": 0, "context": "of 0"}
@@ -133,8 +133,8 @@ def test_a_launch():
 
 # The compiler's report has kernels of wide vectors; these are all others, in both families, and some that keep.
 WIDTHS = """
-from numbanorm.kernels.cuda import launcher
-from numbanorm.kernels.cuda.shapes import ITEMSIZES, Code
+from numbanorm.cuda.kernels import launcher
+from numbanorm.cuda.kernels.shapes import ITEMSIZES, Code
 
 number = 0
 for kind, size in ITEMSIZES.items():

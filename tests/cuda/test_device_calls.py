@@ -13,7 +13,9 @@ from strategies import BFLOAT16
 from test_device_arrays import Exported
 
 import numbanorm as nbn
-from numbanorm import calls, device, device_calls
+from numbanorm.call import known as calls
+from numbanorm.cuda import engine as device
+from numbanorm.cuda import known as device_calls
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from strategies import BFLOAT16
 from test_cuda_kernels import BATCH, CASES, COLUMNS, LAYER, Memory, array, check
 
 import numbanorm as nbn
-from numbanorm import calls
-from numbanorm.kernels.cuda.shapes import SHAPES
+from numbanorm.call import known as calls
+from numbanorm.cuda.kernels.shapes import SHAPES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("real_table")]
 

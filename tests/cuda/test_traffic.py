@@ -14,11 +14,12 @@ from test_kernels import array
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
 import traffic
+from numbanorm.arrays.take.take import take as libraries
 
-from numbanorm import arrays as libraries
-from numbanorm import device, engine
-from numbanorm.kernels.cuda.shapes import Code
-from numbanorm.kernels.cuda.twins import Traffic
+from numbanorm.cpu import engine
+from numbanorm.cuda import engine as device
+from numbanorm.cuda.kernels.shapes import Code
+from numbanorm.cuda.kernels.twins import Traffic
 
 # Enough groups for a launch, each of more than registers and shared memory hold.
 TWICE = {

@@ -1,0 +1,137 @@
+"""Compile ahead of time: the kernels that common calls need."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .arrays.take import kind, result_dtype
+from .cpu.engine import MERGE
+
+
+class Signature(NamedTuple):
+    """What a kernel is compiled for."""
+
+    family: str
+    name: str
+    kinds: tuple[str, ...]  # of x, out, weight, bias
+
+    def __str__(self) -> str:
+        return f"{self.family}.{self.name}({', '.join(self.kinds)})"
+
+
+def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: bool = False) -> None:
+    """Compile the kernels of all norms ahead of time, or load them from the cache folder.
+
+    Without it each kernel is compiled at the first call that needs it. Compiling them all takes about half a minute a
+    dtype; loading them, which is what the next process does, takes half a second. ``python -m numbanorm warmup``
+    compiles in several processes. These are the kernels for the CPU: which CUDA kernels are needed depends on shapes.
+
+    Parameters
+    ----------
+    dtypes : dtype or sequence of dtypes
+        Of the arrays to come. The kernels serve arrays of any shape, strides and library, in all functions of this
+        package, with and without weight and bias of that dtype; other combinations are compiled when they are called.
+    progress : bool
+        Show on standard error how far it is: with a bar if that is a terminal and rich is installed
+        (``numbanorm[progress]``), else with a line for each kernel.
+
+    Raises
+    ------
+    TypeError
+        If there are no kernels for one of the dtypes.
+    ValueError
+        If there is no dtype at all.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> nbn.warmup()  # doctest: +SKIP
+    >>> nbn.warmup(["float32", "complex64"])
+    Traceback (most recent call last):
+        ...
+    TypeError: there are no kernels for dtype complex64; ...
+    """
+    needed = signatures(dtypes)
+    done = map(prepare, needed)
+    if progress:
+        show(done, len(needed))
+    else:
+        for _ in done:
+            pass
+
+
+def signatures(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Signature]:
+    """All kernels that the norms need for arrays of these dtypes, each once."""
+    needed = [Signature("rows", "merge", MERGE)]
+    for dtype in _as_dtypes(dtypes):
+        x, out = kind(dtype), kind(result_dtype(dtype))
+        given = [("none", "none"), (out, "none"), (out, out)]  # weight and bias of the caller
+        made = [("f8", "none"), ("f8", "f8")]  # and those that norms make from statistics
+        for family in ("rows", "columns"):
+            for name in ("normalize", "normalize_split"):
+                needed += [Signature(family, name, (x, out, *pair)) for pair in given]
+            needed += [Signature(family, "apply", (x, out, *pair, "f8", "f8")) for pair in [given[0], *made]]
+            needed += [Signature(family, "apply", (x, out, *pair, out, out)) for pair in given]
+            needed.append(Signature(family, "moments", (x, "none", "none", "none")))
+            needed.append(Signature(family, "merge", (*MERGE[:3], x)))
+        needed.append(Signature("rows", "move", (out, out, "none", "none")))
+    return list(dict.fromkeys(needed))
+
+
+def prepare(signature: Signature) -> Signature:
+    """Compile or load one kernel, and return its signature."""
+    from .cpu import launcher
+
+    launcher.prepare(*signature)
+    return signature
+
+
+def show(done: Iterable[Signature], total: int) -> None:
+    """Wait for all kernels, and show on standard error how many are done."""
+    if sys.stderr.isatty():
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        except ImportError:
+            pass
+        else:
+            columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+            with Progress(*columns, console=Console(stderr=True)) as bar:
+                task = bar.add_task("compiling", total=total)
+                for signature in done:
+                    bar.update(task, advance=1, description=str(signature))
+            return
+    for number, signature in enumerate(done, 1):
+        print(f"{number:3}/{total} {signature}", file=sys.stderr, flush=True)
+
+
+def _as_dtypes(dtypes: Any) -> list[np.dtype]:
+    """The dtypes that a caller names, which may be one or several; refused if no kernel reads them."""
+    several = list(dtypes) if isinstance(dtypes, Sequence) and not isinstance(dtypes, str) else [dtypes]
+    if not several:
+        raise ValueError("dtypes is empty; name at least one, such as 'float32'")
+    return [_as_dtype(dtype) for dtype in several]
+
+
+def _as_dtype(dtype: Any) -> np.dtype:
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise TypeError("bfloat16 needs the package ml_dtypes; install numbanorm[bfloat16]") from None
+        dtype = ml_dtypes.bfloat16
+    mend = "give float64, float32, float16, bfloat16, an integer type or bool, as a name or a NumPy dtype"
+    if dtype is None:  # which NumPy takes for float64
+        raise TypeError(f"dtypes names None; {mend}")
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtypes names {dtype!r}, which is no dtype; {mend}") from None
+    try:
+        kind(known)
+    except TypeError:
+        raise TypeError(f"there are no kernels for dtype {known}; {mend}") from None
+    return known

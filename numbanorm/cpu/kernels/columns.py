@@ -1,0 +1,566 @@
+"""Kernels that keep the innermost run: channels last, tables by column, and groups too short to fill the lanes.
+
+Each takes tasks [first, last) of a schedule; see `walk` for its table. A task is a tile of columns side by side. Rows
+are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blocks are merged in order. A tile is
+high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
+"""
+
+from ...maths import welford
+from ..cache import inline, kernel
+from ..plan import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
+from .intrinsics import (
+    absent,
+    behind,
+    exact_in_float64,
+    itemsize,
+    load,
+    load_first,
+    load_int,
+    load_one,
+    made_in_float32,
+    made_like,
+    stack,
+    store,
+    store_first,
+    store_one,
+    stream_fence,
+    stream_head,
+    viewed,
+)
+from .lanes import UNROLL, WIDTH, convert, first, splat, total
+from .team import MERGE, OUTPUT, chunk_tasks, end_phase, next_task, states_of_groups, states_of_parts
+from .walk import (
+    BIAS,
+    FOLD,
+    GROUP,
+    HIGH,
+    LIKE64,
+    LOW,
+    OUT,
+    PART_SIZE,
+    PARTS,
+    REPEATS,
+    ROWS,
+    SIZE,
+    STREAM,
+    TILE,
+    WEIGHT,
+    X,
+    add_sums,
+    locate_inner,
+    locate_outer,
+    scale_near,
+    scale_run,
+    stored,
+    sum_run,
+)
+
+# Numbers in each of a task's arrays: lanes may reach past the last one, and coefficients begin up to WIDTH late.
+ROOM = MAX_COLUMNS + 2 * WIDTH
+
+
+@inline
+def _tiles(table):
+    """How many tiles the columns make."""
+    tile = load_int(table, TILE)
+    return (load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE) + tile - 1) // tile
+
+
+@inline
+def _corner(table, place, column):
+    """Offsets and group of a tile's first column."""
+    x, out, weight, bias, group = place
+    low = load_int(table, LOW + SIZE)
+    a, b = column // low, column % low
+    x += a * load_int(table, HIGH + X) + b * load_int(table, LOW + X)
+    out += a * load_int(table, HIGH + OUT) + b * load_int(table, LOW + OUT)
+    weight += a * load_int(table, HIGH + WEIGHT) + b * load_int(table, LOW + WEIGHT)
+    bias += a * load_int(table, HIGH + BIAS) + b * load_int(table, LOW + BIAS)
+    return x, out, weight, bias, group + a * load_int(table, HIGH + GROUP) + b * load_int(table, LOW + GROUP)
+
+
+@inline
+def _tile(table, index, tile):
+    """Where a tile at an index of the outer loops is: its corner, first column, and its high and low sizes."""
+    size, high, low = load_int(table, TILE), load_int(table, HIGH + SIZE), load_int(table, LOW + SIZE)
+    column = tile * size
+    width = min(size, high * low - column)
+    corner = _corner(table, locate_outer(table, index), column)
+    if high == 1:
+        return corner, column, 1, width
+    return corner, column, width // low, low
+
+
+@inline
+def _part_rows(table, part):
+    """First and last row, counted through the inner loops, of a part."""
+    size = load_int(table, PART_SIZE)
+    return part * size, min(part * size + size, load_int(table, REPEATS) * load_int(table, ROWS + SIZE))
+
+
+@inline
+def _part_count(table, part):
+    """Rows of a part."""
+    start, stop = _part_rows(table, part)
+    return float(stop - start)
+
+
+@inline
+def _sums(x, at, step, row_step, rows, width, pivot, s, q):
+    """Add x - pivot and its square, down `rows` rows of `width` columns, at most WIDTH, to the lanes s and q."""
+    row = 0
+    if width == WIDTH and step == itemsize(x):
+        if UNROLL:
+            s2, q2 = splat(0.0), splat(0.0)
+            while row + 2 <= rows:
+                s, q = add_sums(s, q, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+                s2, q2 = add_sums(s2, q2, load(x, at + (row + 1) * row_step, itemsize(x), LIKE64) - pivot)
+                row += 2
+            s, q = s + s2, q + q2
+        while row < rows:
+            s, q = add_sums(s, q, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+            row += 1
+    while row < rows:
+        s, q = add_sums(s, q, load_first(x, at + row * row_step, step, width, LIKE64) - pivot)
+        row += 1
+    return s, q
+
+
+@inline
+def _block_sums(x, at, row_step, rows, step, columns, center, room):
+    """Sums of a block of rows about a pivot for each column: into the first three arrays of `room`.
+
+    A block too large for the first-level cache is walked in strips of a few rows, so that memory is read in order.
+    """
+    pivots, sums, squares = room
+    nb = float(rows)
+    strip = rows if rows * abs(row_step) <= NEAR_BYTES else STRIP_ROWS
+    again = False  # the second time about the mean: the block is still in the cache
+    while True:
+        for row in range(0, rows, strip):
+            for column in range(0, columns, WIDTH):
+                width, place = min(WIDTH, columns - column), 8 * column
+                corner = at + row * row_step + column * step
+                s, q = splat(0.0), splat(0.0)
+                if row > 0:
+                    pivot = load(pivots, place, 8, LIKE64)
+                    s, q = load(sums, place, 8, LIKE64), load(squares, place, 8, LIKE64)
+                elif again:
+                    pivot = load(pivots, place, 8, LIKE64)
+                    pivot = pivot + welford.finite_or_zero(load(sums, place, 8, LIKE64) / nb)
+                elif center != 0:
+                    pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
+                else:
+                    pivot = splat(0.0)
+                s, q = _sums(x, corner, step, row_step, min(strip, rows - row), width, pivot, s, q)
+                store(pivots, place, 8, pivot)
+                store(sums, place, 8, s)
+                store(squares, place, 8, q)
+        if again or center == 0 or exact_in_float64(x):
+            break
+        again = True
+
+
+@inline
+def _bases(x, table, origin, high, low, center, bases):
+    """For each column of a tile, its group's first element: means are merged as distances from it."""
+    high_step, low_step = load_int(table, HIGH + X), load_int(table, LOW + X)
+    if high > 1 and load_int(table, LOW + GROUP) != 0:
+        high_step = 0
+    elif load_int(table, HIGH + SIZE) > 1:
+        low_step = 0
+    for a in range(high):
+        for i in range(0, low, WIDTH):
+            width = min(WIDTH, low - i)
+            base = splat(0.0)
+            if center != 0:
+                base = welford.finite_or_zero(
+                    load_first(x, origin + a * high_step + i * low_step, low_step, width, LIKE64)
+                )
+            store_first(bases, 8 * (a * low + i), 8, width, base)
+
+
+@inline
+def _add_block(columns, n, nb, center, room, bases, mean, m2):
+    """Merge a block's sums into the states of the columns, which hold n values each so far."""
+    pivots, sums, squares = room
+    for column in range(0, columns, WIDTH):
+        place = 8 * column
+        s = load(sums, place, 8, LIKE64)
+        if center == 0:
+            s = splat(0.0)
+        pivot = load(pivots, place, 8, LIKE64) - load(bases, place, 8, LIKE64)
+        mean_b, m2_b = welford.settle(nb, pivot, s, load(squares, place, 8, LIKE64))
+        if n > 0.0:
+            mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
+            _, mean_b, m2_b = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+        store(mean, place, 8, mean_b)
+        store(m2, place, 8, m2_b)
+
+
+@inline
+def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2):
+    """States of a tile's columns over one part of the rows; returns how many values each holds."""
+    start, stop = _part_rows(table, part)
+    rows, row_step, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), load_int(table, LOW + X)
+    n = 0.0
+    while start < stop:
+        repeat, row = start // rows, start % rows
+        left = min(rows - row, stop - start)
+        count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
+        at = origin + locate_inner(table, repeat)[0] + row * row_step
+        _block_sums(x, at, row_step, count, step, columns, center, room)
+        _add_block(columns, n, float(count), center, room, bases, mean, m2)
+        n += float(count)
+        start += count
+    return n
+
+
+@inline
+def _merge_part(columns, n, mean, m2, nb, means, m2s):
+    """Merge the states of a part's columns into those of the parts before it."""
+    for i in range(0, columns, WIDTH):
+        width, place = min(WIDTH, columns - i), 8 * i
+        mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
+        mean_b, m2_b = load_first(means, place, 8, width, LIKE64), load_first(m2s, place, 8, width, LIKE64)
+        _, mean_a, m2_a = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+        store(mean, place, 8, mean_a)
+        store(m2, place, 8, m2_a)
+    return n + nb
+
+
+@inline
+def _merge_columns(table, n, high, low, center, mean, m2):
+    """Merge the columns of each group of a tile, if it is one of several columns; returns the values of a group.
+
+    All columns count the same, so the merge is the moments of the means: Chan's formula for many equal sets.
+    """
+    if load_int(table, HIGH + SIZE) == 1:
+        return n
+    groups, members, group_step, step = high, low, 8 * low, 8
+    if load_int(table, LOW + GROUP) != 0:
+        groups, members, group_step, step = low, high, 8, 8 * low
+    size = float(members)
+    for group in range(groups):
+        at = group * group_step
+        pivot = 0.0
+        if center != 0:
+            pivot = welford.finite_or_zero(load_one(mean, at))
+        zero = splat(0.0)
+        s, _ = sum_run(mean, at, step, members, pivot, zero, zero)
+        pivot += welford.finite_or_zero(total(s) / size)
+        s, q = sum_run(mean, at, step, members, pivot, zero, zero)
+        mu, between = welford.settle(size, pivot, total(s), total(q))
+        within, _ = sum_run(m2, at, step, members, 0.0, zero, zero)
+        inside = total(within) + n * between
+        for member in range(members):
+            store_one(mean, (at + member * step) // 8, mu)
+            store_one(m2, (at + member * step) // 8, inside)
+    return n * size
+
+
+@inline
+def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
+    """Write the states of a tile's groups to the arrays of all groups. A reduced loop writes one state many times."""
+    high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
+    for a in range(high):
+        for b in range(low):
+            k = group + a * high_group + b * low_group
+            store_one(counts, k, n)
+            store_one(means, k, load_one(mean, 8 * (a * low + b)))
+            store_one(m2s, k, load_one(m2, 8 * (a * low + b)))
+
+
+@inline
+def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means, m2s):
+    """From distances of columns to states of groups: merged, made whole, written if asked. Returns a group's count."""
+    high, low = tile
+    n = _merge_columns(table, n, high, low, center, mean, m2)
+    for i in range(0, high * low, WIDTH):
+        store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
+    _write_states(table, corner[4], high, low, n, mean, m2, counts, means, m2s)
+    return n
+
+
+@inline
+def _read_states(table, group, tile, eps, states, mean, inverse, room):
+    """Read the mean and the inverse standard deviation of every column of a tile; see `apply`.
+
+    A group's are worked out once: for WIDTH groups at a time, and put to all columns of each.
+    """
+    high, low = tile
+    high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
+    counts, means, m2s = states
+    if low_group != 0:
+        for i in range(0, low, WIDTH):
+            width = min(WIDTH, low - i)
+            mu, scale = stored(group + i * low_group, low_group, width, eps, counts, means, m2s)
+            for a in range(high):
+                store_first(mean, 8 * (a * low + i), 8, width, mu)
+                store_first(inverse, 8 * (a * low + i), 8, width, scale)
+        return
+    for a in range(0, high, WIDTH):
+        width = min(WIDTH, high - a)
+        mu, scale = stored(group + a * high_group, high_group, width, eps, counts, means, m2s)
+        store(room[0], 0, 8, mu)
+        store(room[1], 0, 8, scale)
+        for member in range(width):
+            mu, scale = load(room[0], 8 * member, 0, LIKE64), load(room[1], 8 * member, 0, LIKE64)
+            for i in range(0, low, WIDTH):
+                place = 8 * ((a + member) * low + i)
+                store(mean, place, 8, mu)
+                store(inverse, place, 8, scale)
+
+
+@inline
+def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
+    """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_run`,
+    weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
+    """
+    _, _, wo, bo, _ = corner
+    outer, inner = tile
+    high, scale, offset = room
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    unfit = splat(0.0)
+    for a in range(outer):
+        for i in range(0, inner, WIDTH):
+            width = min(WIDTH, inner - i)
+            at = a * inner + i
+            mu, slope = load_first(mean, 8 * at, 8, width, LIKE64), load_first(inverse, 8 * at, 8, width, LIKE64)
+            unfit = unfit + first(1.0 - welford.fits_float32(mu, slope), width)
+            rounded = convert(mu, like)
+            behind = (convert(rounded, LIKE64) - mu) * slope
+            if fold:
+                wi = wo + a * load_int(table, HIGH + WEIGHT) + i * ws
+                bi = bo + a * load_int(table, HIGH + BIAS) + i * bs
+                weight = load_first(w, wi, ws, width, 1.0)
+                slope = slope * weight
+                unfit = unfit + first(1.0 - welford.fits_float32(0.0, slope), width)
+                behind = behind * weight + load_first(b, bi, bs, width, LIKE64)
+            item = itemsize(high)
+            store_first(high, item * at, item, width, rounded)
+            store_first(scale, item * at, item, width, convert(slope, like))
+            store_first(offset, item * at, item, width, convert(behind, like))
+    return total(unfit)
+
+
+@inline
+def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like):
+    """Write rows [start, stop) of a tile, without gaps and with weight and bias folded into the coefficients."""
+    high, scale, offset = coefficients
+    rows, none = load_int(table, ROWS + SIZE), absent()
+    stream, peel = load_int(table, STREAM) != 0, columns >= PEEL_COLUMNS
+    while start < stop:
+        repeat, row = start // rows, start % rows
+        last = min(rows, row + stop - start)
+        start += last - row
+        rx, ro, _, _ = _row(table, corner, repeat, row)
+        while row < last:
+            scale_near(x, rx, out, ro, none, 0, none, 0, columns, high, scale, offset, like, stream, peel)
+            rx += load_int(table, ROWS + X)
+            ro += load_int(table, ROWS + OUT)
+            row += 1
+
+
+@inline
+def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like):
+    """Write rows [start, stop) of a tile, of any steps and with any weights."""
+    high, scale, offset = coefficients
+    rows, fold, none = load_int(table, ROWS + SIZE), load_int(table, FOLD) != 0, absent()
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    for index in range(start, stop):
+        rx, ro, rw, rb = _row(table, corner, index // rows, index % rows)
+        if fold:
+            scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like)
+        else:
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like)
+
+
+@inline
+def _row(table, corner, repeat, row):
+    """Offsets of a row of a tile in x, out, weight and bias."""
+    x, out, weight, bias, _ = corner
+    ix, io, iw, ib = locate_inner(table, repeat)
+    x += ix + row * load_int(table, ROWS + X)
+    out += io + row * load_int(table, ROWS + OUT)
+    weight += iw + row * load_int(table, ROWS + WEIGHT)
+    bias += ib + row * load_int(table, ROWS + BIAS)
+    return x, out, weight, bias
+
+
+@inline
+def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
+    """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
+    fold, like = load_int(table, FOLD) != 0, made_like(x)
+    columns = tile[0] * tile[1]
+    # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
+    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
+    kept = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
+    unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
+    if unfit == 0.0 or not made_in_float32(x):
+        if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
+            _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like)
+        else:
+            _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like)
+        return
+    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
+    _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, room, LIKE64)
+
+
+@inline
+def _numbers():
+    """An array of a number for each column of a tile."""
+    return stack(ROOM, LIKE64)
+
+
+@inline
+def _room():
+    """The arrays of `_block_sums`, and then of `_finish_tile`."""
+    return _numbers(), _numbers(), _numbers()
+
+
+@inline
+def _reduce_task(task, table, x, center, arrays, room):
+    """States of the columns of a tile, or of a part of it, into the first two arrays; returns how many values each
+    holds, the tile's corner, high and low sizes, and its place among the states by part and column.
+    """
+    mu, q, bases = arrays
+    columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
+    parts, tiles = load_int(table, PARTS), _tiles(table)
+    outer, part = task // tiles // parts, task // tiles % parts
+    corner, column, high, low = _tile(table, outer, task % tiles)
+    _bases(x, table, corner[0], high, low, center, bases)
+    n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
+    return n, corner, high, low, (outer * parts + part) * columns + column
+
+
+@inline
+def _keep_part(at, columns, arrays, mean, m2):
+    """Write the states of a part's columns where `_merge_task` looks for them."""
+    mu, q, _ = arrays
+    for i in range(0, columns, WIDTH):
+        width, place = min(WIDTH, columns - i), 8 * (at + i)
+        store_first(mean, place, 8, width, load(mu, 8 * i, 8, LIKE64))
+        store_first(m2, place, 8, width, load(q, 8 * i, 8, LIKE64))
+
+
+@inline
+def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
+    """Merge the states of a tile's parts, part after part, into the states by group."""
+    mu, q, bases = arrays
+    columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
+    parts, tiles = load_int(table, PARTS), _tiles(table)
+    outer = task // tiles
+    corner, column, high, low = _tile(table, outer, task % tiles)
+    n = 0.0
+    for i in range(0, high * low, WIDTH):
+        width, at = min(WIDTH, high * low - i), 8 * (outer * parts * columns + column + i)
+        mean_a, m2_a = load_first(means, at, 8, width, LIKE64), load_first(m2s, at, 8, width, LIKE64)
+        n = _part_count(table, 0)
+        for part in range(1, parts):
+            k = at + 8 * part * columns
+            mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)
+            n, mean_a, m2_a = welford.merge(n, mean_a, m2_a, _part_count(table, part), mean_b, m2_b)
+        store(mu, 8 * i, 8, mean_a)
+        store(q, 8 * i, 8, m2_a)
+    _bases(x, table, corner[0], high, low, center, bases)
+    _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+
+
+@inline
+def _write_tasks(first_task, last_task, table, x, out, w, b, eps, arrays, room, count, mean, m2):
+    """Output of some parts of tiles, from the states of the groups; without counts, m2 is the variance."""
+    mu, inverse, _ = arrays
+    parts, tiles = load_int(table, PARTS), _tiles(table)
+    task = first_task
+    while task < last_task:
+        tile, part = task // parts, task % parts
+        done = min(parts - part, last_task - task)  # neighbouring parts have their coefficients in common
+        corner, _, high, low = _tile(table, tile // tiles, tile % tiles)
+        _read_states(table, corner[4], (high, low), eps, (count, mean, m2), mu, inverse, room)
+        rows = _part_rows(table, part)[0], _part_rows(table, part + done - 1)[1]
+        _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room)
+        task += done
+    stream_fence()
+
+
+@kernel
+def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """States by group, or where there are parts, by part and column."""
+    arrays, room = _room(), _room()
+    for task in range(first_task, last_task):
+        n, corner, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+        if load_int(table, PARTS) == 1:
+            mu, q, bases = arrays
+            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+        else:
+            _keep_part(at, high * low, arrays, mean, m2)
+
+
+@kernel
+def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, count, mean, m2):
+    """Merge the parts' states that `moments` left; a task is a tile, x stands in the place of b."""
+    arrays = _room()
+    for task in range(first_task, last_task):
+        _merge_task(task, table, b, center, arrays, means, m2s, count, mean, m2)
+
+
+@kernel
+def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """Each tile in one go: statistics, part after part, then output while the tile is in the cache.
+
+    Writes the states if asked.
+    """
+    parts, tiles = load_int(table, PARTS), _tiles(table)
+    mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
+    room = _room()
+    for task in range(first_task, last_task):
+        corner, _, high, low = _tile(table, task // tiles, task % tiles)
+        _bases(x, table, corner[0], high, low, center, bases)
+        n = 0.0
+        for part in range(parts):
+            nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
+            n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
+        n = _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+        for i in range(0, high * low, WIDTH):
+            store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))
+        rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
+        _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room)
+    stream_fence()
+
+
+@kernel
+def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+    """Output of each part of each tile, from given states of the groups; without counts, m2 is the variance."""
+    _write_tasks(first_task, last_task, table, x, out, w, b, eps, _room(), _room(), count, mean, m2)
+
+
+@kernel
+def normalize_split(first_worker, last_worker, table, x, out, w, b, eps, center, count, mean, m2):
+    """Few large groups, by several workers: states of the parts, their merge, output; see `team`.
+
+    The tables of the merge and of the output lie behind the first. `count` begins with the board; the parts' states lie
+    behind those of the groups.
+    """
+    arrays, room = _room(), _room()
+    merging, writing = behind(table, load_int(count, MERGE)), behind(table, load_int(count, OUTPUT))
+    counts, means, m2s = states_of_groups(count, mean, m2)
+    _, mean_of_parts, m2_of_parts = states_of_parts(count, mean, m2)
+    for worker in range(first_worker, last_worker):
+        for phase in range(PHASES):
+            share, ended = worker, 0
+            while True:
+                share, task = next_task(count, phase, worker, share)
+                if task < 0:
+                    break
+                if phase == 0:
+                    _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+                    _keep_part(at, high * low, arrays, mean_of_parts, m2_of_parts)
+                elif phase == 1:
+                    _merge_task(task, merging, x, center, arrays, mean_of_parts, m2_of_parts, counts, means, m2s)
+                else:
+                    begin, end = chunk_tasks(count, task)
+                    _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)
+                ended += 1
+            end_phase(count, phase, ended)

@@ -1,0 +1,209 @@
+"""Lanes: a vector of WIDTH numbers with the operators of a scalar.
+
+The one scalar mathematics of `kernels.welford` runs on lanes unchanged. Nothing here relies on the auto-vectoriser or
+on fast-math: the same operations are made in the same order for every run.
+"""
+
+import operator
+
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba.core import cgutils, types
+from numba.core.datamodel import models, register_default
+from numba.core.extending import intrinsic, type_callable
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+
+from ...maths import welford
+from ..plan import LANES
+
+WIDTH = LANES
+UNROLL = bool(get_host_cpu_features().get("avx512f"))  # 32 registers hold a second pair of sums
+
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+FLOATS = {"f2": ir.HalfType(), "f4": ir.FloatType(), "f8": ir.DoubleType()}
+FLOAT_OF = {types.float32: FLOATS["f4"], types.float64: FLOATS["f8"]}
+
+
+class Lanes(types.Type):
+    """WIDTH values of `dtype` (float32, float64, or boolean for a comparison)."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Lanes({dtype})")
+
+
+@register_default(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        element = I1 if fe_type.dtype == types.boolean else FLOAT_OF[fe_type.dtype]
+        super().__init__(dmm, fe_type, ir.VectorType(element, WIDTH))
+
+
+# -- helpers of the code generator, here and in `intrinsics` ---------------------------------------------------------
+def vector(element):
+    """LLVM type of WIDTH elements."""
+    return ir.VectorType(element, WIDTH)
+
+
+def splat_value(builder, value):
+    """Emit a scalar in every lane."""
+    empty = ir.Constant(vector(value.type), ir.Undefined)
+    first = builder.insert_element(empty, value, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(vector(I32), [0] * WIDTH))
+
+
+def first_lanes(builder, count):
+    """Mask of the lanes below `count`."""
+    bits = ir.IntType(WIDTH)
+    ones = builder.sub(builder.shl(ir.Constant(I64, 1), count), ir.Constant(I64, 1))
+    return builder.bitcast(builder.trunc(ones, bits), vector(I1))
+
+
+def call_named(builder, name, result, args):
+    """Emit a call of a function by its name, such as one of LLVM's own."""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+def suffix(typ):
+    """How LLVM spells a type in the names of its functions."""
+    if isinstance(typ, ir.VectorType):
+        return f"v{typ.count}{suffix(typ.element)}"
+    return {FLOATS["f4"]: "f32", FLOATS["f8"]: "f64"}.get(typ) or f"i{typ.width}"
+
+
+def lanes_of(scalar):
+    """Lanes for the float scalar type that a kernel passes as `like`."""
+    if scalar not in FLOAT_OF:
+        raise TypeError(f"like must be a float32 or float64 scalar, got {scalar}")
+    return Lanes(scalar)
+
+
+# -- operations ------------------------------------------------------------------------------------------------------
+@intrinsic
+def splat(typingctx, scalar):
+    """A scalar in every lane."""
+
+    def codegen(context, builder, sig, args):
+        return splat_value(builder, args[0])
+
+    return lanes_of(scalar)(scalar), codegen
+
+
+@intrinsic
+def convert(typingctx, value, like):
+    """A float64 scalar, or lanes of them, rounded to `like`'s type."""
+    result = Lanes(like) if isinstance(value, Lanes) else like
+
+    def codegen(context, builder, sig, args):
+        target = context.get_value_type(result)
+        if args[0].type == target:
+            return args[0]
+        narrower = like == types.float32
+        return (builder.fptrunc if narrower else builder.fpext)(args[0], target)
+
+    return result(value, like), codegen
+
+
+@intrinsic
+def multiply_add(typingctx, a, b, c):
+    """A * b + c of lanes, in one instruction where the processor has it."""
+
+    def codegen(context, builder, sig, args):
+        return call_named(builder, f"llvm.fmuladd.{suffix(args[0].type)}", args[0].type, args)
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def first(typingctx, lanes, count):
+    """Lanes below `count`, zeros above."""
+
+    def codegen(context, builder, sig, args):
+        value, n = args
+        return builder.select(first_lanes(builder, n), value, ir.Constant(value.type, None))
+
+    return lanes(lanes, types.int64), codegen
+
+
+@intrinsic
+def total(typingctx, lanes):
+    """Sum of all lanes, halved in a fixed order."""
+
+    def codegen(context, builder, sig, args):
+        (value,) = args
+        width = WIDTH
+        while width > 1:
+            width //= 2
+            low = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+            high = ir.Constant(ir.VectorType(I32, width), list(range(width, 2 * width)))
+            value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return lanes.dtype(lanes), codegen
+
+
+_FLOAT_OPS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+
+
+def _pair(args):
+    """The Lanes type of an operation on lanes and lanes, or lanes and a scalar; None if it is neither."""
+    lanes = [a for a in args if isinstance(a, Lanes)]
+    if len(args) != 2 or not lanes or lanes[0].dtype == types.boolean:
+        return None
+    return lanes[0]
+
+
+def _operands(context, builder, sig, args, lanes):
+    for value, typ in zip(args, sig.args, strict=True):
+        yield value if isinstance(typ, Lanes) else splat_value(builder, context.cast(builder, value, typ, lanes.dtype))
+
+
+def _define(op, emit, boolean=False):
+    @infer_global(op)
+    class _Template(AbstractTemplate):
+        def generic(self, args, kws):
+            lanes = _pair(args)
+            return lanes and signature(Lanes(types.boolean) if boolean else lanes, *args)
+
+    def codegen(context, builder, sig, args):
+        return emit(builder, *_operands(context, builder, sig, args, _pair(sig.args)))
+
+    for left, right in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
+        lower_builtin(op, left, right)(codegen)
+
+
+for _op, _name in _FLOAT_OPS.items():
+    _define(_op, lambda builder, a, b, name=_name: getattr(builder, name)(a, b))
+_define(operator.eq, lambda builder, a, b: builder.fcmp_ordered("==", a, b), boolean=True)
+_define(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), boolean=True)
+
+
+@type_callable(welford.where)
+def _type_where(context):
+    def typer(condition, a, b):
+        lanes = next((value for value in (a, b) if isinstance(value, Lanes)), a)
+        return Lanes(a) if isinstance(condition, Lanes) and not isinstance(lanes, Lanes) else lanes
+
+    return typer
+
+
+@lower_builtin(welford.where, types.Any, types.Any, types.Any)
+def _where(context, builder, sig, args):
+    """Also where one value is lanes and the other a number."""
+    result = sig.return_type
+    if not isinstance(result, Lanes):
+        return builder.select(args[0], args[1], context.cast(builder, args[2], sig.args[2], result))
+    return builder.select(args[0], *_operands(context, builder, signature(result, *sig.args[1:]), args[1:], result))
+
+
+@type_callable(welford.sqrt)
+def _type_sqrt(context):
+    return lambda value: value
+
+
+@lower_builtin(welford.sqrt, types.Any)
+def _sqrt(context, builder, sig, args):
+    (value,) = args
+    return call_named(builder, f"llvm.sqrt.{suffix(value.type)}", value.type, [value])

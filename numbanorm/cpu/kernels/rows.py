@@ -1,0 +1,475 @@
+"""Kernels that reduce the innermost run: layer norm, instance norm, batch norm with channels first.
+
+Each takes tasks [first, last) of a schedule; see `walk` for its table. A group is walked as one sequence of elements,
+cut into blocks of BLOCK: the sums of a block share a pivot, its first element, and blocks are merged in order. Up to
+TILE neighbouring groups are walked side by side, one in each lane of what follows the sums: divisions and roots are
+shared, and where the runs of neighbours lie next to each other, memory is read in order.
+"""
+
+from ...maths import welford
+from ..cache import inline, kernel
+from ..plan import BLOCK, PHASES
+from .intrinsics import (
+    behind,
+    exact_in_float64,
+    load,
+    load_first,
+    load_int,
+    load_one,
+    neutral_one,
+    stack,
+    store,
+    store_first,
+    store_one,
+    stream_fence,
+)
+from .lanes import WIDTH, splat, total
+from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
+from .team import OUTPUT, chunk_tasks, end_phase, next_task, states_of_groups, states_of_parts
+from .walk import (
+    BIAS,
+    FOLD,
+    GROUP,
+    LIKE64,
+    LOOP,
+    LOOPS,
+    LOW,
+    OUT,
+    OUTER,
+    PART_SIZE,
+    PARTS,
+    REPEATS,
+    ROWS,
+    SIZE,
+    TILE,
+    WEIGHT,
+    X,
+    load_group,
+    locate_inner,
+    locate_outer,
+    stored,
+    sum_run,
+)
+
+SQUARE = WIDTH * WIDTH  # lanes of WIDTH groups
+
+
+@inline
+def _group_size(table):
+    """Elements of a group."""
+    return load_int(table, REPEATS) * load_int(table, ROWS + SIZE) * load_int(table, LOW + SIZE)
+
+
+@inline
+def _side(table):
+    """Entry of the innermost outer loop, which leads from a group to its neighbour; of the rows if there is none."""
+    outer = load_int(table, OUTER)
+    return LOOPS + (outer - 1) * LOOP if outer > 0 else ROWS
+
+
+@inline
+def _neighbours(table, index, last, most):
+    """How many of the groups from `index` to `last` are `_side` steps apart, `most` at most."""
+    if most == 1 or load_int(table, OUTER) == 0:
+        return 1
+    size = load_int(table, _side(table) + SIZE)
+    return min(min(most, last - index), size - index % size)
+
+
+@inline
+def _reading(table):
+    """Rows and their step, size of a run and its step, as far as x goes: rows that lie behind one another are one."""
+    rows, row_step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X)
+    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + X)
+    if row_step == size * step:
+        return 1, 0, rows * size, step
+    return rows, row_step, size, step
+
+
+@inline
+def _position(table, start):
+    """Inner repeat, row and place in the run of element `start` of a group."""
+    if start == 0:
+        return 0, 0, 0
+    rows, _, size, _ = _reading(table)
+    run = start // size
+    return run // rows, run % rows, start % size
+
+
+@inline
+def _across(table):
+    """Whether the runs of neighbouring groups are nearer to each other than the runs of one group."""
+    if load_int(table, TILE) == 1:
+        return False
+    return load_int(table, ROWS + SIZE) == 1 or load_int(table, _side(table) + X) < abs(load_int(table, ROWS + X))
+
+
+@inline
+def _sums(x, table, origin, position, left, pivot):
+    """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`."""
+    rows, row_step, size, step = _reading(table)
+    repeat, row, i = position
+    s, q = splat(0.0), splat(0.0)
+    while left > 0:
+        offset = origin + locate_inner(table, repeat)[0]
+        while row < rows and left > 0:
+            count = min(size - i, left)
+            s, q = sum_run(x, offset + row * row_step + i * step, step, count, pivot, s, q)
+            left -= count
+            i = 0
+            row += 1
+        row = 0
+        repeat += 1
+    return total(s), total(q)
+
+
+@inline
+def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
+    """The same of `batch` groups, `side` bytes apart: each run of all of them, before the next run."""
+    pivots, sums, squares, lanes, lanes_of_squares = room
+    rows, row_step, size, step = _reading(table)
+    repeat, row, i = position
+    left = size_of_block
+    while left > 0:
+        offset = origin + locate_inner(table, repeat)[0]
+        while row < rows and left > 0:
+            count = min(size - i, left)
+            fresh = left == size_of_block
+            left -= count
+            at = offset + row * row_step + i * step
+            for g in range(batch):
+                place = 8 * WIDTH * g
+                s, q = splat(0.0), splat(0.0)
+                if not fresh:
+                    s, q = load(lanes, place, 8, LIKE64), load(lanes_of_squares, place, 8, LIKE64)
+                s, q = sum_run(x, at + g * side, step, count, load_one(pivots, 8 * g), s, q)
+                if left == 0:
+                    store_one(sums, g, total(s))
+                    store_one(squares, g, total(q))
+                else:
+                    store(lanes, place, 8, s)
+                    store(lanes_of_squares, place, 8, q)
+            i = 0
+            row += 1
+        row = 0
+        repeat += 1
+
+
+@inline
+def _firsts(x, at, side, batch, center, values):
+    """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
+    store(values, 0, 8, splat(0.0))
+    if center != 0:
+        for g in range(batch):
+            store_one(values, g, welford.finite_or_zero(load_one(x, at + g * side)))
+
+
+@inline
+def _block_sums(x, table, origin, side, batch, start, stop, center, room):
+    """`_sums` about the block's first element; about zero where `center` is 0."""
+    pivots, sums, squares, _, _ = room
+    position = _position(table, start)
+    repeat, row, i = position
+    _, row_step, _, step = _reading(table)
+    at = locate_inner(table, repeat)[0] + row * row_step + i * step
+    _firsts(x, origin + at, side, batch, center, pivots)
+    across = batch > 1 and _across(table)
+    again = center != 0 and not exact_in_float64(x)
+    while True:
+        if across:
+            _sums_across(x, table, origin, side, batch, position, stop - start, room)
+        else:
+            for g in range(batch):
+                s, q = _sums(x, table, origin + g * side, position, stop - start, load_one(pivots, 8 * g))
+                store_one(sums, g, s)
+                store_one(squares, g, q)
+        if not again:
+            break
+        again = False  # once more about the mean: the block is still in the cache
+        for g in range(batch):
+            shift = welford.finite_or_zero(load_one(sums, 8 * g) / float(stop - start))
+            store_one(pivots, g, load_one(pivots, 8 * g) + shift)
+    if center == 0:
+        for g in range(batch):
+            store_one(sums, g, 0.0)
+
+
+@inline
+def _add_block(n, nb, batch, room, bases, mean, m2):
+    """Merge the sums of a block of nb values into states of n values; returns how many they are together."""
+    pivots, sums, squares, _, _ = room
+    if batch == 1:  # not as lanes: the next block would wait for its own numbers on their way to memory
+        pivot = load_one(pivots, 0) - load_one(bases, 0)
+        mean_1, m2_1 = welford.settle(nb, pivot, load_one(sums, 0), load_one(squares, 0))
+        if n > 0.0:
+            _, mean_1, m2_1 = welford.merge(n, load_one(mean, 0), load_one(m2, 0), nb, mean_1, m2_1)
+        store_one(mean, 0, mean_1)
+        store_one(m2, 0, m2_1)
+        return n + nb
+    pivots_b = load(pivots, 0, 8, LIKE64) - load(bases, 0, 8, LIKE64)
+    mean_b, m2_b = welford.settle(nb, pivots_b, load(sums, 0, 8, LIKE64), load(squares, 0, 8, LIKE64))
+    if n > 0.0:
+        _, mean_b, m2_b = welford.merge(n, load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64), nb, mean_b, m2_b)
+    store(mean, 0, 8, mean_b)
+    store(m2, 0, 8, m2_b)
+    return n + nb
+
+
+@inline
+def _moments(x, table, origin, side, batch, first_part, last_part, center, room, states):
+    """States of `batch` groups over parts [first_part, last_part), merged in order; returns the count of each.
+
+    Means are merged as distances from `bases`, each group's first element, so that a large mean costs no digits.
+    """
+    mean, m2, bases = states
+    size, group_size = load_int(table, PART_SIZE), _group_size(table)
+    _firsts(x, origin, side, batch, center, bases)
+    n, mean_1, m2_1 = 0.0, 0.0, 0.0
+    for part in range(first_part, last_part):
+        start = part * size
+        last = min(start + size, group_size)
+        n_part = 0.0
+        while start < last:
+            stop = min(start + BLOCK, last)
+            _block_sums(x, table, origin, side, batch, start, stop, center, room)
+            n_part = _add_block(n_part, float(stop - start), batch, room, bases, mean, m2)
+            start = stop
+        if last_part > 1:  # then the batch is one group
+            n, mean_1, m2_1 = welford.merge(n, mean_1, m2_1, n_part, load_one(mean, 0), load_one(m2, 0))
+            store_one(mean, 0, mean_1)
+            store_one(m2, 0, m2_1)
+        n = n_part if n == 0.0 else n
+    return n
+
+
+@inline
+def _room():
+    """The arrays of `_sums` and `_moments`: one number for each of WIDTH groups, and their lanes."""
+    numbers = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    return numbers[0], numbers[1], numbers[2], stack(SQUARE, LIKE64), stack(SQUARE, LIKE64)
+
+
+@inline
+def _state_arrays():
+    """Mean and m2 of WIDTH groups, and the bases of their means."""
+    return stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+
+
+@inline
+def _made_whole(states):
+    """Means in the place of their distances from the groups' bases."""
+    mean, _, bases = states
+    store(mean, 0, 8, load(mean, 0, 8, LIKE64) + load(bases, 0, 8, LIKE64))
+
+
+@inline
+def _write_states(table, group, batch, n, states, counts, means, m2s):
+    """Write the states of `batch` neighbours to the arrays of all groups."""
+    mean, m2, _ = states
+    step = load_int(table, _side(table) + GROUP)
+    for g in range(batch):
+        store_one(counts, group + g * step, n)
+        store_one(means, group + g * step, load_one(mean, 8 * g))
+        store_one(m2s, group + g * step, load_one(m2, 8 * g))
+
+
+@inline
+def _moved(table, place, entry, count):
+    """A place `count` steps on along the loop at `entry`."""
+    x, out, weight, bias, k = place
+    x += count * load_int(table, entry + X)
+    out += count * load_int(table, entry + OUT)
+    weight += count * load_int(table, entry + WEIGHT)
+    bias += count * load_int(table, entry + BIAS)
+    return x, out, weight, bias, k
+
+
+@inline
+def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
+    """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
+    rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
+    across = _across(table)
+    entry = _side(table) if across else ROWS
+    once = across and folded(table) and load_int(table, FOLD) != 0  # each group has one weight and bias
+    unfit = 0.0
+    for lead in range(1 if across else batch):
+        xo, oo, wo, bo, k = _moved(table, place, _side(table), lead)
+        for repeat in range(load_int(table, REPEATS)):
+            ix, io, iw, ib = locate_inner(table, repeat)
+            row, at = 0, (xo + ix, oo + io, wo + iw, bo + ib, k)
+            while row < rows:
+                runs = batch if across else min(WIDTH, rows - row)
+                if not once or (repeat == 0 and row == 0):
+                    step = 8 if across else 0
+                    mu, slope = load(mean, 8 * lead, step, LIKE64), load(inverse, 8 * lead, step, LIKE64)
+                    unfit = set_coefficients(x, w, b, table, at, entry, runs, 0, mu, slope, room)
+                write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room)
+                done = 1 if across else runs
+                at = _moved(table, at, ROWS, done)
+                row += done
+
+
+@inline
+def _reduce_tasks(first, last, table, x, center, room, states, count, mean, m2):
+    """States of some (group, part), into `count`, `mean`, `m2`: by group, or by task where there are several parts."""
+    parts, side = load_int(table, PARTS), load_int(table, _side(table) + X)
+    task = first
+    while task < last:
+        group, part = task // parts, task % parts
+        origin, _, _, _, k = locate_outer(table, group)
+        batch = _neighbours(table, group, last, load_int(table, TILE)) if parts == 1 else 1
+        n = _moments(x, table, origin, side, batch, part, part + 1, center, room, states)
+        if parts == 1:
+            _made_whole(states)
+            _write_states(table, k, batch, n, states, count, mean, m2)
+        else:
+            store_one(count, task, n)
+            store_one(mean, task, load_one(states[0], 0))
+            store_one(m2, task, load_one(states[1], 0))
+        task += batch
+
+
+@inline
+def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
+    """Merge the states of a group's parts, part after part, into that of the group."""
+    parts = load_int(table, PARTS)
+    n, mu, q = 0.0, 0.0, 0.0
+    for part in range(group * parts, group * parts + parts):
+        nb, mean_b, m2_b = load_group(counts, means, m2s, part)
+        n, mu, q = welford.merge(n, mu, q, nb, mean_b, m2_b)
+    origin, _, _, _, k = locate_outer(table, group)
+    if center != 0:
+        mu += welford.finite_or_zero(neutral_one(x, origin, 0.0))
+    store_one(count, k, n)
+    store_one(mean, k, mu)
+    store_one(m2, k, q)
+
+
+@kernel
+def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """State of each group, or of each part of it."""
+    _reduce_tasks(first, last, table, x, center, _room(), _state_arrays(), count, mean, m2)
+
+
+@kernel
+def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
+    parts = load_int(table, PARTS)
+    room, states = _room(), _state_arrays()
+    inverse = stack(WIDTH, LIKE64)
+    coefficients = room_for_few()
+    side = load_int(table, _side(table) + X)
+    group = first
+    while group < last:
+        place = locate_outer(table, group)
+        batch = _neighbours(table, group, last, load_int(table, TILE))
+        n = _moments(x, table, place[0], side, batch, 0, parts, center, room, states)
+        _made_whole(states)
+        _write_states(table, place[4], batch, n, states, count, mean, m2)
+        store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, eps))
+        _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients)
+        group += batch
+    stream_fence()
+
+
+@inline
+def _depend_on_side(table):
+    """Whether statistics, weight and bias of a run depend on its place on the innermost outer loop alone."""
+    apart = 0
+    for entry in range(LOOPS, _side(table), LOOP):
+        apart |= load_int(table, entry + WEIGHT) | load_int(table, entry + BIAS) | load_int(table, entry + GROUP)
+    return apart == 0
+
+
+@inline
+def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
+    """Output of some (run, part), from the states of the groups; without counts, m2 is the variance.
+
+    The schedule's outer loops are all loops but the run, in the order of memory. Where all samples have the same
+    coefficients, as from stored statistics by channel, they are made once, for MANY channels at a time.
+    """
+    parts, part_size = load_int(table, PARTS), load_int(table, PART_SIZE)
+    side = _side(table)
+    across, step = load_int(table, side + SIZE), load_int(table, side + GROUP)
+    again = parts == 1 and last - first >= 2 * across and _depend_on_side(table)
+    begin, end = (0, across) if again else (first, last)
+    while begin < end:
+        index, start = begin // parts, begin % parts * part_size
+        place = _moved(table, locate_outer(table, index), LOW, start)
+        size = min(part_size, load_int(table, LOW + SIZE) - start)
+        runs = _neighbours(table, index, end, MANY) if parts == 1 else 1
+        unfit = 0.0
+        for g in range(0, runs, WIDTH):
+            near = _moved(table, place, side, g)
+            width = min(WIDTH, runs - g)
+            mu, inverse = stored(place[4] + g * step, step, width, eps, count, mean, m2)
+            unfit += set_coefficients(x, w, b, table, near, side, width, g, mu, inverse, room)
+        sample = first // across if again else 0
+        while True:
+            lead = sample * across + begin
+            low, high = max(first, lead), min(last, lead + runs)
+            if low < high:
+                if again:
+                    place = locate_outer(table, low)
+                write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room)
+            sample += 1
+            if not again or sample * across >= last:
+                break
+        begin += runs
+    stream_fence()
+
+
+@kernel
+def apply(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """Output of each (run, part), from given states of the groups; without counts, m2 is the variance."""
+    _write_tasks(first, last, table, x, out, w, b, eps, room_for_many(), count, mean, m2)
+
+
+@kernel
+def normalize_split(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+    """Few large groups, by workers `first` to `last`: states of the parts, their merge, output; see `team`.
+
+    The output's table lies behind the first. `count` begins with the board; the parts' states lie behind those of the
+    groups.
+    """
+    room, states, coefficients = _room(), _state_arrays(), room_for_many()
+    writing = behind(table, load_int(count, OUTPUT))
+    counts, means, m2s = states_of_groups(count, mean, m2)
+    parts = states_of_parts(count, mean, m2)
+    for worker in range(first, last):
+        for phase in range(PHASES):
+            share, ended = worker, 0
+            while True:
+                share, task = next_task(count, phase, worker, share)
+                if task < 0:
+                    break
+                if phase == 0:
+                    _reduce_tasks(task, task + 1, table, x, center, room, states, *parts)
+                elif phase == 1:
+                    _merge_group(task, table, x, center, *parts, counts, means, m2s)
+                else:
+                    begin, end = chunk_tasks(count, task)
+                    _write_tasks(begin, end, writing, x, out, w, b, eps, coefficients, counts, means, m2s)
+                ended += 1
+            end_phase(count, phase, ended)
+
+
+@kernel
+def move(first, last, table, running_mean, running_var, w, b, momentum, ddof, count, mean, m2):
+    """Move running statistics towards the mean and the variance, with `ddof`, of every group."""
+    x, out = load_int(table, LOOPS + X), load_int(table, LOOPS + OUT)
+    for group in range(first, last, WIDTH):
+        width, at = min(WIDTH, last - group), 8 * group
+        old = load_first(running_mean, group * x, x, width, LIKE64)
+        new = load_first(mean, at, 8, width, LIKE64)
+        store_first(running_mean, group * x, x, width, welford.move(old, new, momentum))
+        old = load_first(running_var, group * out, out, width, LIKE64)
+        new = load_first(m2, at, 8, width, LIKE64) / (load_first(count, at, 8, width, LIKE64) - float(ddof))
+        store_first(running_var, group * out, out, width, welford.move(old, new, momentum))
+
+
+@kernel
+def merge(first, last, table, counts, means, m2s, b, eps, center, count, mean, m2):
+    """Merge the parts' states that `moments` left; a task is a group, x stands in the place of b."""
+    for group in range(first, last):
+        _merge_group(group, table, b, center, counts, means, m2s, count, mean, m2)

@@ -1,0 +1,177 @@
+"""Kernels that reduce the innermost run: layer norm, instance norm, batch and group norm with channels first.
+
+A team of threads takes a group, or a part of one, vector after vector. If all of it stays in registers, its statistics
+are exact two-pass ones, and it is read once; else each thread merges the states of what it holds at a time, and what
+is no longer in registers is taken from shared memory, if it is kept there, or read a second time, last things first.
+"""
+
+import numpy as np
+from numba import cuda
+
+from ...maths import welford
+from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
+from .output import make_affine, make_coefficients, make_finish
+from .shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
+from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
+from .stored import load_stored
+from .walk import BIAS, LOW, OUT, PART_SIZE, PARTS, SIZE, TASKS, UNITS, WEIGHT, X, outer_place, row_place
+
+_store = one_storer("f8")
+
+
+def make_place(code):
+    """A function unit_place(table, place, unit): where a vector of the group lies that begins at `place`.
+
+    Steps that are known are constants, so that a thread's addresses differ by constants, too.
+    """
+    vector, near, decode = code.vector, code.near, code.decode
+    of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds)
+    weight, bias = code.weight, code.bias
+
+    @device
+    def unit_place(table, place, unit):
+        i = unit * vector
+        if decode:
+            size = load_int(table, LOW + SIZE)
+            row = divide(i, size)
+            place = row_place(table, place, row)
+            i -= row * size
+        x, out, w, b, k = place
+        x += i * (of_x if near else load_int(table, LOW + X))
+        out += i * (of_out if near else load_int(table, LOW + OUT))
+        if weight in (NEAR, FAR):
+            w += i * (of_weight if weight == NEAR else load_int(table, LOW + WEIGHT))
+        if bias in (NEAR, FAR):
+            b += i * (of_bias if bias == NEAR else load_int(table, LOW + BIAS))
+        return x, out, w, b, k
+
+    return unit_place
+
+
+def make_statistics(code, unit_place, load_tile):
+    """A function statistics(table, place, x, start, stop, lane, center, values, room): a task's (n, mean, m2)."""
+    wide, vector, threads, whole = is_wide(code.kinds[0]), code.vector, code.threads, code.whole
+    units = code.values // vector
+    real = np.float64 if wide else np.float32
+    one, (begin_sums, finish_sums) = one_loader(code.kinds[0]), make_sums(wide, vector, units, vector)
+    state, sum_team, merge_team = (
+        make_state(wide, vector, units, vector),
+        make_sum_team(threads),
+        make_merge_team(threads),
+    )
+
+    @device
+    def exact(table, place, x, start, stop, lane, center, base, values, room):
+        """Two passes over registers, the second about the mean of the whole task."""
+        n, pivot, about = np.float64((stop - start) * vector), real(0.0), real(0.0)
+        valid = load_tile(table, place, x, start, start, stop, lane, values)
+        if center != 0:
+            pivot = real(welford.finite_or_zero(one(x + unit_place(table, place, start)[0])))
+        s, reach = begin_sums(values, 0, valid, pivot)
+        if center != 0:
+            s = sum_team(s, room, 0)
+            about = real(welford.finite_or_zero(np.float64(pivot) + s / n))
+            reach = max(reach, abs(np.float64(about) - np.float64(pivot)))
+        s, q = finish_sums(values, 0, valid, about, reach)
+        s, q = sum_team(s, room, 1), sum_team(q, room, 2)
+        if center == 0:
+            s = 0.0
+        mean, m2 = welford.settle(n, np.float64(about) - base, s, q)
+        return n, mean, m2
+
+    @device
+    def merged(table, place, x, start, stop, lane, center, base, values, room):
+        """What each thread holds at a time, and then the threads."""
+        n, mean, m2 = 0.0, 0.0, 0.0
+        for begin in range(start, stop, threads * units):
+            valid = load_tile(table, place, x, start, begin, stop, lane, values)
+            nb, mean_b, m2_b = state(values, 0, valid, center, base)
+            n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
+        return merge_team(n, mean, m2, room)
+
+    @device
+    def statistics(table, place, x, start, stop, lane, center, values, room):
+        base = 0.0  # means are taken from the group's first element on, so that a large one costs no digits
+        if wide and center != 0:
+            base = welford.finite_or_zero(one(x + unit_place(table, place, 0)[0]))
+        if whole:
+            n, mean, m2 = exact(table, place, x, start, stop, lane, center, base, values, room)
+        else:
+            n, mean, m2 = merged(table, place, x, start, stop, lane, center, base, values, room)
+        return n, mean, m2, base
+
+    return statistics
+
+
+def make(code):
+    """The kernel for a code; its arguments are addresses, but for eps and `center` (0: moments about zero)."""
+    of_x, of_out, _, _ = code.kinds
+    wide, vector, threads = is_wide(of_x), code.vector, code.threads
+    units, values_size, teams = code.values // vector, code.values, code.block // threads
+    take_statistics, write_output, whole = code.statistics, code.output, code.whole
+    once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
+    stride = threads * units
+    real = np.float64 if wide else np.float32
+    store = storer(of_out if write_output else "f8", vector)
+    load_affine = make_affine(code)
+    fold_units, fold_vector = folder(units), folder(vector)
+    finish, coefficients, unit_place = make_finish(wide), make_coefficients(wide), make_place(code)
+
+    load_tile, load_again = make_tiles(code, threads, unit_place)
+    statistics = make_statistics(code, unit_place, load_tile)
+
+    @device
+    def finish_one(e, done, at, values, coefficients, weights, biases, result):
+        result[e] = finish(values[at + e], coefficients, weights[e], biases[e])
+        return done
+
+    @device
+    def write_unit(i, done, table, place, out, w, b, first, stop, values, coefficients, weights, biases, result):
+        unit = first + i * threads
+        if unit < stop:
+            at = unit_place(table, place, unit)
+            if not once:
+                load_affine(table, at, w, b, weights, biases)
+            fold_vector(finish_one, 0, (i * vector, values, coefficients, weights, biases, result))
+            store(out + at[1], result, 0)
+        return done
+
+    def kernel(table, x, out, w, b, eps, center, count, mean, m2):
+        values, result = cuda.local.array(values_size, real), cuda.local.array(vector, real)
+        weights = cuda.local.array(vector, real)
+        biases = cuda.local.array(vector, real)
+        room = cuda.shared.array(ROOM, np.float64)
+        thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
+        lane, task = thread % threads, block_index() * teams + thread // threads
+        active = task < tasks
+        task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
+        group = divide(task, parts)
+        part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
+        start = (task - group * parts) * part_size
+        stop = min(start + part_size, load_int(table, UNITS)) if active else start
+        k = place[4]
+        if take_statistics:
+            n, mu, q, base = statistics(table, place, x, start, stop, lane, center, values, room)
+            inverse = welford.inverse_std(q, n, eps)
+            if parts == 1:
+                mu += base
+            if count != 0 and lane == 0 and active:
+                at = 8 * (k if parts == 1 else task)
+                _store(count + at, n)
+                _store(mean + at, mu)
+                _store(m2 + at, q)
+        else:
+            mu, inverse = load_stored(table, count, mean, m2, k, eps)
+        if write_output:
+            made = coefficients(mu, inverse)
+            if once:
+                load_affine(table, place, w, b, weights, biases)
+            tiles = divide(stop - start + stride - 1, stride)
+            for tile in range(tiles - 1, -1, -1):
+                begin = start + tile * stride
+                if not take_statistics or (not whole and tile < tiles - 1):
+                    load_again(table, place, x, start, begin, stop, lane, values)
+                first = begin + lane
+                fold_units(write_unit, 0, (table, place, out, w, b, first, stop, values, made, weights, biases, result))
+
+    return kernel

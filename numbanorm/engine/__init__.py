@@ -1,0 +1,1 @@
+"""What both engines fulfil, and compiled code on disk. Neither engine is imported here."""

@@ -1,1 +1,0 @@
-"""Kernels: arrays and integers in, numbers out. They know no layouts."""

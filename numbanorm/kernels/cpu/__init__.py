@@ -1,1 +1,0 @@
-"""Kernels for processors, and the launcher that runs them."""

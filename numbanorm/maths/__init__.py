@@ -1,0 +1,1 @@
+"""The scalar mathematics, written once for the CPU and for GPUs."""

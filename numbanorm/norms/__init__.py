@@ -1,0 +1,1 @@
+"""The named norms, by family."""

@@ -1,0 +1,86 @@
+"""What the norms by channel share: x's shape, and weight and bias of one value a channel."""
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+from ..arrays.memory import Array
+from ..arrays.take import view
+from ..layout import as_int
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """Shape of anything that is an array, or becomes one."""
+    return tuple(x.shape) if hasattr(x, "shape") else tuple(view(x).shape)
+
+
+class Shape(NamedTuple):
+    """What a norm by channel needs to know of x's shape."""
+
+    shape: tuple[int, ...]
+    axis: int
+    channels: int
+    values: int  # of one channel
+    spatial: int  # values of one channel of one sample
+
+    @classmethod
+    @lru_cache(maxsize=1024)
+    def of(cls, shape: tuple[int, ...], channel_axis: int) -> "Shape":
+        """Read a shape, or refuse it."""
+        if len(shape) < 2:
+            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
+        if not -len(shape) <= channel_axis < len(shape):
+            raise ValueError(f"channel_axis={channel_axis} is out of range for x of shape {shape}")
+        axis = channel_axis % len(shape)
+        values = prod(n for i, n in enumerate(shape) if i != axis)
+        spatial = prod(n for i, n in enumerate(shape) if i not in (0, axis))
+        return cls(shape, axis, shape[axis], values, spatial)
+
+    def check_training(self) -> None:
+        """Refuse one value a channel: it has no spread to learn from."""
+        if self.values == 1:
+            raise ValueError(
+                f"training needs more than one value a channel; x has shape {self.shape}, pass a larger batch"
+            )
+
+
+class Channels(NamedTuple):
+    """x's shape, and weight and bias shaped to broadcast along the channel axis."""
+
+    x: Shape
+    weight: Array | None
+    bias: Array | None
+
+    @classmethod
+    def of(cls, x: Any, channel_axis: int, weight: Any, bias: Any) -> "Channels":
+        """Read x's shape, and check weight and bias against it."""
+        bare = cls(Shape.of(shape_of(x), as_int(channel_axis, "channel_axis")), None, None)
+        if weight is None and bias is None:
+            return bare
+        return cls(
+            bare.x,
+            None if weight is None else bare.vector(weight, "weight"),
+            None if bias is None else bare.vector(bias, "bias"),
+        )
+
+    def along(self, vector: Array) -> Array:
+        """A vector of one value a channel, shaped to broadcast along the channel axis."""
+        return vector.reshape((self.x.channels, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
+
+    def vector(self, value: Any, name: str) -> Array:
+        """Check an argument of one value a channel, and shape it to broadcast."""
+        array: Array = view(value, name)
+        if array.shape != (self.x.channels,):
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.channels} channels on axis "
+                f"{self.x.axis}; pass shape ({self.x.channels},)"
+            )
+        return self.along(array)
+
+    @property
+    def factors(self) -> tuple[Array | float, Array | float]:
+        """Weight and bias as vectors; where there is none, a number that changes nothing, not even the sign of 0."""
+        return (
+            1.0 if self.weight is None else self.weight.reshape((self.x.channels,)),
+            -0.0 if self.bias is None else self.bias.reshape((self.x.channels,)),
+        )

@@ -1,0 +1,238 @@
+"""Normalizations of weights: weight norm, weight standardization, spectral norm."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.memory import Array, DeviceArray, together
+from ..arrays.take import give, result_dtype, send, take, view
+from ..cpu import engine
+from ..layout import Layout, as_int
+from ..normalization import check_eps, transform
+
+
+def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
+    """Weight normalization: g * v / norm(v), one norm for each slice along an axis.
+
+    Parameters
+    ----------
+    v : array_like
+        Direction of the weight.
+    g : array_like
+        Length of each slice: of shape (v.shape[axis],), or of v's shape with 1 on every other axis; a scalar
+        if axis is None.
+    axis : int or None
+        Axis that is kept, usually the outputs. None: one norm over all of v.
+
+    Returns
+    -------
+    array
+        As v. A slice of zeros has no direction and gives NaN.
+
+    Raises
+    ------
+    ValueError
+        If g has another shape, or the axis is out of range.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    T. Salimans and D. P. Kingma, arXiv:1602.07868.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> nbn.weight_norm(np.array([[3.0, 4.0], [0.0, 2.0]]), np.array([10.0, 1.0]))
+    array([[6., 8.],
+           [0., 1.]])
+    """
+    array = view(v, "v")
+    layout, spread = _slices(array, axis)
+    length: Any = view(g, "g")
+    fits = {tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
+    if axis is None:
+        fits.add(())
+    if length.shape not in fits:
+        raise ValueError(
+            f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}"
+        )
+    if isinstance(length, np.ndarray) and length.ndim == 0:
+        length = float(length)  # a number may lie on the host, whatever v does
+    else:
+        together(array, {"g": length}, of="v")
+        length = length.reshape(layout.group_shape(array.shape))
+    square = engine.reduce(layout, array, center=False)[2]
+    scale, zero, one = engine.pointwise("rescale", 3, length, square)
+    return transform(v, layout, scale.reshape(spread), eps=0.0, states=(None, zero, one))[0]
+
+
+def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> Any:
+    """Weight standardization: each slice along an axis to mean 0 and variance 1.
+
+    Parameters
+    ----------
+    w : array_like
+        A weight, such as (outputs, inputs, height, width).
+    axis : int
+        Axis that is kept, usually the outputs.
+    eps : float
+        Added to the variance, inside the root.
+    ddof : int
+        0: the paper's variance. 1: the unbiased one, which much code in circulation uses.
+
+    Returns
+    -------
+    array
+        As w.
+
+    Raises
+    ------
+    ValueError
+        If the axis is out of range, eps is negative, or a slice has no more than ddof values.
+    TypeError
+        If w is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    S. Qiao, H. Wang, C. Liu, W. Shen and A. Yuille, arXiv:1903.10520.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> nbn.weight_standardize(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 60.0]]), eps=0, ddof=1).round(3)
+    array([[-1.   ,  0.   ,  1.   ],
+           [-0.756, -0.378,  1.134]])
+    """
+    array = view(w, "w")
+    layout, _ = _slices(array, axis)
+    eps, ddof = check_eps(eps), as_int(ddof, "ddof")
+    if ddof < 0:
+        raise ValueError(f"ddof must not be negative, got {ddof}")
+    count, mean, m2 = engine.reduce(layout, array)
+    if array.size and array.size // array.shape[axis] <= ddof:
+        raise ValueError(
+            f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape} and axis is {axis}"
+        )
+    (free,) = engine.pointwise("fewer", 1, count, float(ddof))
+    return transform(w, layout, eps=eps, states=(free, mean, m2))[0]
+
+
+def spectral_norm(
+    w: ArrayLike, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
+) -> tuple[Any, Any, Any]:
+    """Spectral normalization: a weight over its largest singular value, found by power iteration.
+
+    Parameters
+    ----------
+    w : array_like
+        A weight; as a matrix it has one row for each index of `axis`.
+    u : array_like, optional
+        Left vector to start from, of shape (w.shape[axis],): what the last call returned. By default a fixed one,
+        which for a weight on a GPU is copied there.
+    axis : int
+        Axis of the rows, usually the outputs.
+    num_iterations : int
+        Steps of the power iteration. 0: take u as it is.
+    eps : float
+        Least norm to divide by.
+
+    Returns
+    -------
+    normalized : array
+        w / sigma, as w.
+    sigma : float
+        The largest singular value, as far as the iteration has found it. For a weight on a GPU an array of its
+        library, of no axes and in float64, so that nothing waits for it.
+    u : array
+        Left vector, to pass to the next call.
+
+    Raises
+    ------
+    ValueError
+        If u has another shape, the axis is out of range, or num_iterations or eps is negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    T. Miyato, T. Kataoka, M. Koyama and Y. Yoshida, arXiv:1802.05957.
+
+    A weight on a GPU whose rows have gaps in memory, as along another axis than the first, is copied to float64 for
+    the iteration.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> normalized, sigma, u = nbn.spectral_norm(np.diag([4.0, 2.0]), num_iterations=50)
+    >>> round(sigma, 6)
+    4.0
+    >>> normalized.round(6)
+    array([[1. , 0. ],
+           [0. , 0.5]])
+    """
+    array, library = take(w, "w")
+    layout, _ = _slices(array, axis)
+    eps, steps = check_eps(eps), as_int(num_iterations, "num_iterations")
+    if steps < 0:
+        raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
+    rows = array.shape[axis]
+    matrix = _matrix(array, axis)
+    left: Any = _start(array, rows) if u is None else view(u, "u")
+    if left.shape != (rows,):
+        raise ValueError(f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}")
+    together(array, {"u": left}, of="w")
+    left = engine.widened(left)
+    right = _unit(engine.matvec(matrix.T, left), eps)
+    for step in range(steps):
+        left = _unit(engine.matvec(matrix, right), eps)
+        if step + 1 < steps:
+            right = _unit(engine.matvec(matrix.T, left), eps)
+    sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right))
+    sigma = sigma.reshape(())
+    (inverse,) = engine.pointwise("inverse", 1, sigma)
+    result = transform(w, layout, inverse, eps=0.0, states=(None, *engine.pointwise("neutral", 2, left)))[0]
+    sigma = give(sigma, library) if isinstance(sigma, DeviceArray) else float(sigma)
+    return result, sigma, give(engine.cast(left, result_dtype(array.dtype)), library)
+
+
+def _matrix(array: Array, axis: int) -> Array:
+    """A weight with the rows of `axis`; on the host in float32 or float64, for the BLAS."""
+    others = [i for i in range(array.ndim) if i != axis % array.ndim]
+    moved, shape = array.transpose((axis, *others)), (array.shape[axis], prod(array.shape[i] for i in others))
+    if not isinstance(moved, DeviceArray):
+        wide = array.dtype.kind in "iub" or array.dtype.itemsize == 8
+        return moved.reshape(shape).astype(np.float64 if wide else np.float32, copy=False)
+    try:
+        return moved.reshape(shape)
+    except ValueError:  # it needs a copy
+        copy: DeviceArray = engine.pointwise("same", 1, moved)[0]
+        return copy.reshape(shape)
+
+
+def _start(array: Array, rows: int) -> Array:
+    """A fixed vector of no direction that a weight might avoid."""
+    vector = np.random.default_rng(0).standard_normal((rows,))
+    return send(vector, array) if isinstance(array, DeviceArray) else vector
+
+
+def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
+    """Layout of one group for each slice along an axis, and the shape in which its statistics broadcast."""
+    if axis is None:
+        return Layout.axes(None), [1] * array.ndim
+    layout = Layout.batch(axis)
+    layout.resolve(array.shape)
+    spread = [1] * array.ndim
+    spread[axis] = array.shape[axis]
+    return layout, spread
+
+
+def _unit(vector: Array, eps: float) -> Any:
+    """A vector over its norm, or over eps where that is larger."""
+    square = engine.matvec(vector.reshape((1, vector.size)), vector)
+    return engine.pointwise("unit", 1, vector, square, eps)[0]

@@ -1,0 +1,242 @@
+"""Moments: the mergeable state of mean and variance, and `moments()`, which makes one from an array."""
+
+from functools import lru_cache
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays.libraries import on_device
+from .arrays.memory import together
+from .arrays.take import give, take, to_host, view
+from .cpu import engine
+from .layout import Layout
+
+
+class Moments:
+    """Count, mean and sum of squared deviations of each group: everything that mean and variance need, mergeable.
+
+    Parameters
+    ----------
+    count : array_like
+        How many values each group has.
+    mean : array_like
+        Their mean; NaN where there are none.
+    m2 : array_like
+        Sum of the squared distances from the mean.
+
+    Attributes
+    ----------
+    count, mean, m2 : array of float64
+        Of the group shape: ndarrays, or for values on a GPU arrays of the caller's library there.
+
+    Notes
+    -----
+    Two states merge by the formula of Chan, Golub and LeVeque (1979), which is as exact as one pass over all values.
+
+    What was made on a GPU stays there: all that is computed from it is queued on the caller's current stream, and
+    only `save` copies to the host.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.arange(12.0).reshape(3, 4)
+    >>> m = nbn.moments(x[:1], axis=0) + nbn.moments(x[1:], axis=0)
+    >>> m.mean
+    array([4., 5., 6., 7.])
+    >>> m.var()
+    array([10.66666667, 10.66666667, 10.66666667, 10.66666667])
+    """
+
+    __slots__ = ("count", "m2", "mean")
+
+    count: Any
+    mean: Any
+    m2: Any
+
+    def __init__(self, count: ArrayLike, mean: ArrayLike, m2: ArrayLike) -> None:
+        if any(map(on_device, (count, mean, m2))):
+            states = [take(a, name)[0] for a, name in ((count, "count"), (mean, "mean"), (m2, "m2"))]
+            together(states[0], {"mean": states[1], "m2": states[2]}, of="count")
+        else:
+            states = [np.asarray(a, np.float64) for a in (count, mean, m2)]
+        if len({a.shape for a in states}) > 1:
+            shapes = ", ".join(str(a.shape) for a in states)
+            raise ValueError(f"count, mean and m2 must have one shape, the group shape; got {shapes}")
+        if on_device(states[0]):
+            states = [give(engine.widened(a), a.library) for a in states]
+        self.count, self.mean, self.m2 = states
+
+    @classmethod
+    def empty(cls, shape: int | tuple[int, ...]) -> Self:
+        """Moments of no values, on the host: the start of a running merge.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            Group shape.
+        """
+        return cls(np.zeros(shape), np.full(shape, np.nan), np.zeros(shape))
+
+    def var(self, ddof: float = 0) -> Any:
+        """Variance: m2 / (count - ddof); NaN where there are too few values.
+
+        Parameters
+        ----------
+        ddof : float
+            0: of the values themselves. 1: unbiased estimate for the distribution that they come from.
+        """
+        return self._spread("variance", ddof)
+
+    def std(self, ddof: float = 0) -> Any:
+        """Standard deviation: the square root of `var`.
+
+        Parameters
+        ----------
+        ddof : float
+            As in `var`.
+        """
+        return self._spread("deviation", ddof)
+
+    def _spread(self, formula: str, ddof: float) -> Any:
+        count, _, m2 = self._states
+        (spread,) = engine.pointwise(formula, 1, m2, count, float(ddof))
+        return give(spread, take(self.m2)[1])
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Moments of both sets of values together.
+
+        Parameters
+        ----------
+        other : Moments
+            Of the same group shape.
+
+        Raises
+        ------
+        ValueError
+            If the group shapes differ.
+        """
+        if not isinstance(other, Moments):
+            raise TypeError(f"other must be Moments, got {type(other).__name__}")
+        ours, theirs = self._states, other._states
+        if theirs[0].shape != ours[0].shape:
+            raise ValueError(
+                f"other has group shape {theirs[0].shape}, these Moments have {ours[0].shape}; "
+                "merge Moments of one layout and of arrays with the same groups"
+            )
+        together(ours[0], {"other": theirs[0]}, of="what it is merged with")
+        return Moments(*engine.merge(ours, theirs))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return self.merge(other) if isinstance(other, Moments) else NotImplemented
+
+    @property
+    def _states(self) -> engine.States:
+        return view(self.count), view(self.mean), view(self.m2)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write to a file, in NumPy's npz format. From a GPU this copies to the host.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            The file, exactly as named.
+        """
+        with open(path, "wb") as file:
+            np.savez(file, count=to_host(self.count), mean=to_host(self.mean), m2=to_host(self.m2))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read what `save` wrote, to the host.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            The file.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            missing = {"count", "mean", "m2"} - set(file.files)
+            if missing:
+                raise ValueError(f"{path} holds no {', '.join(sorted(missing))}: it was not written by Moments.save")
+            return cls(file["count"], file["mean"], file["m2"])
+
+    def __repr__(self) -> str:
+        return f"Moments(count={self.count!r}, mean={self.mean!r}, m2={self.m2!r})"
+
+
+def moments(
+    x: ArrayLike,
+    layout: str | Layout | None = None,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    **sizes: int,
+) -> Moments:
+    """Count, mean and variance of every group of an array, in one read of it.
+
+    Parameters
+    ----------
+    x : array_like
+        Floating point (float64, float32, float16, bfloat16), integer or boolean, of any shape and strides; on the
+        host or on a GPU.
+    layout : str or Layout, optional
+        Which elements share statistics: a pattern such as ``"n (g c) h w -> n g"``, or a `Layout`.
+    axis : int or tuple of int, optional
+        In place of a layout: the axes to reduce, as in NumPy. With neither, all of x is one group.
+    **sizes : int
+        Sizes of the pattern's names.
+
+    Returns
+    -------
+    Moments
+        Of the layout's group shape, in float64 whatever x is; on x's device.
+
+    Raises
+    ------
+    ValueError
+        If the layout does not fit x's shape.
+    TypeError
+        If x is masked, or of a dtype without a mean (complex, object, string).
+    ImportError, RuntimeError
+        For an array on a GPU without numba-cuda (``pip install numbanorm[cuda13]``), or without a driver.
+
+    Notes
+    -----
+    Sums of differences from a pivot, block by block, and the blocks merged by Chan's formula: see docs/numerics.md.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.arange(24, dtype=np.float32).reshape(2, 6, 2)
+    >>> nbn.moments(x, "n (g c) w -> n g", g=3).mean
+    array([[ 1.5,  5.5,  9.5],
+           [13.5, 17.5, 21.5]])
+    >>> float(nbn.moments(x).var())
+    47.916666666666664
+    """
+    chosen = as_layout(layout, axis, sizes)
+    return Moments(*engine.reduce(chosen, view(x)))
+
+
+def as_layout(layout: str | Layout | None, axis: int | tuple[int, ...] | None, sizes: dict[str, int]) -> Layout:
+    """The Layout that a caller's arguments mean: a pattern with sizes, a Layout, axes, or all of the array."""
+    if layout is None:
+        if sizes:
+            raise ValueError(f"sizes {sorted(sizes)} need a pattern; pass one as layout, such as 'n (g c) -> n g'")
+        return Layout.axes(axis)
+    if axis is not None:
+        raise ValueError(f"layout={layout!r} and axis={axis!r} both say what to reduce; pass one of them")
+    if isinstance(layout, Layout):
+        if sizes:
+            raise ValueError(f"{layout!r} has its sizes already; pass {sorted(sizes)} when making it")
+        return layout
+    if not isinstance(layout, str):
+        raise TypeError(f"layout must be a pattern or a Layout, got {type(layout).__name__}; for axes use axis=")
+    return _pattern(layout, tuple(sizes.items()))
+
+
+@lru_cache(maxsize=1024)
+def _pattern(pattern: str, sizes: tuple[tuple[str, int], ...]) -> Layout:
+    return Layout(pattern, **dict(sizes))
