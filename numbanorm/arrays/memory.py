@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cuda.kernels.shapes import VECTOR_BYTES
+VECTOR_BYTES = 16  # of the widest load: a larger alignment does not matter
 
 Shape = tuple[int, ...]
 
@@ -134,7 +134,7 @@ def _steps(shape: Shape, strides: Shape) -> list[tuple[int, int]]:
     return [(n, step) for n, step in zip(shape, strides, strict=True) if n != 1]
 
 
-def together(x: Array, others: Mapping[str, Array | None], of: str = "x") -> None:
+def check_same_device(x: Array, others: Mapping[str, Array | None], of: str = "x") -> None:
     """Refuse arrays that do not lie where x does: on the host, or on one GPU.
 
     Raises

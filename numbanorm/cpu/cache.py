@@ -1,4 +1,4 @@
-"""Compile once: kernels for the CPU kept on disk, keyed by the sources of the whole package.
+"""Compile once: kernels for the CPU kept on disk, keyed by what they are made of (see `engine.disk.stamp`).
 
 Numba's own cache looks at one function's file only, so an edited callee would go on giving the old result; a package
 folder that cannot be written stops the import; and its index of a function's kernels has no lock, so two processes at
@@ -6,12 +6,8 @@ once may leave one's kernel under the other's signature. Here every kernel is a 
 """
 
 import pickle
-from functools import partial
-
-from numba import int64, njit, prange
 
 from ..engine import disk
-from .kernels.intrinsics import call
 
 try:
     from numba.core.caching import NullCache
@@ -21,10 +17,6 @@ except ImportError:
 
     class NullCache:  # type: ignore[no-redef]
         """What no dispatcher of this Numba has: kernels are compiled every time."""
-
-
-# A part of a kernel: never called from Python, so it needs no wrappers.
-inline = partial(njit, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 class _Cache(NullCache):
@@ -56,26 +48,8 @@ class _Cache(NullCache):
             pass
 
 
-def _kept(dispatcher):
+def keep(dispatcher):
     """Give a dispatcher this module's cache; if this Numba has no place for it, leave the dispatcher as it is."""
-    if disk.folder() is not None and isinstance(getattr(dispatcher, "_cache", None), NullCache):
+    if disk.folder() is not None and type(getattr(dispatcher, "_cache", None)) is NullCache:
         dispatcher._cache = _Cache(dispatcher.py_func)
     return dispatcher
-
-
-def kernel(function):
-    """Decorator of a kernel: takes tasks [first, last) of its schedule, serially, without the GIL."""
-    return _kept(njit(nogil=True, error_model="numpy")(function))
-
-
-@_kept
-@njit(parallel=True, nogil=True, error_model="numpy")
-def parallel(tasks, pieces, address, table, x, out, weight, bias, eps, center, count, mean, m2):
-    """Run the kernel at `address` over its tasks in `pieces` equal, contiguous shares, one for each thread.
-
-    One compilation serves all kernels: to this one, arrays of every kind are addresses.
-    """
-    for piece in prange(pieces):
-        first = int64(piece) * tasks // pieces
-        last = (int64(piece) + 1) * tasks // pieces
-        call(address, first, last, table, x, out, weight, bias, eps, center, count, mean, m2)

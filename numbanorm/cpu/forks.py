@@ -38,6 +38,10 @@ def guard(*locks: Any) -> None:
     _guarded.extend(locks)
 
 
+importing = threading.RLock()  # held while what imports Numba is imported: half imported in a fork, it stays so
+guard(importing)
+
+
 def _before() -> None:
     deadline = time.monotonic() + WAIT
     _held.locks, _held.missed = [], []

@@ -16,20 +16,22 @@ from contextlib import suppress
 from functools import cache
 from itertools import count, islice
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite.binding import ffi
 from numba.core import config, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_threads
 
+from ..engine.interface import Variant
 from . import forks, processors
-from .cache import parallel
-from .kernels import columns, rows
-from .kernels.intrinsics import Pointer
+from .cache import keep
+from .kernels import columns, rows, states
+from .kernels import frame as entries
+from .kernels.compiling import without_collector
+from .kernels.frame import TABLE, Frame
 
-_FAMILIES = {"rows": rows, "columns": columns}
-_TABLE, _STATE = Pointer("i8"), Pointer("?f8")
+_FAMILIES = {"rows": rows, "columns": columns, "states": states}
 
 
 class _Process:
@@ -146,33 +148,36 @@ def _finish_compiling() -> None:
         global_compiler_lock._lock.release()
 
 
-class Kernel(NamedTuple):
-    """A compiled kernel: callable from Python, and its address for Numba's threads."""
-
-    run: Any  # (first, last, table, x, out, weight, bias, eps, center, count, mean, m2), without a type look-up
-    address: int
+def _compiled(dispatcher: Any, signature: Any) -> Any:
+    """What Numba knows of a function that it compiled, or loaded, for these types."""
+    with without_collector():
+        keep(dispatcher).compile(signature)
+    return dispatcher.overloads[signature.args]
 
 
 @cache
 @_undisturbed
-def compiled_kernel(family: str, name: str, kinds: tuple[str, ...]) -> Kernel:
-    """Compile a kernel for these kinds of x, out, weight and bias, or load it; once."""
-    dispatcher = getattr(_FAMILIES[family], name)
-    arrays, states = [_TABLE, *map(Pointer, kinds[:4])], [_STATE, *map(Pointer, kinds[4:] or ("?f8", "?f8"))]
-    signature = types.void(types.int64, types.int64, *arrays, types.float64, types.int64, *states)
-    run = dispatcher.compile(signature)
-    compiled = dispatcher.overloads[signature.args]
-    return Kernel(run, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+def address_of(variant: Variant) -> int:
+    """Compile a kernel, or load it; once."""
+    dispatcher = getattr(_FAMILIES[variant.family], variant.operation)
+    frame = Frame(variant.kinds._asdict())
+    compiled = _compiled(dispatcher, types.void(types.int64, types.int64, TABLE, frame))
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return address
+
+
+@cache
+@_undisturbed
+def serial() -> Any:
+    """`frame.serial`, compiled: (address, first, last, table, frame), without a type look-up."""
+    return _compiled(entries.serial, entries.SERIAL).entry_point
 
 
 @cache
 @_undisturbed
 def _parallel() -> Any:
-    """`cache.parallel`, compiled: (tasks, pieces, address, table, ...)."""
-    any_array = Pointer("?u1")
-    arrays = [_TABLE, *[any_array] * 4]
-    integers = [types.int64] * 3
-    return parallel.compile(types.void(*integers, *arrays, types.float64, types.int64, *[any_array] * 3))
+    """`frame.parallel`, compiled: (address, tasks, pieces, table, frame)."""
+    return _compiled(entries.parallel, entries.PARALLEL).entry_point
 
 
 @cache
@@ -182,7 +187,7 @@ def _has_spare_threads() -> bool:
 
 
 def _on_numbas_threads(threads: int, *arguments: Any) -> None:
-    """Run `cache.parallel`. All threads of a launch wake up, and wait for each other, though they have no piece."""
+    """Run `frame.parallel`. All threads of a launch wake up, and wait for each other, though they have no piece."""
     run = _parallel()
     if not _has_spare_threads():
         run(*arguments)
@@ -195,33 +200,34 @@ def _on_numbas_threads(threads: int, *arguments: Any) -> None:
         numba_threads.set_num_threads(before)
 
 
-def launch(family: str, name: str, kinds: tuple[str, ...], tasks: int, threads: int, *arguments: Any) -> None:
+def launch(variant: Variant, tasks: int, threads: int, table: Any, frame: tuple[Any, ...]) -> None:
     """Run all tasks of a kernel on up to `threads` threads.
 
     Parameters
     ----------
-    family, name : str
-        The kernel: a function of `rows` or `columns`.
-    kinds : tuple of str
-        Kinds of x, out, weight and bias, "none" for what is left out; and of mean and m2 where they are given.
+    variant : Variant
+        The kernel.
     tasks, threads : int
         How many tasks there are, and how many threads may share them: these, and no more than Numba may have.
-    *arguments
-        Table, x, out, weight, bias, eps, center, count, mean, m2: arrays (or None) and numbers.
+    table : ndarray of int64
+        The schedule.
+    frame : Frame or tuple
+        Arrays (or None) and numbers, in the order of `Frame`.
     """
     pieces = min(tasks, threads, config.NUMBA_NUM_THREADS)
-    kernel = compiled_kernel(family, name, kinds)
+    address = address_of(variant)
     if pieces <= 1:
-        kernel.run(0, tasks, *arguments)
+        serial()(address, 0, tasks, table, frame)
     elif not _process.forked and _layer_is_safe():
-        _on_numbas_threads(threads, tasks, pieces, kernel.address, *arguments)
+        _on_numbas_threads(threads, address, tasks, pieces, table, frame)
     else:
-        _Shares(kernel.run, tasks, pieces, arguments).share_out()
+        _Shares(serial(), address, tasks, pieces, table, frame).share_out()
 
 
-def prepare(family: str, name: str, kinds: tuple[str, ...]) -> None:
+def prepare(variant: Variant) -> None:
     """Compile a kernel, and what runs it on several threads, or load them from the cache, ahead of the first launch."""
-    compiled_kernel(family, name, kinds)
+    address_of(variant)
+    serial()
     if not _process.forked and _layer_is_safe():
         _parallel()
 
@@ -234,8 +240,8 @@ class _Shares:
     takes is noted in the same step (`extend`), and it counts anew what has ended.
     """
 
-    def __init__(self, kernel: Any, tasks: int, pieces: int, arguments: tuple[Any, ...]) -> None:
-        self.kernel, self.tasks, self.pieces, self.arguments = kernel, tasks, pieces, arguments
+    def __init__(self, run: Any, address: int, tasks: int, pieces: int, *arguments: Any) -> None:
+        self.run, self.address, self.tasks, self.pieces, self.arguments = run, address, tasks, pieces, arguments
         self.taken = count()
         self.mine: list[int] = []  # what the calling thread took
         self.ended: list[int] = []  # what helpers took and ended
@@ -276,7 +282,7 @@ class _Shares:
 
     def _run(self, piece: int) -> None:
         first, last = piece * self.tasks // self.pieces, (piece + 1) * self.tasks // self.pieces
-        self.kernel(first, last, *self.arguments)
+        self.run(self.address, first, last, *self.arguments)
 
     def _wait(self) -> None:
         self.mine.extend(islice(self.taken, self.pieces))  # after an interrupt, no more is begun

@@ -1,11 +1,7 @@
-"""The scalar mathematics: moments, their merge, and scale and shift. Written once, for every kernel.
+"""The scalar mathematics: pivots, scale and shift. Written once, for every kernel; `accumulators` has the moments.
 
 Each function takes plain numbers, on a GPU as on the CPU, or `Lanes` of a vector register with the same operators;
 those without a branch take whole arrays of NumPy's as well.
-A group's state is (n, mean, m2): how many values, their mean, and the sum of squared distances from it.
-
-Sources: B. P. Welford, Technometrics 4 (1962) 419; T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a
-pairwise algorithm for computing sample variances", STAN-CS-79-773 (1979), and The American Statistician 37 (1983) 242.
 """
 
 import math
@@ -31,32 +27,6 @@ def sqrt(value):
 def finite_or_zero(value):
     """The value itself, or 0 in the place of an infinity or a NaN: a pivot must leave its neighbours readable."""
     return where(value - value == 0.0, value, 0.0)
-
-
-@register_jitable
-def settle(n, pivot, s, q):
-    """Mean and m2 of n values from s = sum(x - pivot) and q = sum((x - pivot)**2).
-
-    Exact for equal values, where s and q are 0. If the pivot is one of the values, q <= n * m2, so the
-    subtraction loses at most a factor of n: see docs/numerics.md.
-    """
-    shift = s / n
-    m2 = q - s * shift
-    return pivot + shift, where(0.0 > m2, 0.0, m2)
-
-
-@register_jitable
-def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
-    """State of two sets together (Chan, Golub and LeVeque). An infinite mean adds up as a sum does."""
-    if na == 0.0:
-        return nb, mean_b, m2_b
-    if nb == 0.0:
-        return na, mean_a, m2_a
-    n = na + nb
-    delta = mean_b - mean_a
-    share = nb / n
-    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a + mean_b)
-    return n, mean, m2_a + m2_b + delta * delta * (na * share)
 
 
 @register_jitable

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..layout import Grouping
-
-OPERANDS = ("x", "out", "weight", "bias")
+from .slots import OPERANDS
 
 
 class Loop(NamedTuple):

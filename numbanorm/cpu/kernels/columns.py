@@ -5,9 +5,11 @@ are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blo
 high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
 """
 
-from ...maths import welford
-from ..cache import inline, kernel
-from ..plan import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
+from ...maths import accumulators, welford
+from ...maths.accumulators import added, push
+from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, REPEATS, ROWS, SIZE, WEIGHT, X
+from .compiling import inline, kernel
+from .constants import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
 from .intrinsics import (
     absent,
     behind,
@@ -28,30 +30,21 @@ from .intrinsics import (
     viewed,
 )
 from .lanes import UNROLL, WIDTH, convert, first, splat, total
-from .team import MERGE, OUTPUT, chunk_tasks, end_phase, next_task, states_of_groups, states_of_parts
+from .team import MERGE, OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
-    BIAS,
     FOLD,
-    GROUP,
-    HIGH,
     LIKE64,
-    LOW,
-    OUT,
     PART_SIZE,
     PARTS,
-    REPEATS,
-    ROWS,
-    SIZE,
     STREAM,
     TILE,
-    WEIGHT,
-    X,
-    add_sums,
-    locate_inner,
-    locate_outer,
+    given_statistics,
+    inner_offset,
+    inner_place,
+    moved,
+    outer_place,
     scale_near,
     scale_run,
-    stored,
     sum_run,
 )
 
@@ -68,15 +61,9 @@ def _tiles(table):
 
 @inline
 def _corner(table, place, column):
-    """Offsets and group of a tile's first column."""
-    x, out, weight, bias, group = place
+    """The place of a tile's first column."""
     low = load_int(table, LOW + SIZE)
-    a, b = column // low, column % low
-    x += a * load_int(table, HIGH + X) + b * load_int(table, LOW + X)
-    out += a * load_int(table, HIGH + OUT) + b * load_int(table, LOW + OUT)
-    weight += a * load_int(table, HIGH + WEIGHT) + b * load_int(table, LOW + WEIGHT)
-    bias += a * load_int(table, HIGH + BIAS) + b * load_int(table, LOW + BIAS)
-    return x, out, weight, bias, group + a * load_int(table, HIGH + GROUP) + b * load_int(table, LOW + GROUP)
+    return moved(table, moved(table, place, HIGH, column // low), LOW, column % low)
 
 
 @inline
@@ -85,7 +72,7 @@ def _tile(table, index, tile):
     size, high, low = load_int(table, TILE), load_int(table, HIGH + SIZE), load_int(table, LOW + SIZE)
     column = tile * size
     width = min(size, high * low - column)
-    corner = _corner(table, locate_outer(table, index), column)
+    corner = _corner(table, outer_place(table, index), column)
     if high == 1:
         return corner, column, 1, width
     return corner, column, width // low, low
@@ -106,24 +93,24 @@ def _part_count(table, part):
 
 
 @inline
-def _sums(x, at, step, row_step, rows, width, pivot, s, q):
-    """Add x - pivot and its square, down `rows` rows of `width` columns, at most WIDTH, to the lanes s and q."""
+def _sums(x, at, step, row_step, rows, width, pivot, sums):
+    """Add x - pivot and its square, down `rows` rows of `width` columns, at most WIDTH, to a pair of sums."""
     row = 0
     if width == WIDTH and step == itemsize(x):
         if UNROLL:
-            s2, q2 = splat(0.0), splat(0.0)
+            others = splat(0.0), splat(0.0)
             while row + 2 <= rows:
-                s, q = add_sums(s, q, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
-                s2, q2 = add_sums(s2, q2, load(x, at + (row + 1) * row_step, itemsize(x), LIKE64) - pivot)
+                sums = push(sums, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+                others = push(others, load(x, at + (row + 1) * row_step, itemsize(x), LIKE64) - pivot)
                 row += 2
-            s, q = s + s2, q + q2
+            sums = added(sums, others)
         while row < rows:
-            s, q = add_sums(s, q, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+            sums = push(sums, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
             row += 1
     while row < rows:
-        s, q = add_sums(s, q, load_first(x, at + row * row_step, step, width, LIKE64) - pivot)
+        sums = push(sums, load_first(x, at + row * row_step, step, width, LIKE64) - pivot)
         row += 1
-    return s, q
+    return sums
 
 
 @inline
@@ -152,7 +139,7 @@ def _block_sums(x, at, row_step, rows, step, columns, center, room):
                     pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
                 else:
                     pivot = splat(0.0)
-                s, q = _sums(x, corner, step, row_step, min(strip, rows - row), width, pivot, s, q)
+                s, q = _sums(x, corner, step, row_step, min(strip, rows - row), width, pivot, (s, q))
                 store(pivots, place, 8, pivot)
                 store(sums, place, 8, s)
                 store(squares, place, 8, q)
@@ -190,10 +177,10 @@ def _add_block(columns, n, nb, center, room, bases, mean, m2):
         if center == 0:
             s = splat(0.0)
         pivot = load(pivots, place, 8, LIKE64) - load(bases, place, 8, LIKE64)
-        mean_b, m2_b = welford.settle(nb, pivot, s, load(squares, place, 8, LIKE64))
+        mean_b, m2_b = accumulators.settle(nb, pivot, (s, load(squares, place, 8, LIKE64)))
         if n > 0.0:
             mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
-            _, mean_b, m2_b = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+            _, mean_b, m2_b = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
         store(mean, place, 8, mean_b)
         store(m2, place, 8, m2_b)
 
@@ -208,7 +195,7 @@ def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2
         repeat, row = start // rows, start % rows
         left = min(rows - row, stop - start)
         count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
-        at = origin + locate_inner(table, repeat)[0] + row * row_step
+        at = origin + inner_offset(table, repeat) + row * row_step
         _block_sums(x, at, row_step, count, step, columns, center, room)
         _add_block(columns, n, float(count), center, room, bases, mean, m2)
         n += float(count)
@@ -223,7 +210,7 @@ def _merge_part(columns, n, mean, m2, nb, means, m2s):
         width, place = min(WIDTH, columns - i), 8 * i
         mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
         mean_b, m2_b = load_first(means, place, 8, width, LIKE64), load_first(m2s, place, 8, width, LIKE64)
-        _, mean_a, m2_a = welford.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+        _, mean_a, m2_a = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
         store(mean, place, 8, mean_a)
         store(m2, place, 8, m2_a)
     return n + nb
@@ -247,11 +234,11 @@ def _merge_columns(table, n, high, low, center, mean, m2):
         if center != 0:
             pivot = welford.finite_or_zero(load_one(mean, at))
         zero = splat(0.0)
-        s, _ = sum_run(mean, at, step, members, pivot, zero, zero)
+        s, _ = sum_run(mean, at, step, members, pivot, (zero, zero))
         pivot += welford.finite_or_zero(total(s) / size)
-        s, q = sum_run(mean, at, step, members, pivot, zero, zero)
-        mu, between = welford.settle(size, pivot, total(s), total(q))
-        within, _ = sum_run(m2, at, step, members, 0.0, zero, zero)
+        s, q = sum_run(mean, at, step, members, pivot, (zero, zero))
+        mu, between = accumulators.settle(size, pivot, (total(s), total(q)))
+        within, _ = sum_run(m2, at, step, members, 0.0, (zero, zero))
         inside = total(within) + n * between
         for member in range(members):
             store_one(mean, (at + member * step) // 8, mu)
@@ -294,14 +281,14 @@ def _read_states(table, group, tile, eps, states, mean, inverse, room):
     if low_group != 0:
         for i in range(0, low, WIDTH):
             width = min(WIDTH, low - i)
-            mu, scale = stored(group + i * low_group, low_group, width, eps, counts, means, m2s)
+            mu, scale = given_statistics(group + i * low_group, low_group, width, eps, counts, means, m2s)
             for a in range(high):
                 store_first(mean, 8 * (a * low + i), 8, width, mu)
                 store_first(inverse, 8 * (a * low + i), 8, width, scale)
         return
     for a in range(0, high, WIDTH):
         width = min(WIDTH, high - a)
-        mu, scale = stored(group + a * high_group, high_group, width, eps, counts, means, m2s)
+        mu, scale = given_statistics(group + a * high_group, high_group, width, eps, counts, means, m2s)
         store(room[0], 0, 8, mu)
         store(room[1], 0, 8, scale)
         for member in range(width):
@@ -354,7 +341,7 @@ def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like)
         repeat, row = start // rows, start % rows
         last = min(rows, row + stop - start)
         start += last - row
-        rx, ro, _, _ = _row(table, corner, repeat, row)
+        rx, ro, _, _, _ = _row(table, corner, repeat, row)
         while row < last:
             scale_near(x, rx, out, ro, none, 0, none, 0, columns, high, scale, offset, like, stream, peel)
             rx += load_int(table, ROWS + X)
@@ -370,7 +357,7 @@ def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, 
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
     for index in range(start, stop):
-        rx, ro, rw, rb = _row(table, corner, index // rows, index % rows)
+        rx, ro, rw, rb, _ = _row(table, corner, index // rows, index % rows)
         if fold:
             scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like)
         else:
@@ -379,14 +366,8 @@ def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, 
 
 @inline
 def _row(table, corner, repeat, row):
-    """Offsets of a row of a tile in x, out, weight and bias."""
-    x, out, weight, bias, _ = corner
-    ix, io, iw, ib = locate_inner(table, repeat)
-    x += ix + row * load_int(table, ROWS + X)
-    out += io + row * load_int(table, ROWS + OUT)
-    weight += iw + row * load_int(table, ROWS + WEIGHT)
-    bias += ib + row * load_int(table, ROWS + BIAS)
-    return x, out, weight, bias
+    """The place of a row of a tile."""
+    return moved(table, inner_place(table, corner, repeat), ROWS, row)
 
 
 @inline
@@ -461,7 +442,7 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
         for part in range(1, parts):
             k = at + 8 * part * columns
             mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)
-            n, mean_a, m2_a = welford.merge(n, mean_a, m2_a, _part_count(table, part), mean_b, m2_b)
+            n, mean_a, m2_a = accumulators.merge(n, mean_a, m2_a, _part_count(table, part), mean_b, m2_b)
         store(mu, 8 * i, 8, mean_a)
         store(q, 8 * i, 8, m2_a)
     _bases(x, table, corner[0], high, low, center, bases)
@@ -486,32 +467,35 @@ def _write_tasks(first_task, last_task, table, x, out, w, b, eps, arrays, room, 
 
 
 @kernel
-def moments(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+def moments(first, last, table, frame):
     """States by group, or where there are parts, by part and column."""
-    arrays, room = _room(), _room()
-    for task in range(first_task, last_task):
+    x, center, arrays, room = frame.x, frame.center, _room(), _room()
+    for task in range(first, last):
         n, corner, high, low, at = _reduce_task(task, table, x, center, arrays, room)
         if load_int(table, PARTS) == 1:
             mu, q, bases = arrays
-            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+            states = frame.count, frame.mean, frame.m2
+            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, *states)
         else:
-            _keep_part(at, high * low, arrays, mean, m2)
+            _keep_part(at, high * low, arrays, frame.part_mean, frame.part_m2)
 
 
 @kernel
-def merge(first_task, last_task, table, counts, means, m2s, b, eps, center, count, mean, m2):
-    """Merge the parts' states that `moments` left; a task is a tile, x stands in the place of b."""
-    arrays = _room()
-    for task in range(first_task, last_task):
-        _merge_task(task, table, b, center, arrays, means, m2s, count, mean, m2)
+def merge(first, last, table, frame):
+    """Merge the parts' states that `moments` left; a task is a tile."""
+    x, center, arrays, states = frame.x, frame.center, _room(), (frame.count, frame.mean, frame.m2)
+    for task in range(first, last):
+        _merge_task(task, table, x, center, arrays, frame.part_mean, frame.part_m2, *states)
 
 
 @kernel
-def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+def normalize(first_task, last_task, table, frame):
     """Each tile in one go: statistics, part after part, then output while the tile is in the cache.
 
     Writes the states if asked.
     """
+    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    count, mean, m2 = frame.count, frame.mean, frame.m2
     parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
     room = _room()
@@ -531,36 +515,37 @@ def normalize(first_task, last_task, table, x, out, w, b, eps, center, count, me
 
 
 @kernel
-def apply(first_task, last_task, table, x, out, w, b, eps, center, count, mean, m2):
+def apply(first, last, table, frame):
     """Output of each part of each tile, from given states of the groups; without counts, m2 is the variance."""
-    _write_tasks(first_task, last_task, table, x, out, w, b, eps, _room(), _room(), count, mean, m2)
+    x, out, w, b, eps = frame.x, frame.out, frame.weight, frame.bias, frame.eps
+    _write_tasks(first, last, table, x, out, w, b, eps, _room(), _room(), frame.count, frame.mean, frame.m2)
 
 
 @kernel
-def normalize_split(first_worker, last_worker, table, x, out, w, b, eps, center, count, mean, m2):
+def normalize_split(first, last, table, frame):
     """Few large groups, by several workers: states of the parts, their merge, output; see `team`.
 
-    The tables of the merge and of the output lie behind the first. `count` begins with the board; the parts' states lie
-    behind those of the groups.
+    The tables of the merge and of the output lie behind the first.
     """
+    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    count, mean, m2 = behind(frame.count, 0), behind(frame.mean, 0), behind(frame.m2, 0)
+    part_mean, part_m2, board = frame.part_mean, frame.part_m2, frame.board
     arrays, room = _room(), _room()
-    merging, writing = behind(table, load_int(count, MERGE)), behind(table, load_int(count, OUTPUT))
-    counts, means, m2s = states_of_groups(count, mean, m2)
-    _, mean_of_parts, m2_of_parts = states_of_parts(count, mean, m2)
-    for worker in range(first_worker, last_worker):
+    merging, writing = behind(table, load_int(board, MERGE)), behind(table, load_int(board, OUTPUT))
+    for worker in range(first, last):
         for phase in range(PHASES):
             share, ended = worker, 0
             while True:
-                share, task = next_task(count, phase, worker, share)
+                share, task = next_task(board, phase, worker, share)
                 if task < 0:
                     break
                 if phase == 0:
                     _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
-                    _keep_part(at, high * low, arrays, mean_of_parts, m2_of_parts)
+                    _keep_part(at, high * low, arrays, part_mean, part_m2)
                 elif phase == 1:
-                    _merge_task(task, merging, x, center, arrays, mean_of_parts, m2_of_parts, counts, means, m2s)
+                    _merge_task(task, merging, x, center, arrays, part_mean, part_m2, count, mean, m2)
                 else:
-                    begin, end = chunk_tasks(count, task)
-                    _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, counts, means, m2s)
+                    begin, end = chunk_tasks(board, task)
+                    _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, count, mean, m2)
                 ended += 1
-            end_phase(count, phase, ended)
+            end_phase(board, phase, ended)

@@ -18,7 +18,6 @@ from .lanes import (
     FLOAT_OF,
     FLOATS,
     I1,
-    I8,
     I32,
     I64,
     WIDTH,
@@ -459,23 +458,6 @@ def itemsize(typingctx, pointer):
 
 
 @intrinsic
-def call(typingctx, address, first, last, table, x, out, weight, bias, eps, center, count, mean, m2):
-    """Call the compiled kernel at an address, as Numba calls it: result and error by reference, then the arguments."""
-
-    def codegen(context, builder, sig, args):
-        word = I8.as_pointer()
-        values = list(args[1:])
-        types_ = [word.as_pointer(), word.as_pointer(), *(value.type for value in values)]
-        function = builder.inttoptr(args[0], ir.FunctionType(I32, types_).as_pointer())
-        result, error = (cgutils.alloca_once(builder, word) for _ in range(2))
-        builder.call(function, [result, error, *values])
-        return context.get_dummy_value()
-
-    arguments = (first, last, table, x, out, weight, bias, eps, center, count, mean, m2)
-    return types.void(address, *arguments), codegen
-
-
-@intrinsic
 def absent(typingctx):
     """A pointer of kind "none"."""
 
@@ -483,16 +465,6 @@ def absent(typingctx):
         return ir.Constant(I64, 0)
 
     return Pointer("none")(), codegen
-
-
-@intrinsic
-def nothing(typingctx):
-    """No array of states."""
-
-    def codegen(context, builder, sig, args):
-        return ir.Constant(I64, 0)
-
-    return Pointer("?f8")(), codegen
 
 
 @intrinsic

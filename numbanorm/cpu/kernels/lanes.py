@@ -14,8 +14,8 @@ from numba.core.extending import intrinsic, type_callable
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from ...maths import welford
-from ..plan import LANES
+from ...maths import accumulators, welford
+from .constants import LANES
 
 WIDTH = LANES
 UNROLL = bool(get_host_cpu_features().get("avx512f"))  # 32 registers hold a second pair of sums
@@ -104,16 +104,6 @@ def convert(typingctx, value, like):
         return (builder.fptrunc if narrower else builder.fpext)(args[0], target)
 
     return result(value, like), codegen
-
-
-@intrinsic
-def multiply_add(typingctx, a, b, c):
-    """A * b + c of lanes, in one instruction where the processor has it."""
-
-    def codegen(context, builder, sig, args):
-        return call_named(builder, f"llvm.fmuladd.{suffix(args[0].type)}", args[0].type, args)
-
-    return a(a, b, c), codegen
 
 
 @intrinsic
@@ -207,3 +197,14 @@ def _type_sqrt(context):
 def _sqrt(context, builder, sig, args):
     (value,) = args
     return call_named(builder, f"llvm.sqrt.{suffix(value.type)}", value.type, [value])
+
+
+@type_callable(accumulators.multiply_add)
+def _type_multiply_add(context):
+    return lambda a, b, c: a
+
+
+@lower_builtin(accumulators.multiply_add, types.Any, types.Any, types.Any)
+def _multiply_add(context, builder, sig, args):
+    """In one instruction where the processor has it."""
+    return call_named(builder, f"llvm.fmuladd.{suffix(args[0].type)}", args[0].type, args)

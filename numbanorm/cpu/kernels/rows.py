@@ -6,48 +6,37 @@ TILE neighbouring groups are walked side by side, one in each lane of what follo
 shared, and where the runs of neighbours lie next to each other, memory is read in order.
 """
 
-from ...maths import welford
-from ..cache import inline, kernel
-from ..plan import BLOCK, PHASES
+from ...maths import accumulators, welford
+from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
+from .compiling import inline, kernel
+from .constants import BLOCK, PHASES
 from .intrinsics import (
     behind,
     exact_in_float64,
     load,
-    load_first,
     load_int,
     load_one,
     neutral_one,
     stack,
     store,
-    store_first,
     store_one,
     stream_fence,
 )
 from .lanes import WIDTH, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
-from .team import OUTPUT, chunk_tasks, end_phase, next_task, states_of_groups, states_of_parts
+from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
-    BIAS,
     FOLD,
-    GROUP,
     LIKE64,
-    LOOP,
-    LOOPS,
-    LOW,
-    OUT,
-    OUTER,
     PART_SIZE,
     PARTS,
-    REPEATS,
-    ROWS,
-    SIZE,
     TILE,
-    WEIGHT,
-    X,
+    given_statistics,
+    inner_offset,
+    inner_place,
     load_group,
-    locate_inner,
-    locate_outer,
-    stored,
+    moved,
+    outer_place,
     sum_run,
 )
 
@@ -109,18 +98,18 @@ def _sums(x, table, origin, position, left, pivot):
     """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`."""
     rows, row_step, size, step = _reading(table)
     repeat, row, i = position
-    s, q = splat(0.0), splat(0.0)
+    sums = splat(0.0), splat(0.0)
     while left > 0:
-        offset = origin + locate_inner(table, repeat)[0]
+        offset = origin + inner_offset(table, repeat)
         while row < rows and left > 0:
             count = min(size - i, left)
-            s, q = sum_run(x, offset + row * row_step + i * step, step, count, pivot, s, q)
+            sums = sum_run(x, offset + row * row_step + i * step, step, count, pivot, sums)
             left -= count
             i = 0
             row += 1
         row = 0
         repeat += 1
-    return total(s), total(q)
+    return total(sums[0]), total(sums[1])
 
 
 @inline
@@ -131,7 +120,7 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
     repeat, row, i = position
     left = size_of_block
     while left > 0:
-        offset = origin + locate_inner(table, repeat)[0]
+        offset = origin + inner_offset(table, repeat)
         while row < rows and left > 0:
             count = min(size - i, left)
             fresh = left == size_of_block
@@ -142,7 +131,7 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
                 s, q = splat(0.0), splat(0.0)
                 if not fresh:
                     s, q = load(lanes, place, 8, LIKE64), load(lanes_of_squares, place, 8, LIKE64)
-                s, q = sum_run(x, at + g * side, step, count, load_one(pivots, 8 * g), s, q)
+                s, q = sum_run(x, at + g * side, step, count, load_one(pivots, 8 * g), (s, q))
                 if left == 0:
                     store_one(sums, g, total(s))
                     store_one(squares, g, total(q))
@@ -171,7 +160,7 @@ def _block_sums(x, table, origin, side, batch, start, stop, center, room):
     position = _position(table, start)
     repeat, row, i = position
     _, row_step, _, step = _reading(table)
-    at = locate_inner(table, repeat)[0] + row * row_step + i * step
+    at = inner_offset(table, repeat) + row * row_step + i * step
     _firsts(x, origin + at, side, batch, center, pivots)
     across = batch > 1 and _across(table)
     again = center != 0 and not exact_in_float64(x)
@@ -200,16 +189,16 @@ def _add_block(n, nb, batch, room, bases, mean, m2):
     pivots, sums, squares, _, _ = room
     if batch == 1:  # not as lanes: the next block would wait for its own numbers on their way to memory
         pivot = load_one(pivots, 0) - load_one(bases, 0)
-        mean_1, m2_1 = welford.settle(nb, pivot, load_one(sums, 0), load_one(squares, 0))
+        mean_1, m2_1 = accumulators.settle(nb, pivot, (load_one(sums, 0), load_one(squares, 0)))
         if n > 0.0:
-            _, mean_1, m2_1 = welford.merge(n, load_one(mean, 0), load_one(m2, 0), nb, mean_1, m2_1)
+            _, mean_1, m2_1 = accumulators.merge(n, load_one(mean, 0), load_one(m2, 0), nb, mean_1, m2_1)
         store_one(mean, 0, mean_1)
         store_one(m2, 0, m2_1)
         return n + nb
     pivots_b = load(pivots, 0, 8, LIKE64) - load(bases, 0, 8, LIKE64)
-    mean_b, m2_b = welford.settle(nb, pivots_b, load(sums, 0, 8, LIKE64), load(squares, 0, 8, LIKE64))
+    mean_b, m2_b = accumulators.settle(nb, pivots_b, (load(sums, 0, 8, LIKE64), load(squares, 0, 8, LIKE64)))
     if n > 0.0:
-        _, mean_b, m2_b = welford.merge(n, load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64), nb, mean_b, m2_b)
+        _, mean_b, m2_b = accumulators.merge(n, load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64), nb, mean_b, m2_b)
     store(mean, 0, 8, mean_b)
     store(m2, 0, 8, m2_b)
     return n + nb
@@ -235,7 +224,7 @@ def _moments(x, table, origin, side, batch, first_part, last_part, center, room,
             n_part = _add_block(n_part, float(stop - start), batch, room, bases, mean, m2)
             start = stop
         if last_part > 1:  # then the batch is one group
-            n, mean_1, m2_1 = welford.merge(n, mean_1, m2_1, n_part, load_one(mean, 0), load_one(m2, 0))
+            n, mean_1, m2_1 = accumulators.merge(n, mean_1, m2_1, n_part, load_one(mean, 0), load_one(m2, 0))
             store_one(mean, 0, mean_1)
             store_one(m2, 0, m2_1)
         n = n_part if n == 0.0 else n
@@ -274,17 +263,6 @@ def _write_states(table, group, batch, n, states, counts, means, m2s):
 
 
 @inline
-def _moved(table, place, entry, count):
-    """A place `count` steps on along the loop at `entry`."""
-    x, out, weight, bias, k = place
-    x += count * load_int(table, entry + X)
-    out += count * load_int(table, entry + OUT)
-    weight += count * load_int(table, entry + WEIGHT)
-    bias += count * load_int(table, entry + BIAS)
-    return x, out, weight, bias, k
-
-
-@inline
 def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
     rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
@@ -293,10 +271,9 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
     once = across and folded(table) and load_int(table, FOLD) != 0  # each group has one weight and bias
     unfit = 0.0
     for lead in range(1 if across else batch):
-        xo, oo, wo, bo, k = _moved(table, place, _side(table), lead)
+        origin = moved(table, place, _side(table), lead)
         for repeat in range(load_int(table, REPEATS)):
-            ix, io, iw, ib = locate_inner(table, repeat)
-            row, at = 0, (xo + ix, oo + io, wo + iw, bo + ib, k)
+            row, at = 0, inner_place(table, origin, repeat)
             while row < rows:
                 runs = batch if across else min(WIDTH, rows - row)
                 if not once or (repeat == 0 and row == 0):
@@ -305,7 +282,7 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
                     unfit = set_coefficients(x, w, b, table, at, entry, runs, 0, mu, slope, room)
                 write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room)
                 done = 1 if across else runs
-                at = _moved(table, at, ROWS, done)
+                at = moved(table, at, ROWS, done)
                 row += done
 
 
@@ -316,7 +293,7 @@ def _reduce_tasks(first, last, table, x, center, room, states, count, mean, m2):
     task = first
     while task < last:
         group, part = task // parts, task % parts
-        origin, _, _, _, k = locate_outer(table, group)
+        origin, _, _, _, k = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE)) if parts == 1 else 1
         n = _moments(x, table, origin, side, batch, part, part + 1, center, room, states)
         if parts == 1:
@@ -336,8 +313,8 @@ def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
     n, mu, q = 0.0, 0.0, 0.0
     for part in range(group * parts, group * parts + parts):
         nb, mean_b, m2_b = load_group(counts, means, m2s, part)
-        n, mu, q = welford.merge(n, mu, q, nb, mean_b, m2_b)
-    origin, _, _, _, k = locate_outer(table, group)
+        n, mu, q = accumulators.merge(n, mu, q, nb, mean_b, m2_b)
+    origin, _, _, _, k = outer_place(table, group)
     if center != 0:
         mu += welford.finite_or_zero(neutral_one(x, origin, 0.0))
     store_one(count, k, n)
@@ -346,14 +323,20 @@ def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
 
 
 @kernel
-def moments(first, last, table, x, out, w, b, eps, center, count, mean, m2):
-    """State of each group, or of each part of it."""
-    _reduce_tasks(first, last, table, x, center, _room(), _state_arrays(), count, mean, m2)
+def moments(first, last, table, frame):
+    """State of each group; or of each part of it, where there are several."""
+    whole = load_int(table, PARTS) == 1
+    count = frame.count if whole else frame.part_count
+    mean = frame.mean if whole else frame.part_mean
+    m2 = frame.m2 if whole else frame.part_m2
+    _reduce_tasks(first, last, table, frame.x, frame.center, _room(), _state_arrays(), count, mean, m2)
 
 
 @kernel
-def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+def normalize(first, last, table, frame):
     """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
+    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    count, mean, m2 = frame.count, frame.mean, frame.m2
     parts = load_int(table, PARTS)
     room, states = _room(), _state_arrays()
     inverse = stack(WIDTH, LIKE64)
@@ -361,7 +344,7 @@ def normalize(first, last, table, x, out, w, b, eps, center, count, mean, m2):
     side = load_int(table, _side(table) + X)
     group = first
     while group < last:
-        place = locate_outer(table, group)
+        place = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE))
         n = _moments(x, table, place[0], side, batch, 0, parts, center, room, states)
         _made_whole(states)
@@ -395,14 +378,14 @@ def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
     begin, end = (0, across) if again else (first, last)
     while begin < end:
         index, start = begin // parts, begin % parts * part_size
-        place = _moved(table, locate_outer(table, index), LOW, start)
+        place = moved(table, outer_place(table, index), LOW, start)
         size = min(part_size, load_int(table, LOW + SIZE) - start)
         runs = _neighbours(table, index, end, MANY) if parts == 1 else 1
         unfit = 0.0
         for g in range(0, runs, WIDTH):
-            near = _moved(table, place, side, g)
+            near = moved(table, place, side, g)
             width = min(WIDTH, runs - g)
-            mu, inverse = stored(place[4] + g * step, step, width, eps, count, mean, m2)
+            mu, inverse = given_statistics(place[4] + g * step, step, width, eps, count, mean, m2)
             unfit += set_coefficients(x, w, b, table, near, side, width, g, mu, inverse, room)
         sample = first // across if again else 0
         while True:
@@ -410,7 +393,7 @@ def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
             low, high = max(first, lead), min(last, lead + runs)
             if low < high:
                 if again:
-                    place = locate_outer(table, low)
+                    place = outer_place(table, low)
                 write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room)
             sample += 1
             if not again or sample * across >= last:
@@ -420,56 +403,45 @@ def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
 
 
 @kernel
-def apply(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+def apply(first, last, table, frame):
     """Output of each (run, part), from given states of the groups; without counts, m2 is the variance."""
-    _write_tasks(first, last, table, x, out, w, b, eps, room_for_many(), count, mean, m2)
+    x, out, w, b, eps = frame.x, frame.out, frame.weight, frame.bias, frame.eps
+    _write_tasks(first, last, table, x, out, w, b, eps, room_for_many(), frame.count, frame.mean, frame.m2)
 
 
 @kernel
-def normalize_split(first, last, table, x, out, w, b, eps, center, count, mean, m2):
+def normalize_split(first, last, table, frame):
     """Few large groups, by workers `first` to `last`: states of the parts, their merge, output; see `team`.
 
-    The output's table lies behind the first. `count` begins with the board; the parts' states lie behind those of the
-    groups.
+    The output's table lies behind the first.
     """
+    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    count, mean, m2 = behind(frame.count, 0), behind(frame.mean, 0), behind(frame.m2, 0)
+    parts, board = (frame.part_count, frame.part_mean, frame.part_m2), frame.board
     room, states, coefficients = _room(), _state_arrays(), room_for_many()
-    writing = behind(table, load_int(count, OUTPUT))
-    counts, means, m2s = states_of_groups(count, mean, m2)
-    parts = states_of_parts(count, mean, m2)
+    writing = behind(table, load_int(board, OUTPUT))
     for worker in range(first, last):
         for phase in range(PHASES):
             share, ended = worker, 0
             while True:
-                share, task = next_task(count, phase, worker, share)
+                share, task = next_task(board, phase, worker, share)
                 if task < 0:
                     break
                 if phase == 0:
                     _reduce_tasks(task, task + 1, table, x, center, room, states, *parts)
                 elif phase == 1:
-                    _merge_group(task, table, x, center, *parts, counts, means, m2s)
+                    _merge_group(task, table, x, center, *parts, count, mean, m2)
                 else:
-                    begin, end = chunk_tasks(count, task)
-                    _write_tasks(begin, end, writing, x, out, w, b, eps, coefficients, counts, means, m2s)
+                    begin, end = chunk_tasks(board, task)
+                    _write_tasks(begin, end, writing, x, out, w, b, eps, coefficients, count, mean, m2)
                 ended += 1
-            end_phase(count, phase, ended)
+            end_phase(board, phase, ended)
 
 
 @kernel
-def move(first, last, table, running_mean, running_var, w, b, momentum, ddof, count, mean, m2):
-    """Move running statistics towards the mean and the variance, with `ddof`, of every group."""
-    x, out = load_int(table, LOOPS + X), load_int(table, LOOPS + OUT)
-    for group in range(first, last, WIDTH):
-        width, at = min(WIDTH, last - group), 8 * group
-        old = load_first(running_mean, group * x, x, width, LIKE64)
-        new = load_first(mean, at, 8, width, LIKE64)
-        store_first(running_mean, group * x, x, width, welford.move(old, new, momentum))
-        old = load_first(running_var, group * out, out, width, LIKE64)
-        new = load_first(m2, at, 8, width, LIKE64) / (load_first(count, at, 8, width, LIKE64) - float(ddof))
-        store_first(running_var, group * out, out, width, welford.move(old, new, momentum))
-
-
-@kernel
-def merge(first, last, table, counts, means, m2s, b, eps, center, count, mean, m2):
-    """Merge the parts' states that `moments` left; a task is a group, x stands in the place of b."""
+def merge(first, last, table, frame):
+    """Merge the parts' states that `moments` left; a task is a group. Means are distances from x, if there is one."""
+    x, center, count, mean, m2 = frame.x, frame.center, frame.count, frame.mean, frame.m2
+    parts = frame.part_count, frame.part_mean, frame.part_m2
     for group in range(first, last):
-        _merge_group(group, table, b, center, counts, means, m2s, count, mean, m2)
+        _merge_group(group, table, x, center, *parts, count, mean, m2)

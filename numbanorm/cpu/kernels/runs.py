@@ -6,8 +6,8 @@ fit float32 is made in float64, alone, so that it does not matter which runs are
 """
 
 from ...maths import welford
-from ..cache import inline
-from ..plan import PEEL
+from .compiling import inline
+from .constants import PEEL
 from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store, viewed
 from .lanes import WIDTH, convert, first, total
 from .walk import BIAS, LIKE64, LOW, OUT, STREAM, WEIGHT, X, scale_near, scale_run

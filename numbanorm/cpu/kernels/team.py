@@ -1,6 +1,6 @@
 """Work in phases on one launch: its threads share tasks, and wait for each other between phases.
 
-A board (`schedule.Split`) lies before the counts of the groups; all of it is int64. Its first line of the cache is the
+A board is int64 numbers (`cpu.plan.split`). Its first line of the cache is the
 header, then comes a line for each phase, with the number of its ended tasks, and one for each phase and worker, with
 the number of tasks that were taken of this worker's share: no two workers write to the same line. A worker takes its
 own share first, in order, so that a core meets the same memory again in the next phase, and then helps the others.
@@ -9,13 +9,13 @@ Nothing waits for a worker that has not begun: a task belongs to the thread that
 tasks that running threads took. So it does not matter how many threads come, or when; one alone does it all.
 """
 
-from ..cache import inline
-from ..plan import LINE, PHASES
-from .intrinsics import add_shared, behind, load_int, load_shared, yield_thread
+from .compiling import inline
+from .constants import LINE, PHASES
+from .intrinsics import add_shared, load_int, load_shared, yield_thread
 
-# The header: how many workers and groups; where the tables of the merge and of the output begin; how many tasks there
+# The header: how many workers there are; where the tables of the merge and of the output begin; how many tasks there
 # are in each phase (states of the parts, merge, output), the last being chunks of so many tasks of the output's.
-WORKERS, GROUPS, MERGE, OUTPUT, TASKS, OUTPUT_TASKS = 0, 1, 2, 3, 4, 7
+WORKERS, MERGE, OUTPUT, TASKS, OUTPUT_TASKS = 0, 1, 2, 3, 6
 SPINS = 1000  # looks at a number before the processor is offered to others
 
 
@@ -52,17 +52,3 @@ def chunk_tasks(board, chunk):
     """First and last task, of the output's schedule, of a chunk."""
     chunks, tasks = load_int(board, TASKS + 2), load_int(board, OUTPUT_TASKS)
     return chunk * tasks // chunks, (chunk + 1) * tasks // chunks
-
-
-@inline
-def states_of_groups(board, mean, m2):
-    """Count, mean and m2 of the groups, the counts behind the board."""
-    return behind(board, LINE * (1 + PHASES + PHASES * load_int(board, WORKERS))), behind(mean, 0), behind(m2, 0)
-
-
-@inline
-def states_of_parts(board, mean, m2):
-    """Count, mean and m2 of the parts, behind those of the groups."""
-    groups = load_int(board, GROUPS)
-    count, mean, m2 = states_of_groups(board, mean, m2)
-    return behind(count, groups), behind(mean, groups), behind(m2, groups)

@@ -1,14 +1,11 @@
-"""What both kernel families share: reading a schedule's table, and the loops over one run.
-
-A table is int64 numbers (`Schedule.table`): how many outer and inner loops, the product of the inner sizes, parts,
-part size, tile, streaming, folding, the five base offsets; then loops of six numbers each, size and the steps of x,
-out, weight, bias and group: rows, high, low, the outer ones, the inner ones.
-"""
+"""What both kernel families share: finding places by a schedule's table (see `walk.slots`), and loops over one run."""
 
 import numpy as np
 
 from ...maths import welford
-from ..cache import inline
+from ...maths.accumulators import added, push
+from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, SETTINGS, SIZE, WEIGHT, X
+from .compiling import inline
 from .intrinsics import (
     coefficient,
     given,
@@ -22,20 +19,31 @@ from .intrinsics import (
     store_stream,
     stream_head,
 )
-from .lanes import UNROLL, WIDTH, convert, first, multiply_add, splat
+from .lanes import UNROLL, WIDTH, convert, first, splat
 
-OUTER, INNER, REPEATS, PARTS, PART_SIZE, TILE, STREAM, FOLD, BASE = range(9)
-BASE_GROUP = BASE + 4
-ROWS, HIGH, LOW, LOOPS = 13, 19, 25, 31
-SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
+PARTS, PART_SIZE, TILE, STREAM, FOLD = range(SETTINGS, SETTINGS + 5)  # of a table, beside those of `walk.slots`
 
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
 
 
+# A place is the byte offsets of the operands, and the group's index, as one tuple.
+
+
 @inline
-def locate(table, at, count, index):
-    """Byte offsets of x, out, weight and bias, and the group, at `index` of `count` nested loops from entry `at`."""
-    x, out, weight, bias, group = 0, 0, 0, 0, 0
+def moved(table, place, entry, steps):
+    """A place, that many steps on along the loop at `entry`."""
+    x, out, weight, bias, group = place
+    x += steps * load_int(table, entry + X)
+    out += steps * load_int(table, entry + OUT)
+    weight += steps * load_int(table, entry + WEIGHT)
+    bias += steps * load_int(table, entry + BIAS)
+    group += steps * load_int(table, entry + GROUP)
+    return x, out, weight, bias, group
+
+
+@inline
+def located(table, place, at, count, index):
+    """A place, at `index` of `count` nested loops from entry `at` on."""
     for loop in range(count - 1, -1, -1):
         entry = at + loop * LOOP
         step = index
@@ -43,64 +51,60 @@ def locate(table, at, count, index):
             size = load_int(table, entry + SIZE)
             index = step // size
             step -= index * size
-        x += step * load_int(table, entry + X)
-        out += step * load_int(table, entry + OUT)
-        weight += step * load_int(table, entry + WEIGHT)
-        bias += step * load_int(table, entry + BIAS)
-        group += step * load_int(table, entry + GROUP)
-    return x, out, weight, bias, group
+        place = moved(table, place, entry, step)
+    return place
 
 
 @inline
-def locate_outer(table, index):
-    """The same for the outer loops, the base offsets included."""
-    x, out, weight, bias, group = locate(table, LOOPS, load_int(table, OUTER), index)
-    x += load_int(table, BASE)
-    out += load_int(table, BASE + 1)
-    weight += load_int(table, BASE + 2)
-    bias += load_int(table, BASE + 3)
-    return x, out, weight, bias, group + load_int(table, BASE_GROUP)
+def outer_place(table, index):
+    """The place at an index of the outer loops."""
+    base = (
+        load_int(table, BASE),
+        load_int(table, BASE + 1),
+        load_int(table, BASE + 2),
+        load_int(table, BASE + 3),
+        load_int(table, BASE + 4),
+    )
+    return located(table, base, LOOPS, load_int(table, OUTER), index)
 
 
 @inline
-def locate_inner(table, index):
-    """The same for the inner loops."""
-    outer = load_int(table, OUTER)
-    x, out, weight, bias, _ = locate(table, LOOPS + outer * LOOP, load_int(table, INNER), index)
-    return x, out, weight, bias
+def inner_place(table, place, index):
+    """A place, at an index of the inner loops."""
+    return located(table, place, LOOPS + load_int(table, OUTER) * LOOP, load_int(table, INNER), index)
 
 
 @inline
-def add_sums(s, q, d):
-    """Sums of d and of its square, d added."""
-    return s + d, multiply_add(d, d, q)
+def inner_offset(table, index):
+    """How far the inner loops lead along x."""
+    return inner_place(table, (0, 0, 0, 0, 0), index)[0]
 
 
 @inline
-def _sum_run(x, offset, step, count, pivot, s, q):
+def _sum_run(x, offset, step, count, pivot, sums):
     i = 0
     if UNROLL:  # a second pair of sums, to hide the latency of the additions
-        s2, q2 = splat(0.0), splat(0.0)
+        others = splat(0.0), splat(0.0)
         while i + 2 * WIDTH <= count:
-            s, q = add_sums(s, q, load(x, offset + i * step, step, LIKE64) - pivot)
-            s2, q2 = add_sums(s2, q2, load(x, offset + (i + WIDTH) * step, step, LIKE64) - pivot)
+            sums = push(sums, load(x, offset + i * step, step, LIKE64) - pivot)
+            others = push(others, load(x, offset + (i + WIDTH) * step, step, LIKE64) - pivot)
             i += 2 * WIDTH
-        s, q = s + s2, q + q2
+        sums = added(sums, others)
     while i + WIDTH <= count:
-        s, q = add_sums(s, q, load(x, offset + i * step, step, LIKE64) - pivot)
+        sums = push(sums, load(x, offset + i * step, step, LIKE64) - pivot)
         i += WIDTH
     if i < count:
         d = load_first(x, offset + i * step, step, count - i, LIKE64) - pivot
-        s, q = add_sums(s, q, first(d, count - i))
-    return s, q
+        sums = push(sums, first(d, count - i))
+    return sums
 
 
 @inline
-def sum_run(x, offset, step, count, pivot, s, q):
-    """Add x - pivot and its square, over a run of `count` elements, to the lanes s and q."""
+def sum_run(x, offset, step, count, pivot, sums):
+    """Add x - pivot and its square, over a run of `count` elements, to a pair of sums in lanes."""
     if step == itemsize(x):
-        return _sum_run(x, offset, itemsize(x), count, pivot, s, q)
-    return _sum_run(x, offset, step, count, pivot, s, q)
+        return _sum_run(x, offset, itemsize(x), count, pivot, sums)
+    return _sum_run(x, offset, step, count, pivot, sums)
 
 
 @inline
@@ -178,7 +182,7 @@ def load_group(count, mean, m2, group):
 
 
 @inline
-def stored(group, step, width, eps, counts, means, m2s):
+def given_statistics(group, step, width, eps, counts, means, m2s):
     """Mean and inverse standard deviation of `width` groups, at most WIDTH and `step` apart, from given states;
     without counts, m2 is the variance.
     """

@@ -8,7 +8,7 @@ or are kept in shared memory, they are read once, else a second time, last thing
 import numpy as np
 from numba import cuda
 
-from ...maths import welford
+from ...maths import accumulators, welford
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, sync, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .shapes import ITEMSIZES, NEAR, NONE, is_wide
@@ -93,7 +93,7 @@ def make_statistics(code, load_rows):
     @device
     def add(v, done, n, valid, center, values, means, m2s, bases):
         nb, mean_b, m2_b = state(values, v, valid, center, bases[v])
-        _, means[v], m2s[v] = welford.merge(n, means[v], m2s[v], nb, mean_b, m2_b)
+        _, means[v], m2s[v] = accumulators.merge(n, means[v], m2s[v], nb, mean_b, m2_b)
         return done
 
     @device
@@ -103,7 +103,7 @@ def make_statistics(code, load_rows):
 
     @device
     def take(v, done, n, at, means, m2s, room):
-        _, means[v], m2s[v] = welford.merge(n, means[v], m2s[v], room[at], room[at + 1 + 2 * v], room[at + 2 + 2 * v])
+        _, means[v], m2s[v] = accumulators.merge(n, means[v], m2s[v], room[at], room[at + 1 + 2 * v], room[at + 2 + 2 * v])
         return done
 
     @device

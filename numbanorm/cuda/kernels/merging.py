@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...maths import welford
+from ...maths import accumulators, welford
 from .machine import block_index, device, divide, load_int, one_loader, one_storer, thread_index
 from .shapes import WARP, is_wide
 from .states import merge_lanes
@@ -46,7 +46,7 @@ def make_merge(of_x, block):
             part = divide(member, reduced)
             at = (outer * parts + part) * columns + kept * step + (member - part * reduced) * reduced_step
             at *= 8
-            n, mu, q = welford.merge(n, mu, q, _load(counts + at), _load(means + at), _load(m2s + at))
+            n, mu, q = accumulators.merge(n, mu, q, _load(counts + at), _load(means + at), _load(m2s + at))
         n, mu, q = merge_lanes(n, mu, q, WARP)
         place = outer_place(table, outer)
         if thread_index() % WARP == 0 and active:

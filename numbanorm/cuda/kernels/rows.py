@@ -8,7 +8,7 @@ is no longer in registers is taken from shared memory, if it is kept there, or r
 import numpy as np
 from numba import cuda
 
-from ...maths import welford
+from ...maths import accumulators, welford
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
@@ -76,7 +76,7 @@ def make_statistics(code, unit_place, load_tile):
         s, q = sum_team(s, room, 1), sum_team(q, room, 2)
         if center == 0:
             s = 0.0
-        mean, m2 = welford.settle(n, np.float64(about) - base, s, q)
+        mean, m2 = accumulators.settle(n, np.float64(about) - base, s, q)
         return n, mean, m2
 
     @device
@@ -86,7 +86,7 @@ def make_statistics(code, unit_place, load_tile):
         for begin in range(start, stop, threads * units):
             valid = load_tile(table, place, x, start, begin, stop, lane, values)
             nb, mean_b, m2_b = state(values, 0, valid, center, base)
-            n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
+            n, mean, m2 = accumulators.merge(n, mean, m2, nb, mean_b, m2_b)
         return merge_team(n, mean, m2, room)
 
     @device

@@ -6,7 +6,7 @@ cannot square is scaled by a power of two.
 
 import numpy as np
 
-from ...maths import welford
+from ...maths import accumulators, welford
 from .machine import device, folder, keeper, loader, shuffle, sync, taker, thread_index
 from .shapes import ITEMSIZES, WARP
 
@@ -156,7 +156,7 @@ def make_state(wide, chains, units, stride):
         s, q = finish(values, first, valid, about, reach)
         if center == 0:
             s = 0.0
-        mean, m2 = welford.settle(n, np.float64(about) - base, s, q)
+        mean, m2 = accumulators.settle(n, np.float64(about) - base, s, q)
         return n, mean, m2
 
     return state
@@ -180,7 +180,7 @@ def merge_lanes(n, mean, m2, threads):
         nb, mean_b, m2_b = shuffle(n, mask), shuffle(mean, mask), shuffle(m2, mask)
         if thread_index() & mask:
             n, mean, m2, nb, mean_b, m2_b = nb, mean_b, m2_b, n, mean, m2
-        n, mean, m2 = welford.merge(n, mean, m2, nb, mean_b, m2_b)
+        n, mean, m2 = accumulators.merge(n, mean, m2, nb, mean_b, m2_b)
         mask *= 2
     return n, mean, m2
 

@@ -1,0 +1,54 @@
+"""Element types: what kernels call them, and which results have."""
+
+from functools import cache
+
+import numpy as np
+
+_NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
+KINDS = {dtype: dtype.kind + str(dtype.itemsize) for dtype in _NUMPY_DTYPES}  # what kernels call them
+
+
+def kind(dtype: np.dtype, name: str = "x") -> str:
+    """The name by which kernels know a dtype: "f4", "bf", ">f8", ...
+
+    Raises
+    ------
+    TypeError
+        If no kernel reads such elements.
+    """
+    known = _kind(dtype)
+    if known:
+        return known
+    raise TypeError(
+        f"{name} has dtype {dtype}; supported are float64, float32, float16, bfloat16, integers and booleans: "
+        f"convert with {name}.astype(...)"
+    )
+
+
+@cache
+def _kind(dtype: np.dtype) -> str:
+    """The kind of a dtype, empty if there is none."""
+    if native := KINDS.get(dtype.newbyteorder("=")):
+        return native if dtype.isnative else ">" + native
+    return "bf" if dtype.name == "bfloat16" else ""
+
+
+@cache
+def result_dtype(dtype: np.dtype) -> np.dtype:
+    """Dtype of the result of normalizing: the input's own, or float64 for integers and booleans."""
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype.newbyteorder("=")
+
+
+def bfloat16(name: str) -> np.dtype:
+    """NumPy's dtype of that name, which another package has.
+
+    Raises
+    ------
+    TypeError
+        Without that package.
+    """
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError(f"{name} is bfloat16, which needs the package ml_dtypes; install numbanorm[bfloat16]") from None
+    return np.dtype(ml_dtypes.bfloat16)

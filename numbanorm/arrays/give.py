@@ -1,0 +1,67 @@
+"""New arrays, of the caller's library and where the caller's lie; and results as the caller's library has them."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .forms import result_dtype
+from .libraries import LIBRARIES
+from .memory import Array, DeviceArray, Shape, strides_of
+from .take import view
+
+
+def give(array: Array, library: str) -> Any:
+    """Turn a result into an array of the caller's library, without a copy.
+
+    A result on a GPU was made in that library; it may have another shape by now, but no gaps.
+    """
+    if isinstance(array, DeviceArray):
+        return array.owner if tuple(array.owner.shape) == array.shape else array.owner.reshape(array.shape)
+    if library == "torch":
+        import torch
+
+        if array.dtype.name == "bfloat16":
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+    return array
+
+
+def result_like(x: Array) -> Any:
+    """An array for the result: x's shape, memory order and dtype, in native byte order; float64 for integers."""
+    if isinstance(x, DeviceArray):
+        dtype = result_dtype(x.dtype)
+        order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+        return empty(x, x.shape, dtype, strides_of(x.shape, dtype.itemsize, order))
+    return np.empty_like(x, dtype=result_dtype(x.dtype), subok=False)
+
+
+def empty(like: DeviceArray, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> DeviceArray:
+    """A new array where `like` lies, made by its library on its stream, and not filled; C order without strides."""
+    make, dtype, strides = _maker(like.library, shape, dtype, strides)
+    owner, pointer = make(like)
+    return DeviceArray(pointer, shape, strides, dtype, like.library, like.device, like.stream, owner)
+
+
+@lru_cache(maxsize=1024)
+def _maker(library: str, shape: Shape, dtype: Any, strides: Shape | None) -> tuple[Any, np.dtype, Shape]:
+    """What makes arrays of a form, and the rest of that form."""
+    dtype = np.dtype(dtype)
+    strides = strides_of(shape, dtype.itemsize) if strides is None else strides
+    return LIBRARIES[library].maker(shape, dtype, strides), dtype, strides
+
+
+def send(array: NDArray[Any], like: DeviceArray) -> DeviceArray:
+    """Copy a host array to where `like` lies, on its stream."""
+    sent = empty(like, array.shape, array.dtype)
+    LIBRARIES[like.library].fill(sent.owner, array, like)
+    return sent
+
+
+def to_host(x: Any) -> NDArray[Any]:
+    """A copy of an array on a GPU, or the array itself where it lies on the host."""
+    array = view(x)
+    if not isinstance(array, DeviceArray):
+        return np.asarray(array)
+    return view(LIBRARIES[array.library].to_host(x))

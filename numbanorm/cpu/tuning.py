@@ -1,0 +1,59 @@
+"""Thresholds by which a schedule is chosen, each with its reason. No kernel knows them, and no GPU."""
+
+import os
+from dataclasses import dataclass
+
+from ..walk.families import Limits
+from .kernels.constants import LANES, MAX_COLUMNS
+
+
+def _cache_bytes() -> int:
+    """Size of the last-level cache, 32 MB where the system does not tell."""
+    try:
+        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or 32 << 20
+    except (AttributeError, ValueError, OSError):
+        return 32 << 20
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The whole table."""
+
+    limits: Limits
+    tile: int  # columns that one task walks at most, where nothing asks for more
+    least_tiles: int  # tasks, where columns are cut into tiles at all ...
+    least_tile: int  # ... but no tile is narrower for it
+    wanted_tasks: int  # fewer groups than this are split into parts, to give every thread work
+    part_elements: int  # no part is smaller: its merge must not show
+    part_rows: int  # times the square of their number: rows of columns with so many parts
+    merge_columns: int  # whose parts are merged by one task
+    chunks: int  # into which the output of each thread is cut, for the others to help if it is late
+    batch_elements: int  # of neighbouring groups that are walked side by side: they stay in the second-level cache
+    output_elements: int  # of a task that writes output from given statistics
+    output_run: int  # runs from here on are written one by one from given statistics, shorter ones as columns
+    output_columns: int  # up to which short rows that lie behind one another are written as one
+    serial_work: int  # elements, up to which one thread is done before the others have woken up
+    serial_output: int  # the same for output from given statistics
+    run_work: int  # elements that take as long as what a run costs beside its elements, or as one that is gathered
+    stream_bytes: int  # larger outputs are written past the cache: they would leave it before anyone reads them
+
+
+TUNING = Tuning(
+    limits=Limits(lanes=LANES, long_run=256, tiny_run=8, many_rows=8, max_columns=MAX_COLUMNS),
+    tile=2048,  # 512 is 10 to 20% slower
+    least_tiles=8,  # with 2 to 4, threads wait for each other
+    least_tile=768,
+    wanted_tasks=32,  # 64 cost more merges
+    part_elements=16384,
+    part_rows=16,  # 32 parts took 1.2 to 1.5 times as long
+    merge_columns=256,
+    chunks=2,
+    batch_elements=32768,
+    output_elements=16384,  # four times that left threads idle
+    output_run=16,  # 1.2 to 1.6 times as fast
+    output_columns=512,  # 10 to 50% faster for 24 to 64 columns
+    serial_work=49152,
+    serial_output=65536,
+    run_work=16,
+    stream_bytes=_cache_bytes(),
+)

@@ -1,0 +1,60 @@
+"""Sums of a block about a pivot: the seam between the loops of kernels and the states that they leave.
+
+Kernels know a block's sums as one tuple, s = sum(x - pivot) and q = sum((x - pivot)**2): they `push` differences, add
+up chains of sums (`added`), `settle` them into a state, and `merge` states. Other kinds of sums are other tuples behind
+the same names. A group's state is (n, mean, m2): how many values, their mean, and the sum of squared distances from it.
+
+Sources: B. P. Welford, Technometrics 4 (1962) 419; T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a
+pairwise algorithm for computing sample variances", STAN-CS-79-773 (1979), and The American Statistician 37 (1983) 242.
+"""
+
+from numba.core.extending import register_jitable
+
+from .welford import where
+
+
+# The kernels replace this by an instruction: see `cpu.kernels.lanes`.
+def multiply_add(a, b, c):
+    """A * b + c."""
+    return a * b + c
+
+
+@register_jitable
+def push(sums, d):
+    """Sums of d and of its square, d added."""
+    s, q = sums
+    return s + d, multiply_add(d, d, q)
+
+
+@register_jitable
+def added(sums, others):
+    """Sums of two chains together."""
+    (s, q), (s2, q2) = sums, others
+    return s + s2, q + q2
+
+
+@register_jitable
+def settle(n, pivot, sums):
+    """Mean and m2 of n values from their sums about a pivot.
+
+    Exact for equal values, where s and q are 0. If the pivot is one of the values, q <= n * m2, so the
+    subtraction loses at most a factor of n: see docs/numerics.md.
+    """
+    s, q = sums
+    shift = s / n
+    m2 = q - s * shift
+    return pivot + shift, where(0.0 > m2, 0.0, m2)
+
+
+@register_jitable
+def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
+    """State of two sets together (Chan, Golub and LeVeque). An infinite mean adds up as a sum does."""
+    if na == 0.0:
+        return nb, mean_b, m2_b
+    if nb == 0.0:
+        return na, mean_a, m2_a
+    n = na + nb
+    delta = mean_b - mean_a
+    share = nb / n
+    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a + mean_b)
+    return n, mean, m2_a + m2_b + delta * delta * (na * share)
