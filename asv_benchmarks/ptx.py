@@ -20,11 +20,11 @@ from types import SimpleNamespace
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
 
-from numbanorm.arrays.take.take.memory import strides_of
-
 from numbanorm import Layout
-from numbanorm.cuda import plan as launches
-from numbanorm.cuda.kernels.shapes import DECLARED, ITEMSIZES, NEAR, SHAPES, Code
+from numbanorm.arrays.memory import strides_of
+from numbanorm.cuda import plan
+from numbanorm.cuda.kernels.constants import DECLARED, ITEMSIZES, NEAR, VECTOR_BYTES
+from numbanorm.cuda.shapes import SHAPES
 from numbanorm.walk import nest
 
 CAPABILITIES = [(8, 0), (9, 0)]
@@ -69,28 +69,28 @@ class Kernel:
 
 def operands(kind, weighted):
     """x, out, weight and bias of one kind, aligned."""
-    affine = launches.Operand(kind if weighted else "none", launches.VECTOR_BYTES)
-    return (launches.Operand(kind, launches.VECTOR_BYTES),) * 2 + (affine, affine)
+    affine = plan.Operand(kind if weighted else "none", VECTOR_BYTES)
+    return (plan.Operand(kind, VECTOR_BYTES),) * 2 + (affine, affine)
 
 
 def planned(kind, shape, layout, affine_strides=None):
-    """Launches for a contiguous array, with weight and bias of these strides or none."""
+    """Steps over a contiguous array, with weight and bias of these strides or none: of all operations."""
     item = ITEMSIZES[kind]
     strides = strides_of(shape, item)
     affine = affine_strides and tuple(n * item for n in affine_strides)
     loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine])
-    return launches.plan(loops, operands(kind, affine_strides is not None))
+    of_all = operands(kind, affine_strides is not None)
+    return [step for what in ("normalize", "moments", "apply") for step in plan.steps(loops, what, of_all)[0]]
 
 
 def of_table():
     """All kernels that the launch table leads to, for layouts that reach every entry of it."""
     found = {}
 
-    def add(name, plan):
-        for step in ("normalize", "moments", "merge", "apply"):
-            launch = getattr(plan, step)
-            if launch is not None and launch.kernel not in found.values():
-                found[f"{name} {step}"] = launch.kernel
+    def add(name, steps):
+        for step in steps:
+            if step.code not in found.values():
+                found[f"{name} {step.code.variant.operation}".strip()] = step.code
 
     for kind in KINDS:
         # The other kinds differ from these two in how they are loaded and stored.
@@ -116,22 +116,23 @@ def of_table():
         add(f"{kind} kept columns, weights by row", planned(kind, (128, 1 << 17), Layout.axes(0), (1, 0)))
         add(f"{kind} few rows", planned(kind, (16, 1 << 17), Layout.axes(0), (0, 1)))
         add(f"{kind} group, last", planned(kind, (8, 4096, 32, 8), Layout.axes((1, 3)), (0, 0, 8, 1)))
-    return found | {name: (name, SHAPES.states) for name in ("move", "matvec")}
+    add("", [plan.update_running(1, 4, 4, 0), plan.matvec(1, 1, (4, 4, 4), (0, 0))])
+    return found
 
 
-def expected(kernel):
+def expected(code):
     """Loads and stores of 128 bits that a kernel must have, where its vectors are that wide, and both in shared memory.
 
     One that keeps x reads it in two ways, the last tile for itself; one that does not reads it a second time.
     """
-    if not isinstance(kernel, Code) or kernel.vector * ITEMSIZES[kernel.kinds[0]] != launches.VECTOR_BYTES:
+    if code.family == "states" or code.vector * ITEMSIZES[code.kinds.x] != VECTOR_BYTES:
         return 0, 0, 0
-    units = kernel.values // kernel.vector
-    wide = sum(way == NEAR for way in (kernel.weight, kernel.bias))
-    passes = kernel.statistics + (kernel.output and not (kernel.statistics and kernel.whole))
-    rows = kernel.family == "rows" or kernel.decode
-    loads = units * passes + (units if rows else 1) * wide * kernel.output
-    return loads, units * kernel.output, units * kernel.kept
+    units = code.values // code.vector
+    wide = sum(way == NEAR for way in (code.weight, code.bias))
+    passes = code.statistics + (code.output and not (code.statistics and code.whole))
+    rows = code.family == "rows" or code.decode
+    loads = units * passes + (units if rows else 1) * wide * code.output
+    return loads, units * code.output, units * code.kept
 
 
 def examine(job):
@@ -141,10 +142,10 @@ def examine(job):
 
     from numbanorm.cuda import launcher
 
-    name, kernel, capability = job
+    name, code, capability = job
     # Numba asks which device a part of a kernel is for, also where there is none.
     numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    text, _ = launcher.ptx_of(kernel, capability)
+    text, _ = launcher.ptx_of(code, capability)
     linker = Linker(
         ObjectCode.from_ptx(text.encode()),
         options=LinkerOptions(arch="sm_{}{}".format(*capability), ptxas_options=["-v"]),
@@ -155,8 +156,8 @@ def examine(job):
     for access in ("ld.global", "st.global", "ld.shared", "st.shared"):
         found[access] = len(re.findall(re.escape(access) + wide, text))
     declared = sum(map(int, re.findall(r"^\.visible \.shared .*\[(\d+)\];", text, re.MULTILINE)))
-    loads, stores, kept = expected(kernel)
-    threads, blocks = (*launcher.bounds_of(kernel), 1)[:2]
+    loads, stores, kept = expected(code)
+    threads, blocks = (*code.bounds, 1)[:2]
     local = int(re.search(r"(\d+) bytes stack frame", log)[1]) + len(re.findall(r"\.local\b", text))
     return Kernel(
         name=name,
@@ -172,7 +173,7 @@ def examine(job):
         kept=min(found["ld.shared"], found["st.shared"]),
         expected_kept=kept,
         declared=declared,
-        allowed=DECLARED.get(kernel[0], declared),
+        allowed=DECLARED.get(code.family, declared),
     )
 
 

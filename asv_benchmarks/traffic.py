@@ -2,7 +2,7 @@
 
     python asv_benchmarks/traffic.py
 
-A model of the kernels in numbanorm/kernels/cuda, and not a measurement: tests/cuda/test_traffic.py holds it to what
+A model of the kernels in numbanorm/cuda/kernels, and not a measurement: tests/cuda/test_traffic.py holds it to what
 the kernels do in Numba's simulator, byte by byte.
 """
 
@@ -13,13 +13,13 @@ from typing import NamedTuple
 if __name__ == "__main__":  # the simulator's side of numbanorm can be imported where there is no CUDA
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
-from numbanorm.arrays.take.take.memory import strides_of
-
 from numbanorm import Layout
-from numbanorm.cuda import plan as launches
-from numbanorm.cuda.kernels.shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, WARP, Code, is_wide
-from numbanorm.cuda.kernels.walk import GROUP, HIGH, LOW, PART_SIZE, PARTS, ROW_COUNT, SIZE, TASKS, UNITS
+from numbanorm.arrays.memory import strides_of
+from numbanorm.cuda import plan
+from numbanorm.cuda.kernels.constants import FAR, ITEMSIZES, NEAR, NONE, ONE, REGISTERS, VECTOR_BYTES, WARP, is_wide
+from numbanorm.cuda.kernels.walk import PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS
 from numbanorm.walk import nest
+from numbanorm.walk.slots import GROUP, HIGH, LOW, SIZE
 
 STATES = (8, 8, 8)  # bytes of a group's count, mean and m2
 RUNNING = (0, 4, 4)  # of running statistics in float32, which have no count
@@ -27,7 +27,6 @@ RUNNING = (0, 4, 4)  # of running statistics in float32, which have no count
 # An H100.
 CACHE = 50 * 10**6
 PROCESSORS = 132
-REGISTERS = 1 << 16  # of a multiprocessor
 
 
 class Moved(NamedTuple):
@@ -49,25 +48,15 @@ class Moved(NamedTuple):
         return self.x + self.out + self.states + self.states_stored
 
 
-def of(launch, *, center=True, keep=False, stored=STATES):
-    """What one launch moves.
+def of(step, *, center=True, keep=False, given=STATES):
+    """What one step of a plan moves.
 
-    `keep`: a kernel that writes output leaves its states, too. `stored`: bytes of each of a group's states, for output
+    `keep`: a kernel that writes output leaves its states, too. `given`: bytes of each of a group's states, for output
     from given ones.
     """
-    if not isinstance(launch.kernel, Code):
-        return _merge(launch, center)
-    return (_rows if launch.kernel.family == "rows" else _columns)(launch, center, keep, stored)
-
-
-def steps(made, what="normalize"):
-    """The launches of a call, by name: "normalize", "moments" or "apply", which is output from given states."""
-    if what == "apply":
-        return {"apply": made.apply}
-    if what == "normalize" and made.normalize is not None:
-        return {"normalize": made.normalize}
-    found = {"moments": made.moments} | ({"merge": made.merge} if made.merge else {})
-    return found | ({"apply": made.apply} if what == "normalize" else {})
+    if step.code.family == "states":
+        return _merge(step, center)
+    return (_rows if step.code.family == "rows" else _columns)(step, center, keep, given)
 
 
 def least(loops, operands, states=0):
@@ -99,71 +88,71 @@ def _parameters(code, places, which):
     return places * {NONE: 0, ONE: 1, NEAR: code.vector, FAR: code.vector}[way] * ITEMSIZES.get(kind, 0)
 
 
-def _rows(launch, center, keep, stored):
-    code, table = launch.kernel, launch.table.tolist()
+def _rows(step, center, keep, given):
+    code, table = step.code, step.table.tolist()
     tasks, groups, units = table[TASKS], table[TASKS] // table[PARTS], table[UNITS]
-    teams, itemsize = launch.blocks * (code.block // code.threads), ITEMSIZES[code.kinds[0]]
+    teams, itemsize = step.blocks * (code.block // code.threads), ITEMSIZES[code.kinds.x]
     held, unit = code.threads * (code.values // code.vector), code.vector * itemsize
     pieces = _pieces(units, table[PART_SIZE])
     second = [_again(code, size, held) for size in pieces]
-    pivots = is_wide(code.kinds[0]) + code.whole if center and code.statistics else 0
+    pivots = is_wide(code.kinds.x) + code.whole if center and code.statistics else 0
     # Weights that are the same for all of a group are loaded once by each thread, others for each vector written.
     once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
     places = (teams * code.threads if once else groups * units) if code.output else 0
-    given = not code.statistics
+    reads = not code.statistics
     return Moved(
         x=groups * (units + sum(second)) * unit,
         again=groups * sum(second) * unit,
         pivots=teams * code.threads * pivots * itemsize,
-        out=groups * units * code.vector * ITEMSIZES[code.kinds[1]] if code.output else 0,
+        out=groups * units * code.vector * ITEMSIZES[code.kinds.out] if code.output else 0,
         weight=_parameters(code, places, 0),
         bias=_parameters(code, places, 1),
-        states=given * groups * sum(stored),
-        states_loaded=given * teams * code.threads * sum(stored),
+        states=reads * groups * sum(given),
+        states_loaded=reads * teams * code.threads * sum(given),
         states_stored=tasks * sum(STATES) if code.statistics and (keep or not code.output) else 0,
     )
 
 
-def _columns(launch, center, keep, stored):
-    code, table = launch.kernel, launch.table.tolist()
+def _columns(step, center, keep, given):
+    code, table = step.code, step.table.tolist()
     tiles, units, rows = table[TASKS], table[UNITS], table[ROW_COUNT]
-    pieces, outer = _pieces(rows, table[PART_SIZE]), launch.blocks // (tiles * table[PARTS])
-    down, itemsize = code.block // code.threads, ITEMSIZES[code.kinds[0]]
+    pieces, outer = _pieces(rows, table[PART_SIZE]), step.blocks // (tiles * table[PARTS])
+    down, itemsize = code.block // code.threads, ITEMSIZES[code.kinds.x]
     held, unit = down * (code.values // code.vector), code.vector * itemsize
     second = sum(_again(code, size, held) for size in pieces)
-    threads = launch.blocks * code.block
-    bases = is_wide(code.kinds[0]) and center and code.statistics
+    threads = step.blocks * code.block
+    bases = is_wide(code.kinds.x) and center and code.statistics
     # Weights that are the same for all of a column are loaded once by each thread, others for each vector written.
     places = (outer * units * rows if code.decode else threads) if code.output else 0
     kept = prod(table[loop + SIZE] for loop in (HIGH, LOW) if table[loop + GROUP])
-    given, leaves = not code.statistics, code.statistics and (keep or not code.output)
+    reads, leaves = not code.statistics, code.statistics and (keep or not code.output)
     return Moved(
         x=outer * units * (rows + second) * unit,
         again=outer * units * second * unit,
         pivots=bases * threads * unit,
-        out=outer * units * rows * code.vector * ITEMSIZES[code.kinds[1]] if code.output else 0,
+        out=outer * units * rows * code.vector * ITEMSIZES[code.kinds.out] if code.output else 0,
         weight=_parameters(code, places, 0),
         bias=_parameters(code, places, 1),
-        states=given * outer * kept * sum(stored),
-        states_loaded=given * threads * code.vector * sum(stored),
+        states=reads * outer * kept * sum(given),
+        states_loaded=reads * threads * code.vector * sum(given),
         states_stored=leaves * outer * len(pieces) * units * code.vector * sum(STATES),
     )
 
 
-def _merge(launch, center):
+def _merge(step, center):
     """A warp for each group; those beyond the last group read its states once more."""
-    table, of_x = launch.table.tolist(), launch.kernel[1]
+    table, of_x = step.table.tolist(), step.code.kinds.x
     reduced = prod(table[loop + SIZE] for loop in (HIGH, LOW) if not table[loop + GROUP])
     read, groups = table[PARTS] * reduced * sum(STATES), table[TASKS]
     return Moved(
         pivots=groups * ITEMSIZES[of_x] * (is_wide(of_x) and center),
         states=groups * read,
-        states_loaded=launch.blocks * (launch.threads // WARP) * read,
+        states_loaded=step.blocks * (step.code.block // WARP) * read,
         states_stored=groups * sum(STATES),
     )
 
 
-def cached(name, launch, moved):
+def cached(step, moved):
     """Bytes of x that a kernel reads a second time and finds in the L2 cache, at most: if it drops the oldest first.
 
     Within a launch a block reads its group again backwards, while the output drives out what it would come to last: of
@@ -171,12 +160,12 @@ def cached(name, launch, moved):
     own, output begins with what was read first, which is lost if not all of x fits; else x is found until output has
     filled the rest of the cache.
     """
-    code = launch.kernel
-    if name == "normalize" and moved.again:
+    code = step.code
+    if code.variant.operation == "normalize" and moved.again:
         at_once = PROCESSORS * max(1, REGISTERS // (code.registers * code.block))
-        in_flight = (moved.x - moved.again + moved.out) * min(launch.blocks, at_once) / launch.blocks
+        in_flight = (moved.x - moved.again + moved.out) * min(step.blocks, at_once) / step.blocks
         return round(moved.again * min(1, CACHE / in_flight))
-    if name == "apply":
+    if code.variant.operation == "apply":
         return round(min(moved.x, max(0, CACHE - moved.x) * moved.x / moved.out))
     return 0
 
@@ -200,31 +189,31 @@ for _name, _order in (("NCHW", None), ("NHWC", CHANNELS_LAST)):
         LAYERS.append((f"batch norm {_name}, evaluation", *_layer, "apply", False))
 
 
-def planned(kind, shape, order, layout, of_weight, biased=True):
-    """Nest, operands and launches of a layer whose arrays are aligned."""
-    of_all = launches.Operand(kind, launches.VECTOR_BYTES)
-    operands = of_all, of_all, of_all, of_all if biased else launches.Operand("none", launches.VECTOR_BYTES)
+def planned(kind, shape, order, layout, of_weight, biased=True, what="normalize"):
+    """Nest, operands and steps of a layer whose arrays are aligned."""
+    of_all = plan.Operand(kind, VECTOR_BYTES)
+    operands = of_all, of_all, of_all, of_all if biased else plan.Operand("none", VECTOR_BYTES)
     strides = strides_of(shape, ITEMSIZES[kind], order)
     affine = nest.stretched("weight", shape, of_weight, strides_of(of_weight, ITEMSIZES[kind]))
     loops = nest.build(layout.resolve(shape), [strides, strides, affine, affine if biased else None])
-    return loops, operands, launches.plan(loops, operands)
+    return loops, operands, plan.steps(loops, what, operands)[0]
 
 
 def lines(name, kind, shape, order, layout, of_weight, what, keep):
     """Lines of the table for one layer: its kernels, and the sum of them if there are several."""
     centered = name != "RMS norm"  # which has no mean, and no bias
-    loops, operands, made = planned(kind, shape, order, layout, of_weight, centered)
-    stored = RUNNING if what == "apply" else STATES
+    loops, operands, steps = planned(kind, shape, order, layout, of_weight, centered, what)
+    given = RUNNING if what == "apply" else STATES
     affine = (1 + centered) * prod(of_weight) * ITEMSIZES[kind]
-    fewest = least(loops, operands, sum(stored) if what == "apply" or keep else 0)
+    fewest = least(loops, operands, sum(given) if what == "apply" or keep else 0)
     title, total, found = f"{name} {'x'.join(map(str, shape))} {kind}", 0, []
-    for step, launch in steps(made, what).items():
-        moved = of(launch, center=centered, keep=keep, stored=stored)
-        second = cached(step, launch, moved) if what == "normalize" else 0
+    for step in steps:
+        moved = of(step, center=centered, keep=keep, given=given)
+        second = cached(step, moved) if what == "normalize" else 0
         total += moved.moved
         columns = (moved.x, moved.again, moved.out, moved.states + moved.states_stored, moved.weight + moved.bias)
         columns += (moved.pivots, second)
-        found.append([title, step, *(f"{n / 1e6:.3f}" for n in columns), "", "", ""])
+        found.append([title, step.code.variant.operation, *(f"{n / 1e6:.3f}" for n in columns), "", "", ""])
         title = ""
     found[-1][-3:] = f"{total / 1e6:.3f}", f"{fewest / 1e6:.3f}", f"{(total + affine) / fewest:.3f}"
     return found

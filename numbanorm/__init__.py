@@ -4,10 +4,13 @@ Importing this package does not import Numba: that happens with the first call.
 """
 
 from .ahead import warmup
-from .cpu.engine import get_num_threads, set_num_threads
+from .cpu.threads import get_num_threads, set_num_threads
 from .layout import Layout
 from .normalization import normalize
-from .norms.named import batch_instance_norm, batch_norm, batch_renorm, group_norm, instance_norm, layer_norm, rms_norm
+from .norms.batch import batch_norm, batch_renorm
+from .norms.group import group_norm
+from .norms.instance import batch_instance_norm, instance_norm
+from .norms.layer import layer_norm, rms_norm
 from .norms.weights import spectral_norm, weight_norm, weight_standardize
 from .statistics import Moments, moments
 

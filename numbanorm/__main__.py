@@ -15,8 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from . import __version__, get_num_threads
-from .ahead import Signature, prepare, show, signatures
-from .cpu.engine import available_threads
+from .ahead import prepare, show, variants
+from .cpu.processors import available
+from .engine.interface import Variant
 
 MEND = "set NUMBANORM_CACHE_DIR to a folder that you can write and nobody else can"
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("info", help="print versions, processor, threads and the folder of compiled kernels")
     ahead = commands.add_parser("warmup", help="compile kernels for the CPU ahead of time, and keep them on disk")
     ahead.add_argument("dtypes", nargs="*", default=["float32"], help="of the arrays to come (default: float32)")
-    ahead.add_argument("--jobs", type=int, default=available_threads(), help="processes (default: all processors)")
+    ahead.add_argument("--jobs", type=int, default=available(), help="processes (default: all processors)")
     ahead.add_argument("--quiet", action="store_true", help="print nothing but errors")
     given = parser.parse_args(arguments)
     if given.command == "info":
@@ -37,17 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.jobs < 1:
         ahead.error(f"--jobs must be at least 1, got {given.jobs}")
     try:
-        needed = signatures(given.dtypes)
+        needed = variants(given.dtypes)
     except (TypeError, ValueError) as error:
         ahead.error(str(error))
     return warmup(needed, given.jobs, given.quiet)
 
 
-def warmup(needed: Sequence[Signature], jobs: int, quiet: bool) -> int:
+def warmup(needed: Sequence[Variant], jobs: int, quiet: bool) -> int:
     """Compile kernels that are not on disk yet. The exit status is 1 if they are not there afterwards."""
     from .engine import disk
 
-    folder = disk.folder()
+    folder = disk.folder("cpu")
     if folder is None:  # compiling for this process alone would help nobody
         print(f"nothing could be kept: there is no place for a cache; {MEND}", file=sys.stderr)
         return 1
@@ -67,10 +68,10 @@ def warmup(needed: Sequence[Signature], jobs: int, quiet: bool) -> int:
     return 0
 
 
-def found(signature: Signature) -> bool:
+def found(variant: Variant) -> bool:
     """Load a kernel in this process, which compiles none; whether it was on disk."""
-    prepare(signature)
-    function = getattr(import_module(f"numbanorm.kernels.cpu.{signature.family}"), signature.name)
+    prepare(variant)
+    function = getattr(import_module(f"numbanorm.cpu.kernels.{variant.family}"), variant.operation)
     return not function.stats.cache_misses
 
 
@@ -80,15 +81,15 @@ def kept(folder: Path) -> tuple[int, int]:
     return sum(path.suffix == ".nbc" for path in files), sum(path.stat().st_size for path in files)
 
 
-def compiled(needed: Sequence[Signature], jobs: int) -> Iterator[Signature]:
+def compiled(needed: Sequence[Variant], jobs: int) -> Iterator[Variant]:
     """Compile kernels in several processes, and give back each when it is done.
 
     Kernels of one family for one kind of x share functions that a process compiles once: it keeps to them while there
     are any, and then helps where most is left.
     """
-    waiting: dict[tuple[str, str], list[Signature]] = {}
-    for signature in sorted(needed, key=_cost):
-        waiting.setdefault((signature.family, signature.kinds[0]), []).append(signature)
+    waiting: dict[tuple[str, str], list[Variant]] = {}
+    for variant in sorted(needed, key=_cost):
+        waiting.setdefault((variant.family, variant.kinds.x), []).append(variant)
     with ExitStack() as stack:
         running = {}
 
@@ -109,9 +110,9 @@ def compiled(needed: Sequence[Signature], jobs: int) -> Iterator[Signature]:
                 yield future.result()
 
 
-def _cost(signature: Signature) -> int:
+def _cost(variant: Variant) -> int:
     """How long a kernel takes, roughly: one that makes statistics and output takes several times as long."""
-    return 4 if signature.name == "normalize" else 1
+    return 4 if variant.operation == "normalize" else 1
 
 
 def info() -> None:
@@ -168,7 +169,7 @@ def _layer() -> str:
 def _cache() -> str:
     from .engine import disk
 
-    folder = disk.folder()
+    folder = disk.folder("cpu")
     if folder is None:
         return f"none: {MEND}"
     number, size = kept(folder)

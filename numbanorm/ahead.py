@@ -2,24 +2,13 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .arrays.take import kind, result_dtype
-from .cpu.engine import MERGE
-
-
-class Signature(NamedTuple):
-    """What a kernel is compiled for."""
-
-    family: str
-    name: str
-    kinds: tuple[str, ...]  # of x, out, weight, bias
-
-    def __str__(self) -> str:
-        return f"{self.family}.{self.name}({', '.join(self.kinds)})"
+from .arrays.forms import kind, result_dtype
+from .engine.interface import Kinds, Variant
 
 
 def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: bool = False) -> None:
@@ -54,7 +43,7 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
         ...
     TypeError: there are no kernels for dtype complex64; ...
     """
-    needed = signatures(dtypes)
+    needed = variants(dtypes)
     done = map(prepare, needed)
     if progress:
         show(done, len(needed))
@@ -63,33 +52,32 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
             pass
 
 
-def signatures(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Signature]:
+def variants(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Variant]:
     """All kernels that the norms need for arrays of these dtypes, each once."""
-    needed = [Signature("rows", "merge", MERGE)]
+    needed = [Variant("merge", "rows", Kinds())]
     for dtype in _as_dtypes(dtypes):
         x, out = kind(dtype), kind(result_dtype(dtype))
-        given = [("none", "none"), (out, "none"), (out, out)]  # weight and bias of the caller
+        callers = [("none", "none"), (out, "none"), (out, out)]  # weight and bias of the caller
         made = [("f8", "none"), ("f8", "f8")]  # and those that norms make from statistics
         for family in ("rows", "columns"):
-            for name in ("normalize", "normalize_split"):
-                needed += [Signature(family, name, (x, out, *pair)) for pair in given]
-            needed += [Signature(family, "apply", (x, out, *pair, "f8", "f8")) for pair in [given[0], *made]]
-            needed += [Signature(family, "apply", (x, out, *pair, out, out)) for pair in given]
-            needed.append(Signature(family, "moments", (x, "none", "none", "none")))
-            needed.append(Signature(family, "merge", (*MERGE[:3], x)))
-        needed.append(Signature("rows", "move", (out, out, "none", "none")))
+            for operation in ("normalize", "normalize_split"):
+                needed += [Variant(operation, family, Kinds(x, out, *pair)) for pair in callers]
+            needed += [Variant("apply", family, Kinds(x, out, *pair, "f8", "f8")) for pair in [callers[0], *made]]
+            needed += [Variant("apply", family, Kinds(x, out, *pair, out, out)) for pair in callers]
+            needed += [Variant(operation, family, Kinds(x)) for operation in ("moments", "merge")]
+        needed.append(Variant("update_running", "states", Kinds(running_mean=out, running_var=out)))
     return list(dict.fromkeys(needed))
 
 
-def prepare(signature: Signature) -> Signature:
-    """Compile or load one kernel, and return its signature."""
+def prepare(variant: Variant) -> Variant:
+    """Compile or load one kernel, and return what it is."""
     from .cpu import launcher
 
-    launcher.prepare(*signature)
-    return signature
+    launcher.prepare(variant)
+    return variant
 
 
-def show(done: Iterable[Signature], total: int) -> None:
+def show(done: Iterable[Variant], total: int) -> None:
     """Wait for all kernels, and show on standard error how many are done."""
     if sys.stderr.isatty():
         try:
@@ -101,11 +89,11 @@ def show(done: Iterable[Signature], total: int) -> None:
             columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
             with Progress(*columns, console=Console(stderr=True)) as bar:
                 task = bar.add_task("compiling", total=total)
-                for signature in done:
-                    bar.update(task, advance=1, description=str(signature))
+                for variant in done:
+                    bar.update(task, advance=1, description=str(variant))
             return
-    for number, signature in enumerate(done, 1):
-        print(f"{number:3}/{total} {signature}", file=sys.stderr, flush=True)
+    for number, variant in enumerate(done, 1):
+        print(f"{number:3}/{total} {variant}", file=sys.stderr, flush=True)
 
 
 def _as_dtypes(dtypes: Any) -> list[np.dtype]:

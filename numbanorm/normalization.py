@@ -1,16 +1,16 @@
-"""normalize(): x <- (x - mean) / sqrt(var + eps) * weight + bias, for any groups. The pipeline behind every norm."""
+"""normalize(): x <- (x - mean) / sqrt(var + eps) * weight + bias, for any groups."""
 
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from .arrays.memory import Array, DeviceArray, same_memory, together
-from .arrays.take import give, result_like, take, take_out, view
-from .call import known as calls
-from .cpu import engine
-from .cpu.engine import States, Stored
+from .arrays.take import view
+from .call.arguments import as_layout
+from .call.choose import engine_of
+from .call.known import normalized
+from .call.run import Given, Prepared, packed, transform
 from .layout import Layout
-from .statistics import Moments, as_layout
+from .statistics import Moments
 
 
 def normalize(
@@ -92,89 +92,31 @@ def normalize(
     array([[-1.21, -0.73],
            [ 0.73,  1.21]], dtype=float32)
     """
-    known = None
-    if moments is None and not return_moments and (axis is None or type(axis) is int):
-        known = calls.describe(x, weight, bias, out, layout, axis, tuple(sizes.items()))
-        if call := calls.find(known, eps, out, x, weight, bias):
-            return calls.repeat(call, x, weight, bias, eps, out)[0]
-    chosen = as_layout(layout, axis, sizes)
-    states: States | None = None
+    if moments is None and not return_moments:
+        return normalized(x, weight, bias, eps, out, _by_layout, (layout, axis, *sizes, *sizes.values()))
+    chosen, given = as_layout(layout, axis, sizes), None
     if moments is not None:
-        if not isinstance(moments, Moments):
-            raise TypeError(f"moments must be Moments, got {type(moments).__name__}; see numbanorm.moments")
-        shape = chosen.group_shape(view(x).shape)
-        count, mean, m2 = map(engine.packed, moments._states)
-        if count.shape != shape:
-            raise ValueError(f"moments have group shape {count.shape}, but {chosen!r} of x has {shape}")
-        states = count, mean, m2
-    result, states = transform(
-        x, chosen, weight, bias, eps=eps, states=states, out=out, keep=return_moments and moments is None, known=known
-    )
+        given = _given(x, chosen, moments)
+    keep = return_moments and moments is None
+    result, states, _ = transform(x, chosen, weight, bias, eps=eps, out=out, given=given, keep=keep)
     if not return_moments:
         return result
-    return result, moments if moments is not None else Moments(*states)  # type: ignore[misc]
+    return result, moments if states is None else Moments(*states)
 
 
-def transform(
-    x: Any,
-    layout: Layout,
-    weight: Any = None,
-    bias: Any = None,
-    *,
-    eps: float,
-    center: bool = True,
-    states: Stored | None = None,
-    out: Any = None,
-    keep: bool = False,
-    apart: dict[str, Array] | None = None,
-    known: calls.Description | None = None,
-) -> tuple[Any, States | None]:
-    """Check every argument, then run: (result, states of the groups if `keep`).
-
-    `center` False normalizes about zero; `states` replace x's own; `apart` names further arrays that `out` must not
-    overlap. The call is remembered by the description `known`, if there is one.
-    """
-    array, library = take(x)
-    eps = check_eps(eps)
-    weight = None if weight is None else _operand(weight, "weight", array)
-    bias = None if bias is None else _operand(bias, "bias", array)
-    others = {"weight": weight, "bias": bias, **(apart or {})}
-    if states is not None:
-        others |= dict(zip(("moments.count", "moments.mean", "moments.m2"), states, strict=True))
-    together(array, others)
-    if out is None:
-        target = result_like(array)
-    else:
-        target = take_out(out, array, others)
-        if same_memory(target, array):
-            target = array
-    made = engine.normalize(layout, array, target, weight, bias, eps, center=center, states=states, keep=keep)
-    if known is not None:
-        calls.remember(known, layout, array, target, weight, bias, center, states, (apart or {}).values())
-    return (give(target, library) if out is None else out), made
+def _by_layout(x: Any, weight: Any, bias: Any, layout: Any, axis: Any, *sizes: Any) -> Prepared:
+    """The layout that a caller's arguments mean; `sizes`: all names, and behind them their sizes."""
+    half = len(sizes) // 2
+    return Prepared(as_layout(layout, axis, dict(zip(sizes[:half], sizes[half:], strict=True))), weight, bias)
 
 
-def _operand(value: Any, name: str, x: Array) -> Any:
-    """Weight or bias. A number becomes an array where x lies."""
-    array = view(value, name)
-    if isinstance(x, DeviceArray) and not isinstance(array, DeviceArray) and array.ndim == 0:
-        return engine.constant(float(array), x)
-    return array
-
-
-def check_number(value: Any, name: str) -> float:
-    """A number as a float; strings are none."""
-    try:
-        if isinstance(value, str | bytes):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
-
-
-def check_eps(eps: float) -> float:
-    """Eps as a float; it must be a number, not negative and not NaN."""
-    value = check_number(eps, "eps")
-    if not value >= 0:
-        raise ValueError(f"eps must not be negative or NaN, got {eps}; it is added to the variance, 1e-5 is usual")
-    return value
+def _given(x: Any, layout: Layout, moments: Any) -> Given:
+    """The caller's statistics as kernels read them, if they are of the layout's groups."""
+    if not isinstance(moments, Moments):
+        raise TypeError(f"moments must be Moments, got {type(moments).__name__}; see numbanorm.moments")
+    shape = layout.group_shape(view(x).shape)
+    engine = engine_of(moments._states[0])
+    count, mean, m2 = (packed(engine, state) for state in moments._states)
+    if count.shape != shape:
+        raise ValueError(f"moments have group shape {count.shape}, but {layout!r} of x has {shape}")
+    return count, mean, m2

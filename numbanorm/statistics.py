@@ -1,16 +1,19 @@
 """Moments: the mergeable state of mean and variance, and `moments()`, which makes one from an array."""
 
-from functools import lru_cache
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .arrays.give import give, to_host
 from .arrays.libraries import on_device
-from .arrays.memory import together
-from .arrays.take import give, take, to_host, view
-from .cpu import engine
+from .arrays.memory import check_same_device
+from .arrays.take import take, view
+from .call.arguments import as_layout
+from .call.choose import engine_of
+from .call.run import States, to_float64
+from .call.run import moments as take_moments
 from .layout import Layout
 
 
@@ -59,14 +62,15 @@ class Moments:
     def __init__(self, count: ArrayLike, mean: ArrayLike, m2: ArrayLike) -> None:
         if any(map(on_device, (count, mean, m2))):
             states = [take(a, name)[0] for a, name in ((count, "count"), (mean, "mean"), (m2, "m2"))]
-            together(states[0], {"mean": states[1], "m2": states[2]}, of="count")
+            check_same_device(states[0], {"mean": states[1], "m2": states[2]}, of="count")
         else:
             states = [np.asarray(a, np.float64) for a in (count, mean, m2)]
         if len({a.shape for a in states}) > 1:
             shapes = ", ".join(str(a.shape) for a in states)
             raise ValueError(f"count, mean and m2 must have one shape, the group shape; got {shapes}")
         if on_device(states[0]):
-            states = [give(engine.widened(a), a.library) for a in states]
+            engine = engine_of(states[0])
+            states = [give(to_float64(engine, a), a.library) for a in states]
         self.count, self.mean, self.m2 = states
 
     @classmethod
@@ -102,7 +106,7 @@ class Moments:
 
     def _spread(self, formula: str, ddof: float) -> Any:
         count, _, m2 = self._states
-        (spread,) = engine.pointwise(formula, 1, m2, count, float(ddof))
+        (spread,) = engine_of(m2).pointwise(formula, 1, m2, count, float(ddof))
         return give(spread, take(self.m2)[1])
 
     def merge(self, other: "Moments") -> "Moments":
@@ -126,14 +130,14 @@ class Moments:
                 f"other has group shape {theirs[0].shape}, these Moments have {ours[0].shape}; "
                 "merge Moments of one layout and of arrays with the same groups"
             )
-        together(ours[0], {"other": theirs[0]}, of="what it is merged with")
-        return Moments(*engine.merge(ours, theirs))
+        check_same_device(ours[0], {"other": theirs[0]}, of="what it is merged with")
+        return Moments(*engine_of(ours[0]).pointwise("merged", 3, *ours, *theirs))
 
     def __add__(self, other: "Moments") -> "Moments":
         return self.merge(other) if isinstance(other, Moments) else NotImplemented
 
     @property
-    def _states(self) -> engine.States:
+    def _states(self) -> States:
         return view(self.count), view(self.mean), view(self.m2)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -216,27 +220,5 @@ def moments(
     >>> float(nbn.moments(x).var())
     47.916666666666664
     """
-    chosen = as_layout(layout, axis, sizes)
-    return Moments(*engine.reduce(chosen, view(x)))
-
-
-def as_layout(layout: str | Layout | None, axis: int | tuple[int, ...] | None, sizes: dict[str, int]) -> Layout:
-    """The Layout that a caller's arguments mean: a pattern with sizes, a Layout, axes, or all of the array."""
-    if layout is None:
-        if sizes:
-            raise ValueError(f"sizes {sorted(sizes)} need a pattern; pass one as layout, such as 'n (g c) -> n g'")
-        return Layout.axes(axis)
-    if axis is not None:
-        raise ValueError(f"layout={layout!r} and axis={axis!r} both say what to reduce; pass one of them")
-    if isinstance(layout, Layout):
-        if sizes:
-            raise ValueError(f"{layout!r} has its sizes already; pass {sorted(sizes)} when making it")
-        return layout
-    if not isinstance(layout, str):
-        raise TypeError(f"layout must be a pattern or a Layout, got {type(layout).__name__}; for axes use axis=")
-    return _pattern(layout, tuple(sizes.items()))
-
-
-@lru_cache(maxsize=1024)
-def _pattern(pattern: str, sizes: tuple[tuple[str, int], ...]) -> Layout:
-    return Layout(pattern, **dict(sizes))
+    chosen, array = as_layout(layout, axis, sizes), view(x)
+    return Moments(*take_moments(engine_of(array), chosen, array))

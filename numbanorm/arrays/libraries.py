@@ -4,6 +4,8 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from .cupy import CUPY, is_cupy
 from .library import Library
 from .memory import DeviceArray

@@ -157,6 +157,11 @@ def _place(array: Array) -> str:
     return f"GPU {array.device}" if isinstance(array, DeviceArray) else "the host"
 
 
+def contiguous(array: Array) -> bool:
+    """Whether elements lie side by side, in C order."""
+    return array.contiguous if isinstance(array, DeviceArray) else array.flags.c_contiguous
+
+
 def writeable(array: Array) -> bool:
     """Whether an array may be written."""
     return array.writeable if isinstance(array, DeviceArray) else array.flags.writeable

@@ -1,147 +1,145 @@
-"""Calls that were made before: arrays of a known description need no second check.
+"""The one call that every norm makes. A call that was made before is repeated; any other is checked, run, remembered.
 
 Whether a call is right, and how it runs, depends on its settings and on the shapes, strides and dtypes of its arrays;
-on a GPU on their library and the alignment of their addresses, too. A norm that has passed all checks leaves its plan
-here under that description. The next such call, as in training from batch to batch, only allocates its output, unless
-it is given one, and runs.
+on a GPU on their library and the alignment of their addresses, too. A call that has passed all checks leaves a function
+here, under that description. The next such call, as in training from batch to batch, only allocates its output, unless
+it is given one, and runs. What depends on values or on memory, that function checks again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+from numpy import ndarray
 
-from ..arrays.memory import Array, DeviceArray
-from ..arrays.take import result_dtype
-from ..cpu import engine
-from ..cpu.engine import HostArray, Plan, States, Stored
-from ..cuda import known as device_calls
-from ..cuda.known import Bound
+from ..arrays.libraries import library_of, why_no_cuda
+from ..engine.interface import Repeat
 from ..layout import Layout
+from .run import Prepared, transform
+from .running import update_running
 
 MOST = 4096  # descriptions that are kept
+ALIGNMENT = 16  # bytes of the widest load of a GPU
 
-Description = tuple[Any, ...]
-
-
-class Call(NamedTuple):
-    """How a known call runs."""
-
-    plan: Plan
-    center: bool
-    dtype: np.dtype | None  # of the result, where it is not x's own
-    run: Any  # the compiled kernel that does it all, where one thread and one pass do; with its tasks and its table
-    tasks: int
-    table: HostArray
+_known: dict[Any, Repeat] = {}
+_DISTINCT = frozenset({int, str, type(None), Layout})  # types of which no two have equal values, as 2 and 2.0 are
+_UNKNOWN: Any = object()  # the form of running statistics that want a closer look
 
 
-Known = Call | Bound
-
-_known: dict[Description, Call | device_calls.Call] = {}
-
-
-def describe(
-    x: Any, weight: Any, bias: Any, out: Any, *settings: Any, stored: Description | None = None
-) -> Description | None:
-    """What decides how a call runs; `stored` describes its running statistics.
-
-    None if not all arguments are ndarrays, or all arrays on a GPU (or no weight, bias or out). Numbers among the
-    settings come with their types: 2.0 is no number of groups, though it equals 2.
-    """
-    if type(x) is not np.ndarray:
-        return device_calls.describe((x, weight, bias, out), settings, stored)
-    of_weight = of_bias = of_out = None
-    if weight is not None:
-        if type(weight) is not np.ndarray:
-            return None
-        of_weight = weight.shape, weight.strides, weight.dtype
-    if bias is not None:
-        if type(bias) is not np.ndarray:
-            return None
-        of_bias = bias.shape, bias.strides, bias.dtype
-    if out is not None:
-        if type(out) is not np.ndarray:
-            return None
-        of_out = out is x, out.shape, out.strides, out.dtype
-    return settings, stored, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out
-
-
-def find(description: Description | None, eps: Any, out: Any, x: Any, *others: Any) -> Known | None:
-    """The known call of this description; None if there is none, or if eps, or the memory of `out`, wants a check."""
-    if type(eps) is not float or not eps >= 0:
-        return None
-    try:
-        call = _known.get(description)  # type: ignore[arg-type]
-    except TypeError:  # a setting that cannot be hashed, such as a list: wrong, or too rare to be remembered
-        return None
-    if isinstance(call, device_calls.Call):
-        return device_calls.bind(call, description)  # type: ignore[arg-type]
-    if call is None or out is None:
-        return call
-    if not out.flags.writeable or (out is not x and np.may_share_memory(out, x)):
-        return None
-    for other in others:
-        if other is not None and np.may_share_memory(out, other):
-            return None
-    return call
-
-
-def remember(
-    description: Description,
-    layout: Layout,
-    x: Array,
-    out: Any,
-    weight: Any,
-    bias: Any,
-    center: bool,
-    states: Stored | None,
-    apart: Iterable[Array],
-) -> None:
-    """Keep a call that passed all checks, made with x's own states or with given ones; `apart`: running statistics."""
-    if x.size == 0:
-        return
-    if len(_known) >= MOST:
-        _known.clear()
-    call: Call | device_calls.Call | None
-    if isinstance(x, DeviceArray):
-        arrays = x, weight, bias, out
-        call = device_calls.make(description, layout, arrays, center, states, apart)  # type: ignore[arg-type]
-    else:
-        call = _make(layout, x, out, weight, bias, center, states)
-    if call is not None:
-        with suppress(TypeError):  # as in `find`
-            _known[tuple(description)] = call  # of one on a GPU, without its arrays
-
-
-def _make(layout: Layout, x: Any, out: Any, weight: Any, bias: Any, center: bool, states: Stored | None) -> Call:
-    plan, dtype = engine.plan(layout, x, out, weight, bias), result_dtype(x.dtype)
-    chosen, table = plan.schedule, plan.table
-    if states is not None:
-        chosen, table = plan.stored, plan.stored_table
-    run = engine.compiled(plan, states) if chosen.serial else None
-    own_dtype = None if dtype == x.dtype else dtype
-    return Call(plan, center, own_dtype, run, chosen.tasks, table)
-
-
-def repeat(
-    call: Known,
+def normalized(
     x: Any,
     weight: Any,
     bias: Any,
-    eps: float,
+    eps: Any,
     out: Any,
-    *,
-    states: Stored | None = None,
-    keep: bool = False,
-) -> tuple[Any, States | None]:
-    """Make a known call, as `engine.normalize` does: (result, states of x's own groups if `keep`)."""
-    if isinstance(call, Bound):
-        return device_calls.repeat(call, eps, keep)
-    if out is None:
-        out = np.empty_like(x, call.dtype)
-    if call.run is None:
-        return out, engine.execute(call.plan, x, out, weight, bias, eps, center=call.center, states=states, keep=keep)
-    own = engine.new_states(call.plan.group_shape) if keep else None
-    call.run(0, call.tasks, call.table, x, out, weight, bias, eps, call.center, *(states or own or engine.NO_STATES))
-    return out, own
+    prepare: Callable[..., Prepared],
+    settings: tuple[Any, ...],
+    running: tuple[Any, Any, Any] | None = None,
+) -> Any:
+    """Normalize by a norm.
+
+    Parameters
+    ----------
+    x, weight, bias, eps, out
+        The norm's arguments, as the caller gave them.
+    prepare : function
+        The norm's own checks: prepare(x, weight, bias, *settings), with `running` before the settings if there is one.
+    settings : tuple
+        What else tells one call of the norm from another.
+    running : tuple, optional
+        Running mean and variance (or None, None), and the momentum by which they move.
+    """
+    # In one piece: a function more takes a fortieth of the shortest call.
+    key = addresses = mean = var = momentum = of_weight = of_bias = of_out = of_running = None
+    typed: Any = settings
+    for setting in settings:
+        if type(setting) not in _DISTINCT:
+            typed = _typed(settings)
+            break
+    if running is not None:
+        mean, var, momentum = running
+        of_running = _form_of_running(mean, var)
+    if type(x) is not ndarray:
+        key, addresses = _describe_on_gpu(prepare, typed, (x, out, weight, bias, mean, var))
+    elif (
+        (weight is None or type(weight) is ndarray)
+        and (bias is None or type(bias) is ndarray)
+        and (out is None or type(out) is ndarray)
+        and of_running is not _UNKNOWN
+    ):
+        if weight is not None:
+            of_weight = weight.shape, weight.strides, weight.dtype
+        if bias is not None:
+            of_bias = bias.shape, bias.strides, bias.dtype
+        if out is not None:
+            of_out = out is x, out.shape, out.strides, out.dtype
+        key = prepare, typed, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out, of_running
+    if key is not None and type(eps) is float and eps >= 0 and (momentum is None or _is_share(momentum)):
+        try:
+            repeat = _known.get(key)
+        except TypeError:  # a setting that cannot be hashed: wrong, or too rare to be remembered
+            repeat = None
+        if repeat is not None and (result := repeat(x, out, weight, bias, mean, var, eps, addresses)) is not None:
+            made, frame = result
+            if frame is not None:
+                update_running(frame, momentum, mean)
+            return made
+    ours = prepare(x, weight, bias, *settings) if running is None else prepare(x, weight, bias, running, *settings)
+    result, _, repeat = transform(x, eps=eps, out=out, repeatable=key is not None, **ours._asdict())
+    if repeat is not None:
+        _remember(key, repeat)
+    return result
+
+
+def forget() -> None:
+    """Let every call be checked anew, as in a new process."""
+    _known.clear()
+
+
+def _remember(key: Any, repeat: Repeat) -> None:
+    if len(_known) >= MOST:
+        _known.clear()
+    with suppress(TypeError):  # what cannot be hashed
+        _known[key] = repeat
+
+
+def _typed(settings: tuple[Any, ...]) -> Any:
+    """Settings that differ where their types do. What lies deeper may differ unseen, and is given as a list: no key."""
+    if any(isinstance(setting, tuple | list) for setting in settings):
+        return list(settings)
+    return settings, tuple(map(type, settings))
+
+
+def _is_share(momentum: Any) -> bool:
+    """Whether a momentum needs no further check."""
+    return type(momentum) in (float, int) and 0 <= momentum <= 1
+
+
+def _form_of_running(mean: Any, var: Any) -> Any:
+    """What running statistics on the host look like; None if there are none."""
+    if type(mean) is ndarray and type(var) is ndarray:
+        return mean.shape, mean.strides, mean.dtype, var.shape, var.strides, var.dtype
+    return None if mean is None and var is None else _UNKNOWN
+
+
+def _describe_on_gpu(norm: Any, settings: Any, operands: tuple[Any, ...]) -> tuple[Any, Any]:
+    """What decides how a call runs, and addresses, if all arrays are of one library on a GPU and none wants a look."""
+    x, out = operands[:2]
+    library = library_of(x)
+    if library is None or why_no_cuda():
+        return None, None
+    said: list[Any] = [norm, settings, library, out is x]
+    addresses = []
+    for value in operands:
+        if value is None:
+            said.append(None)
+            addresses.append(0)
+            continue
+        form = library.form(value) if type(value) is type(x) or library_of(value) is library else None
+        if form is None:
+            return None, None
+        about, address = form
+        said.append(about)
+        said.append(address % ALIGNMENT)
+        addresses.append(address)
+    return tuple(said), addresses

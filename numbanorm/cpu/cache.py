@@ -33,7 +33,7 @@ class _Cache(NullCache):
     def load_overload(self, sig, target_context):
         try:
             target_context.refresh()
-            kernel = disk.load(*self._entry(sig, target_context.codegen()))
+            kernel = disk.load("cpu", *self._entry(sig, target_context.codegen()))
             if kernel is not None:
                 return CompileResult._rebuild(target_context, *pickle.loads(kernel))
         except Exception:  # something is wrong with it: compile
@@ -43,13 +43,13 @@ class _Cache(NullCache):
     def save_overload(self, sig, data):
         try:
             if not (data.lifted or data.library.has_dynamic_globals):  # addresses of this process, with NUMBA_OPT=0
-                disk.save(*self._entry(sig, data.codegen), dumps(data._reduce()))
+                disk.save("cpu", *self._entry(sig, data.codegen), dumps(data._reduce()))
         except Exception:  # it cannot be pickled: the next process compiles, too
             pass
 
 
 def keep(dispatcher):
     """Give a dispatcher this module's cache; if this Numba has no place for it, leave the dispatcher as it is."""
-    if disk.folder() is not None and type(getattr(dispatcher, "_cache", None)) is NullCache:
+    if disk.folder("cpu") is not None and type(getattr(dispatcher, "_cache", None)) is NullCache:
         dispatcher._cache = _Cache(dispatcher.py_func)
     return dispatcher

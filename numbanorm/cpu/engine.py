@@ -1,6 +1,6 @@
 """The engine for arrays on the host: `engine.interface.Engine`, on kernels that Numba compiles."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -13,11 +13,12 @@ from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat, execute
 from ..layout import Layout
 from ..walk.nest import LoopNest, build, stretched
 from ..walk.slots import OPERANDS
-from . import forks, plan
+from . import forks
+from . import plan as steps
 from .threads import get_num_threads
 
 HostArray = NDArray[Any]
-NO_PARTS = (None,) * 6  # nor a board, nor running statistics: of a frame, behind the states
+_may_share = np.may_share_memory
 
 
 class HostEngine:
@@ -41,68 +42,74 @@ class HostEngine:
         threads = get_num_threads() if operation == "normalize" else 1
         return _plan(operation, layout, operands, out is x, given, threads)  # type: ignore[arg-type]
 
-    def launch(self, step: plan.Step, frame: Frame) -> None:
+    def launch(self, step: steps.Step, frame: Frame) -> None:
         """Run a step: small work in this thread, larger work on several."""
-        threads = 1 if step.serial else get_num_threads()
-        _launcher().launch(step.variant, step.tasks, threads, step.table, frame)
+        if step.serial:
+            _launcher().serial()(step.address, 0, step.tasks, step.table, frame)
+        else:
+            _launcher().launch(step.address, step.tasks, get_num_threads(), step.table, frame)
 
     def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
         """Make a call repeatable: see `Engine.bind`."""
-        given, updates = frame.mean is not None, frame.mean is None and frame.running_mean is not None
+        given = frame.mean is not None
         if given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
-        (first, *others), center = plan.steps, frame.center
+        (first, *others), updates = plan.steps, not given and frame.running_mean is not None
         if others or not first.serial:
             return self._bind_large(plan, frame, updates)
-        launcher = _launcher()
-        run, address, tasks, table = launcher.serial(), launcher.address_of(first.variant), first.tasks, first.table
-        own, shape, empty_like, empty = _other_dtype(frame), plan.group_shape, np.empty_like, np.empty
+        run, center, (empty, shape, dtype) = _launcher().serial(), frame.center, _output(frame)
+        address, tasks, table, groups, new = first.address, first.tasks, first.table, plan.group_shape, np.empty
 
-        def repeat(operands: Any, addresses: Any, eps: float) -> tuple[Any, Frame | None] | None:
-            x, out, weight, bias, running_mean, running_var = operands
+        def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
             if out is None:
-                out = empty_like(x, own)
-            elif not _may_write(out, operands):
+                out = empty(shape or x, dtype)
+            elif not _may_write(out, x, weight, bias, mean, var):
                 return None
-            if running_mean is None:
-                run(address, 0, tasks, table, (x, out, weight, bias, None, None, None, *NO_PARTS, eps, center, 0.0, 0))
-                return out, None
-            if given:
-                states = None, running_mean, running_var
-                run(address, 0, tasks, table, (x, out, weight, bias, *states, *NO_PARTS, eps, center, 0.0, 0))
-                return out, None
-            if not _may_update(running_mean, running_var, x):
-                return None
-            states = empty(shape), empty(shape), empty(shape)
-            parts = None, None, None, None, running_mean, running_var
-            filled = Frame(x, out, weight, bias, *states, *parts, eps, center)
-            run(address, 0, tasks, table, filled)
-            return out, filled
+            slots: Any = (
+                x,
+                out,
+                weight,
+                bias,
+                None,
+                mean,
+                var,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                eps,
+                center,
+                0.0,
+                0,
+            )
+            if updates:
+                if not _may_update(mean, var, x):
+                    return None
+                count, mean_, m2 = new(groups), new(groups), new(groups)
+                slots = Frame(x, out, weight, bias, count, mean_, m2, None, None, None, None, mean, var, eps, center)
+            run(address, 0, tasks, table, slots)
+            return out, slots if updates else None
 
         return repeat
 
     def _bind_large(self, plan: Plan, frame: Frame, updates: bool) -> Repeat:
-        """The same for what runs in several steps, or on several threads."""
-        own, shape, center, given = _other_dtype(frame), plan.group_shape, frame.center, frame.mean is not None
-        threads = get_num_threads()
+        """The same for what runs in several steps or on several threads, or leaves states for an update."""
+        groups, center, given = plan.group_shape, frame.center, frame.mean is not None
+        (empty, shape, dtype), threads = _output(frame), get_num_threads()
 
-        def repeat(operands: Any, addresses: Any, eps: float) -> tuple[Any, Frame | None] | None:
-            x, out, weight, bias, running_mean, running_var = operands
-            if get_num_threads() != threads:  # for which there is another plan
-                return None
+        def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
+            if get_num_threads() != threads or (updates and not _may_update(mean, var, x)):
+                return None  # for other threads there is another plan
             if out is None:
-                out = np.empty_like(x, own)
-            elif not _may_write(out, operands):
+                out = empty(shape or x, dtype)
+            elif not _may_write(out, x, weight, bias, mean, var):
                 return None
-            filled = Frame(
-                x, out, weight, bias, running_mean=running_mean, running_var=running_var, center=center, eps=eps
-            )
-            if given:
-                filled = filled._replace(mean=running_mean, m2=running_var)
-            elif updates:
-                if not _may_update(running_mean, running_var, x):
-                    return None
-                filled = filled._replace(count=np.empty(shape), mean=np.empty(shape), m2=np.empty(shape))
+            states: Any = (None, mean, var) if given else (None, None, None)
+            if updates:
+                states = np.empty(groups), np.empty(groups), np.empty(groups)
+            filled = Frame(x, out, weight, bias, *states, None, None, None, None, mean, var, eps, center)
             execute(self, plan, filled)
             return out, filled if updates else None
 
@@ -136,7 +143,9 @@ class HostEngine:
         return tuple(_filled(result, shape).astype(dtype, copy=False) for result in results)
 
     def matvec(self, matrix: HostArray, vector: HostArray) -> HostArray:
-        """A matrix times a vector, by the BLAS in the matrix's dtype; the result in float64."""
+        """A matrix times a vector, by the BLAS in float32 or float64; the result in float64."""
+        wide = matrix.dtype.kind in "iub" or matrix.dtype.itemsize == 8
+        matrix = matrix.astype(np.float64 if wide else np.float32, copy=False)
         return (matrix @ vector.astype(matrix.dtype, copy=False)).astype(np.float64, copy=False)
 
     def mean_of_rows(self, table: HostArray) -> HostArray:
@@ -169,46 +178,55 @@ def _plan(operation: str, layout: Layout, operands: Any, in_place: bool, given: 
         return Plan((), grouping.group_shape)
     nest: LoopNest = build(grouping, strides)
     if operation == "normalize":
-        made = plan.normalize(nest, kinds, itemsize, in_place, threads)
+        made = steps.normalize(nest, kinds, itemsize, in_place, threads)
     elif operation == "apply":
-        made = plan.apply(nest, kinds._replace(mean=kind(given[0]), m2=kind(given[1])), itemsize, in_place)
+        made = steps.apply(nest, kinds._replace(mean=kind(given[0]), m2=kind(given[1])), itemsize, in_place)
     else:
-        made = plan.moments(nest, kinds)
-    return Plan(made[0], grouping.group_shape, made[1])
+        made = steps.moments(nest, kinds)
+    return Plan(_compiled(made[0]), grouping.group_shape, made[1])
 
 
 @lru_cache(maxsize=256)
 def _merge(shape: Shape) -> Plan:
     *kept, parts = shape
     groups = int(np.prod(kept, dtype=np.int64))
-    return Plan(plan.merge(groups, parts)[0] if groups else (), tuple(kept))
+    return Plan(_compiled(steps.merge(groups, parts)[0]) if groups else (), tuple(kept))
 
 
 @lru_cache(maxsize=256)
 def _update(size: int, of_mean: np.dtype, mean_step: int, of_var: np.dtype, var_step: int) -> Plan:
     kinds = Kinds(running_mean=kind(of_mean), running_var=kind(of_var))
-    return Plan(plan.update_running(size, kinds, mean_step, var_step)[0], (size,))
+    return Plan(_compiled(steps.update_running(size, kinds, mean_step, var_step)[0]), (size,))
 
 
-def _other_dtype(frame: Frame) -> np.dtype | None:
-    """The dtype of results, where it is not x's own."""
-    own = frame.x.dtype  # type: ignore[union-attr]
-    return None if result_dtype(own) == own else result_dtype(own)
+def _compiled(planned: tuple[steps.Step, ...]) -> tuple[steps.Step, ...]:
+    """Steps with the addresses of their kernels."""
+    return tuple(step._replace(address=_launcher().address_of(step.variant)) for step in planned)
 
 
-def _may_write(out: HostArray, operands: tuple[HostArray | None, ...]) -> bool:
+def _output(frame: Frame) -> tuple[Callable[..., HostArray], Shape | None, np.dtype]:
+    """How to make an output as `give.result_like` does, for one description: empty(shape or x, dtype)."""
+    x: Any = frame.x
+    contiguous = x.flags.c_contiguous and x.ndim > 0
+    return np.empty if contiguous else np.empty_like, x.shape if contiguous else None, result_dtype(x.dtype)
+
+
+def _may_write(out: Any, x: Any, weight: Any, bias: Any, mean: Any, var: Any) -> bool:
     """Whether an output may be written, by a quick look."""
-    if not out.flags.writeable or (out is not operands[0] and np.may_share_memory(out, operands[0])):  # type: ignore[arg-type]
-        return False
-    return not any(other is not None and np.may_share_memory(out, other) for other in operands[2:])
+    return (
+        out.flags.writeable
+        and (out is x or not _may_share(out, x))
+        and (weight is None or not _may_share(out, weight))
+        and (bias is None or not _may_share(out, bias))
+        and (mean is None or not (_may_share(out, mean) or _may_share(out, var)))
+    )
 
 
-def _may_update(mean: HostArray, var: HostArray, x: HostArray) -> bool:
+def _may_update(mean: Any, var: Any, x: Any) -> bool:
     """Whether running statistics may be written, by a quick look."""
     if not (mean.flags.writeable and var.flags.writeable):
         return False
-    may_share = np.may_share_memory
-    return not (may_share(mean, x) or may_share(var, x) or may_share(mean, var))
+    return not (_may_share(mean, x) or _may_share(var, x) or _may_share(mean, var))
 
 
 def _filled(result: Any, shape: Shape) -> NDArray[np.float64]:

@@ -200,12 +200,12 @@ def _on_numbas_threads(threads: int, *arguments: Any) -> None:
         numba_threads.set_num_threads(before)
 
 
-def launch(variant: Variant, tasks: int, threads: int, table: Any, frame: tuple[Any, ...]) -> None:
+def launch(address: int, tasks: int, threads: int, table: Any, frame: tuple[Any, ...]) -> None:
     """Run all tasks of a kernel on up to `threads` threads.
 
     Parameters
     ----------
-    variant : Variant
+    address : int
         The kernel.
     tasks, threads : int
         How many tasks there are, and how many threads may share them: these, and no more than Numba may have.
@@ -215,7 +215,6 @@ def launch(variant: Variant, tasks: int, threads: int, table: Any, frame: tuple[
         Arrays (or None) and numbers, in the order of `Frame`.
     """
     pieces = min(tasks, threads, config.NUMBA_NUM_THREADS)
-    address = address_of(variant)
     if pieces <= 1:
         serial()(address, 0, tasks, table, frame)
     elif not _process.forked and _layer_is_safe():

@@ -26,6 +26,7 @@ class Step(NamedTuple):
     table: NDArray[np.int64]
     tasks: int
     serial: bool = False
+    address: int = 0  # of the compiled kernel
 
 
 class Scratch(NamedTuple):

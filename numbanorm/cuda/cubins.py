@@ -10,35 +10,37 @@ from cuda.pathfinder import load_nvidia_dynamic_lib
 from numba.core import config
 
 from ..engine import disk
+from .kernels.constants import Code
 
 _PACKAGES = ("numba-cuda", "llvmlite", "cuda-core")  # what writes the source for NVVM, and what calls the compilers
 _LIBRARIES = ("nvvm", "nvJitLink")  # the compilers: to PTX, and from there to machine code
 _SETTINGS = ("OPT", "BOUNDSCHECK", "CUDA_DEBUGINFO_DEFAULT", "FORCE_CUDA_CC")  # of Numba, which change the code
 
 
-def load(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[bytes, str] | None:
+def load(code: Code, capability: tuple[int, int]) -> tuple[bytes, str] | None:
     """Machine code of a kernel, and its name there, if a process before this one has kept it."""
-    entry = _entry(kernel, capability)
-    code = entry and disk.load(*entry)
-    if not code:
+    entry = _entry(code, capability)
+    kept = entry and disk.load("cuda", *entry)
+    if not kept:
         return None
-    name, _, cubin = code.partition(b"\0")
+    name, _, cubin = kept.partition(b"\0")
     return cubin, name.decode()
 
 
-def save(kernel: tuple[Any, ...], capability: tuple[int, int], cubin: bytes, name: str) -> None:
+def save(code: Code, capability: tuple[int, int], cubin: bytes, name: str) -> None:
     """Keep machine code of a kernel, and its name there, for the processes to come."""
-    if entry := _entry(kernel, capability):
-        disk.save(*entry, name.encode() + b"\0" + cubin)
+    if entry := _entry(code, capability):
+        disk.save("cuda", *entry, name.encode() + b"\0" + cubin)
 
 
-def _entry(kernel: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, str] | None:
+def _entry(code: Code, capability: tuple[int, int]) -> tuple[str, str] | None:
     """Name of a kernel's file, and all it depends on beside what every kernel does; None if that cannot be known."""
     try:
         config.reload_config()  # as the compiler does, if the environment has changed
         settings = [getattr(config, name) for name in _SETTINGS]
-        parts = [_name(part) if callable(part) else part for part in kernel]
-        return f"cuda.{kernel[0]}", repr((parts, capability, settings, _compilers()))
+        named = code._replace(function=code.function and _name(code.function))
+        needs = repr((named, code.bounds, capability, settings, _compilers()))
+        return f"{code.family}.{code.variant.operation}", needs
     except Exception:  # a function that is not the package's, or a compiler that is not found: nothing is kept
         return None
 

@@ -1,176 +1,156 @@
-"""One call on a GPU: from a layout and device arrays to launches. What `engine` does for arrays on the host.
+"""The engine for arrays on NVIDIA GPUs: `engine.interface.Engine`, on CUDA kernels.
 
 All work is put on the caller's stream, and nothing waits for it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from math import nan
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..arrays.memory import DeviceArray
-from ..arrays.take import empty, kind, view
+from ..arrays import give
+from ..arrays.forms import kind
+from ..arrays.memory import DeviceArray, Shape
+from ..engine.interface import Frame, Operation, Plan, Repeat, execute
 from ..layout import Layout
 from ..maths import coefficients
-from ..walk import nest
-from ..walk.nest import OPERANDS
+from ..walk.nest import build, stretched
+from ..walk.slots import OPERANDS, PARTIAL_STATES, SLOTS, STATES
 from . import launcher
-from . import plan as launches
-from .kernels.pointwise import MOST, OUTPUTS
-from .kernels.shapes import VECTOR_BYTES
-from .kernels.stored import CODES, KIND_CODES
-from .plan import Launch, Launches, Operand
-
-States = tuple[DeviceArray, DeviceArray, DeviceArray]  # count, mean, m2, in float64
-Pointers = Sequence[int]
-Stored = tuple[DeviceArray | None, DeviceArray, DeviceArray]  # the same, or no count, mean and variance
+from . import plan as planning
+from .kernels.constants import MOST, OUTPUTS, VECTOR_BYTES
+from .kernels.scalars import CODES, KIND_CODES
+from .repeat import bound, states_in_one
 
 
-class Plan(NamedTuple):
-    """How one call walks its arrays: for all with such a layout, shapes, strides, dtypes and alignments."""
+class CudaEngine:
+    """Runs plans on GPUs, each where its arrays lie."""
 
-    launches: Launches | None  # None: there are no elements
-    group_shape: tuple[int, ...]
+    def plan(self, operation: Operation, layout: Layout | None, frame: Frame) -> Plan:
+        """Plan an operation: see `Engine.plan`."""
+        if operation == "merge":
+            return _merge(frame.part_mean.shape)  # type: ignore[union-attr]
+        if operation == "update_running":
+            return _update_of(frame.running_mean, frame.running_var)
+        operands = tuple([a and _described(a, name) for a, name in zip(frame[:4], OPERANDS, strict=True)])
+        given = _kinds(frame.mean, frame.m2) if operation == "apply" else 0
+        return _plan(operation, layout, operands, given)
 
+    def launch(self, step: planning.Step, frame: Frame) -> None:
+        """Queue a step, on the stream of x, or of what stands for it."""
+        like: Any = frame.x or frame.part_count or frame.running_mean
+        addresses = [_address(array) for array in frame[: len(SLOTS)]]
+        numbers = float(frame.eps), int(frame.center), float(frame.momentum), int(frame.ddof)
+        launcher.launch(step, like.device, like.stream, (*addresses, *numbers))
 
-def reduce(layout: Layout, x: DeviceArray, center: bool = True) -> States:
-    """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
-    made = plan(layout, x)
-    states = _new_states(x, made.group_shape)
-    if made.launches is not None:
-        _take_statistics(made.launches, x, states, center)
-        return states
-    count, mean, m2 = (pointwise(coefficients.second, 1, states[0], value)[0] for value in (0.0, np.nan, 0.0))
-    return count, mean, m2
+    def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
+        """Make a call repeatable: see `Engine.bind`."""
+        if frame.mean is not None and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
+            return None  # copies of running statistics, or statistics of the caller's
+        return bound(plan, frame, out_given)
 
+    def empty(self, like: Any, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> Any:
+        """A new array: see `Engine.empty`."""
+        return give.empty(like, shape, dtype, strides)
 
-def normalize(
-    layout: Layout,
-    x: DeviceArray,
-    out: DeviceArray,
-    weight: DeviceArray | None,
-    bias: DeviceArray | None,
-    eps: float,
-    *,
-    center: bool = True,
-    states: Stored | None = None,
-    keep: bool = False,
-) -> States | None:
-    """Write (x - mean) / sqrt(m2 / count + eps) * weight + bias to `out`: see `engine.normalize`."""
-    made = plan(layout, x, out, weight, bias, states)
-    if made.launches is None:
-        return reduce(layout, x, center) if keep else None
-    own, stored = _new_states(x, made.group_shape) if keep else None, None if states is None else _pointers(states)
-    execute(made, x, _pointers((x, out, weight, bias)), eps, center, stored, own)
-    return own
+    def scratch(self, like: Any, plan: Plan) -> Mapping[str, DeviceArray]:
+        """What steps hand to each other: states of groups, and of what is merged to these."""
+        made: dict[str, DeviceArray] = {}
+        for names, size in zip((STATES, PARTIAL_STATES), plan.scratch, strict=True):
+            if size:
+                made |= zip(names, states_in_one(like, (size,)), strict=True)
+        return made
 
+    def pointwise(self, formula: str, outputs: int, *arrays: Any, dtype: Any = np.float64) -> tuple[DeviceArray, ...]:
+        """Apply a formula, in one launch: see `Engine.pointwise`."""
+        given = [array if isinstance(array, DeviceArray) else None for array in arrays]
+        like = next(array for array in given if array is not None)
+        described = tuple([a and (a.shape, a.strides, _code(a)) for a in given])
+        shape, step = _formula(getattr(coefficients, formula), outputs, described)
+        results = tuple(give.empty(like, shape) for _ in range(outputs))
+        if results[0].size:
+            addresses = _filled([array.pointer for array in results], OUTPUTS, 0)
+            addresses += _filled([_address(array) for array in given], MOST, 0)
+            numbers = [0.0 if isinstance(array, DeviceArray) else float(array) for array in arrays]
+            launcher.launch(step, like.device, like.stream, (*addresses, *_filled(numbers, MOST, 0.0)))
+        return results if dtype == np.float64 else tuple(self._cast(array, dtype) for array in results)
 
-def plan(
-    layout: Layout,
-    x: DeviceArray,
-    out: DeviceArray | None = None,
-    weight: DeviceArray | None = None,
-    bias: DeviceArray | None = None,
-    states: Stored | None = None,
-) -> Plan:
-    """Plan a call; cached. weight and bias broadcast to x's shape, or are refused, as is what is not aligned."""
-    arrays = (x, out, weight, bias)
-    operands = tuple(a if a is None else _described(a, name) for a, name in zip(arrays, OPERANDS, strict=True))
-    return _plan(layout, x.shape, operands, 0 if states is None else KIND_CODES * _code(states[1]) + _code(states[2]))
+    def _cast(self, array: DeviceArray, dtype: Any) -> DeviceArray:
+        """An array in another float type: the output by a mean of 0 and a variance of 1."""
+        mean, var = self.pointwise("identity_statistics", 2, give.empty(array, ()))
+        frame = Frame(array, give.empty(array, array.shape, dtype), mean=mean, m2=var)
+        execute(self, self.plan("apply", Layout.axes(None), frame), frame)
+        return frame.out  # type: ignore[return-value]
 
+    def matvec(self, matrix: Any, vector: Any) -> DeviceArray:
+        """A matrix times a vector, summed in float64."""
+        rows, columns = matrix.shape
+        result = give.empty(matrix, (rows,))
+        if rows:
+            step = _matvec(rows, columns, (*matrix.strides, *vector.strides), (_code(matrix), _code(vector)))
+            addresses = matrix.pointer, vector.pointer, result.pointer
+            launcher.launch(step, matrix.device, matrix.stream, addresses)
+        return result
 
-def execute(
-    made: Plan,
-    x: DeviceArray,
-    pointers: Pointers,
-    eps: float,
-    center: bool,
-    stored: Pointers | None = None,
-    own: States | None = None,
-) -> None:
-    """`normalize` by its plan: addresses of x, out, weight, bias (0 where there is none), and of given states.
+    def mean_of_rows(self, table: Any) -> DeviceArray:
+        """Mean over the first of two axes."""
+        layout, frame = Layout.axes(0), Frame(table)
+        plan = self.plan("moments", layout, frame)
+        count, mean, m2 = (give.empty(table, plan.group_shape) for _ in range(3))
+        if not plan.steps:
+            return self.pointwise("full", 1, mean, nan)[0]
+        execute(self, plan, frame._replace(count=count, mean=mean, m2=m2))
+        return mean
 
-    `own`: where to leave the states of x's own groups.
-    """
-    steps: Any = made.launches
-    settings = (*pointers, eps, int(center))
-    if stored is not None:
-        _launch(steps.apply, x, *settings, *stored)
-    elif steps.normalize is not None:
-        _launch(steps.normalize, x, *settings, *_pointers(own or (None,) * 3))
-    else:
-        own = own or states_in_one(x, made.group_shape)
-        _take_statistics(steps, x, own, center)
-        _launch(steps.apply, x, *settings, *_pointers(own))
+    def peek(self, array: Any) -> None:
+        """None: whoever looked would have to wait for the stream."""
+        return None
 
-
-def states_in_one(like: DeviceArray, shape: tuple[int, ...]) -> States:
-    """States to be written: all in one piece of memory, so they are not for callers."""
-    whole = empty(like, (3, *shape))
-    place = like.library, like.device, like.stream, whole.owner
-    step, strides = whole.nbytes // 3, whole.strides[1:]
-    count, mean, m2 = (DeviceArray(whole.pointer + i * step, shape, strides, whole.dtype, *place) for i in range(3))
-    return count, mean, m2
-
-
-def merge_last(states: States) -> States:
-    """Merge states along their last axis, in order."""
-    *shape, parts = states[0].shape
-    merged = _new_states(states[0], tuple(shape))
-    if merged[0].size:
-        together = [array if array.contiguous else pointwise(coefficients.same, 1, array)[0] for array in states]
-        made = launches.merging(merged[0].size, parts)
-        _launch(made, merged[0], 0, *_pointers(together), 0.0, 0, *_pointers(merged))
-    return merged
+    def send(self, array: NDArray[Any], like: Any) -> DeviceArray:
+        """A host array where `like` lies."""
+        return give.send(array, like)
 
 
-def move(mean: DeviceArray, var: DeviceArray, states: States, momentum: float, ddof: int) -> None:
-    """Move running statistics towards those of a new batch, by the share `momentum`."""
-    if mean.size:
-        codes = KIND_CODES * _code(mean) + _code(var)
-        made = launches.moving(mean.size, mean.strides[0], var.strides[0], codes)
-        _launch(made, mean, *_pointers((mean, var, None, None)), float(momentum), ddof, *_pointers(states))
-
-
-def pointwise(formula: Callable[..., tuple[Any, ...]], outputs: int, *arrays: Any) -> tuple[DeviceArray, ...]:
-    """Apply a formula at each point of arrays, or numbers, that broadcast against each other."""
-    given = [array if isinstance(array, DeviceArray) else None for array in arrays]
-    like = next(array for array in given if array is not None)
-    described = tuple(None if a is None else (a.shape, a.strides, _code(a)) for a in given)
-    shape, made = launches.formula(formula, outputs, described)
-    results = tuple(empty(like, shape) for _ in range(outputs))
-    if results[0].size:
-        numbers = [0.0 if isinstance(array, DeviceArray) else float(array) for array in arrays]
-        addresses = _filled(_pointers(results), OUTPUTS, 0) + _filled(_pointers(given), MOST, 0)
-        _launch(made, like, *addresses, *_filled(numbers, MOST, 0.0))
-    return results
-
-
-def matvec(matrix: DeviceArray, vector: DeviceArray) -> DeviceArray:
-    """A matrix times a vector, summed in float64."""
-    rows, columns = matrix.shape
-    result = empty(matrix, (rows,))
-    if rows:
-        made = launches.product(rows, columns, (*matrix.strides, *vector.strides), (_code(matrix), _code(vector)))
-        _launch(made, matrix, *_pointers((matrix, result, vector, None)), 0.0, 0, 0, 0, 0)
-    return result
+ENGINE = CudaEngine()
 
 
 @lru_cache(maxsize=4096)
-def _plan(layout: Layout, shape: tuple[int, ...], operands: tuple[Any, ...], codes: int) -> Plan:
+def _plan(operation: Operation, layout: Layout, operands: tuple[Any, ...], given: int) -> Plan:
+    """Plan an operation on operands, each described by its kind, alignment, shape and strides."""
+    shape: Shape = operands[0][2]
     grouping = layout.resolve(shape)
-    strides = [
-        operand and nest.stretched(name, shape, *operand[2:]) for name, operand in zip(OPERANDS, operands, strict=True)
-    ]
+    strides = [a and stretched(name, shape, *a[2:]) for name, a in zip(OPERANDS, operands, strict=True)]
     if 0 in shape:
-        return Plan(None, grouping.group_shape)
-    absent = Operand("none", VECTOR_BYTES)
-    of = tuple((operand and Operand(*operand[:2])) or absent for operand in operands)
-    return Plan(launches.plan(nest.build(grouping, strides), of, codes), grouping.group_shape)
+        return Plan((), grouping.group_shape)
+    absent = planning.Operand("none", VECTOR_BYTES)
+    ours = tuple([planning.Operand(*a[:2]) if a else absent for a in operands])
+    steps, scratch = planning.steps(build(grouping, strides), operation, ours, given)
+    return Plan(steps, grouping.group_shape, scratch)
 
 
-def _described(array: DeviceArray, name: str = "x") -> tuple[Any, ...]:
+@lru_cache(maxsize=1024)
+def _merge(shape: Shape) -> Plan:
+    kept, groups = shape[:-1], int(np.prod(shape[:-1], dtype=np.int64))
+    return Plan((planning.merge(groups, shape[-1]),) if groups else (), kept)
+
+
+def _update_of(mean: Any, var: Any) -> Plan:
+    return _update(mean.size, mean.strides[0], var.strides[0], _kinds(mean, var))
+
+
+@lru_cache(maxsize=1024)
+def _update(size: int, mean_step: int, var_step: int, kinds: int) -> Plan:
+    return Plan((planning.update_running(size, mean_step, var_step, kinds),) if size else (), (size,))
+
+
+_formula = lru_cache(maxsize=1024)(planning.formula)
+_matvec = lru_cache(maxsize=1024)(planning.matvec)
+
+
+def _described(array: Any, name: str) -> tuple[Any, ...]:
     """What decides how an operand is moved: kind, alignment, shape, strides."""
     _check_aligned(array, name)
     return kind(array.dtype), array.alignment, array.shape, array.strides
@@ -185,19 +165,9 @@ def _check_aligned(array: DeviceArray, name: str) -> None:
         )
 
 
-def _take_statistics(made: Launches, x: DeviceArray, states: States, center: bool) -> None:
-    """Launch what leaves the states of all groups."""
-    of_x = (x.pointer, 0, 0, 0, 0.0, int(center))
-    if made.merge is None:
-        _launch(made.moments, x, *of_x, *_pointers(states))
-        return
-    partial = states_in_one(x, (made.partial_states,))
-    _launch(made.moments, x, *of_x, *_pointers(partial))
-    _launch(made.merge, x, x.pointer, *_pointers(partial), 0.0, int(center), *_pointers(states))
-
-
-def _new_states(like: DeviceArray, shape: tuple[int, ...]) -> States:
-    return empty(like, shape), empty(like, shape), empty(like, shape)
+def _kinds(mean: Any, var: Any) -> int:
+    """The kinds of two arrays, as one entry of a table."""
+    return KIND_CODES * _code(mean) + _code(var)
 
 
 def _code(array: DeviceArray) -> int:
@@ -209,18 +179,10 @@ def _code(array: DeviceArray) -> int:
 _code_of = cache(lambda dtype: CODES[kind(dtype)])
 
 
-def _pointers(arrays: Iterable[DeviceArray | None]) -> list[int]:
-    return [0 if array is None else array.pointer for array in arrays]
+def _address(array: Any) -> int:
+    """Where an array begins; 0 if there is none."""
+    return 0 if array is None else array.pointer
 
 
 def _filled(values: list[Any], size: int, spare: Any) -> list[Any]:
     return values + [spare] * (size - len(values))
-
-
-def _launch(made: Launch, like: DeviceArray, *arguments: Any) -> None:
-    """Launch where `like` lies, on its stream."""
-    if like.device not in made.resident:  # sent once: later calls of the same description find it there
-        made.resident[like.device] = view(launcher.send_table(made.table, like.device))
-    table = made.resident[like.device].pointer
-    shape = made.blocks, made.threads, made.shared
-    launcher.launch(made.kernel, *shape, like.device, like.stream, table, *arguments)

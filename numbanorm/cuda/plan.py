@@ -1,48 +1,46 @@
-"""Launches: LoopNest -> which CUDA kernels walk it, in which shapes.
+"""Steps: LoopNest -> which CUDA kernels walk it, in which shapes.
 
 All of it follows from shapes, strides, dtypes and alignment, never from the device: the order of every sum is the same
 on each.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cpu import plan as schedule
+from ..arrays.memory import Shape
+from ..engine.interface import Kinds, Operation, Variant
+from ..walk.families import SortedLoops, sort_loops
 from ..walk.nest import UNIT, Loop, LoopNest, joined, stretched
-from .kernels.shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, SHAPES, VECTOR_BYTES, WARP, Code, Shapes, Team, is_wide
+from ..walk.table import write
+from .kernels.constants import FAR, ITEMSIZES, NEAR, NONE, ONE, VECTOR_BYTES, WARP, Code, is_wide
+from .shapes import LIMITS, SHAPES, Shapes, Team
 
-Kinds = tuple[str, str, str, str]
-Described = tuple[tuple[int, ...], tuple[int, ...], int]  # shape, strides, kind as a number
+Described = tuple[Shape, Shape, int]  # shape, strides, kind as a number
+NO_KINDS = Kinds()  # of a kernel that is compiled for all of them
 
 
 @dataclass(frozen=True, eq=False)
-class Launch:
+class Step:
     """One kernel over a grid."""
 
-    kernel: tuple[Any, ...]  # its family, and what else it is compiled for
+    code: Code
     blocks: int
-    threads: int  # of a block
     table: NDArray[np.int64]
     shared: int = 0  # bytes of dynamic shared memory of a block
-    resident: dict[int, Any] = field(default_factory=dict)  # the table on each device, as an array, once it is there
+    tables: dict[int, Any] = field(default_factory=dict)  # the table on each device, once it is there
+    kernels: dict[int, Any] = field(default_factory=dict)  # what is launched on each device, once it is there
 
 
-class Launches(NamedTuple):
-    """What calls on one nest launch.
+class Scratch(NamedTuple):
+    """What the steps of a plan hand to each other."""
 
-    Statistics and output in one, or by three: statistics (of parts, or of columns), their merge, output.
-    """
-
-    normalize: Launch | None  # None: groups are cut into parts, or have several columns
-    moments: Launch
-    merge: Launch | None  # None: `moments` leaves whole groups
-    apply: Launch | None  # output from given states; None: there is no output
-    partial_states: int  # that `merge` reads
+    states: int  # of groups, where `apply` reads them
+    partial_states: int  # of parts or columns
 
 
 class Operand(NamedTuple):
@@ -58,15 +56,9 @@ class Operand(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """A nest as kernels take it: its family, its loops, and how its elements are moved."""
+    """A nest as kernels take it: its loops, and how its elements are moved."""
 
-    family: str
-    outer: tuple[Loop, ...]  # kept
-    inner: tuple[Loop, ...]  # reduced
-    rows: Loop  # reduced
-    high: Loop
-    low: Loop
-    base: tuple[int, ...]
+    loops: SortedLoops
     kinds: Kinds
     vector: int
     near: bool
@@ -78,79 +70,86 @@ class Walk(NamedTuple):
     @property
     def tasks(self) -> int:
         """Product of the kept loops outside."""
-        return prod(loop.size for loop in self.outer)
+        return prod(loop.size for loop in self.loops.outer)
 
     @property
     def rows_each(self) -> int:
         """Product of the reduced loops outside `high` and `low`."""
-        return prod(loop.size for loop in self.inner) * self.rows.size
+        return prod(loop.size for loop in self.loops.inner) * self.loops.rows.size
+
+    @property
+    def columns(self) -> int:
+        """How many columns lie side by side (columns family)."""
+        return self.loops.high.size * self.loops.low.size
 
     def held(self, team: Team) -> int:
         """Values that a thread of a team holds in registers."""
-        return team.held(self.kinds[0], self.vector, self.decode and self.family == "rows")
+        return team.held(self.kinds.x, self.vector, self.decode and self.loops.family == "rows")
 
     def shared(self, team: Team, tiles: int) -> int:
         """Bytes of a block that keeps what its threads do not hold in registers: all of so many tiles but the last."""
-        return (tiles - 1) * team.block * self.held(team) * ITEMSIZES[self.kinds[0]]
+        return (tiles - 1) * team.block * self.held(team) * ITEMSIZES[self.kinds.x]
 
-    def code(self, team: Team, *, statistics: bool, output: bool, whole: bool, kept: bool) -> Code:
+    def code(self, operation: str, team: Team, *, whole: bool, kept: bool) -> Code:
         """What a kernel for this walk is compiled for."""
-        kinds = self.kinds if output else (self.kinds[0], "none", "none", "none")
-        ways = (self.decode, self.weight, self.bias) if output else (self.decode and self.family == "rows", NONE, NONE)
-        sizes = (self.vector, team.threads, team.block, self.held(team), team.registers)
-        return Code(self.family, kinds, *sizes, statistics, output, whole, self.near, self.span, *ways, kept)
-
-    def table(self, **entries: int) -> NDArray[np.int64]:
-        """The table of a launch: see `kernels.cuda.walk`."""
-        head = [len(self.outer), len(self.inner), prod(loop.size for loop in self.inner)]
-        names = "parts", "part_size", "tasks", "units", "row_count", "merged", "kinds"
-        head += [entries.get(name, 0) for name in names]
-        loops = (self.rows, self.high, self.low, *self.outer, *self.inner)
-        return np.array([*head, *self.base, *(number for loop in loops for number in loop)], np.int64)
+        family, output = self.loops.family, operation != "moments"
+        variant = Variant(operation, family, self.kinds if output else Kinds(self.kinds.x))
+        ways = (self.decode, self.weight, self.bias) if output else (self.decode and family == "rows", NONE, NONE)
+        sizes = (self.vector, team.threads, self.held(team), team.registers)
+        return Code(variant, team.block, *sizes, whole, self.near, self.span, *ways, kept)
 
 
-# Of states, which lie side by side and have no bases.
-_KINDS = ("f4", "none", "none", "none")
-_PLAIN = Walk("rows", (), (), UNIT, UNIT, UNIT, (0,) * 5, _KINDS, 1, True, True, False, NONE, NONE)
+class Schedule(NamedTuple):
+    """How the groups of a walk are shared out."""
+
+    step: Callable[[str, int], Step]  # a kernel for an operation, whose blocks take so much of a group
+    whole: int  # all of a group
+    part: int  # what statistics are taken of
+    written: int  # what is written at once, from states that are known
+    merge: Step | None  # None: groups have one part, and one column
+    groups: int
+    partial_states: int
 
 
-def plan(nest: LoopNest, operands: tuple[Operand, ...], states: int = 0) -> Launches:
-    """Plan the launches for a nest that is not empty.
+def steps(
+    nest: LoopNest, operation: Operation, operands: tuple[Operand, ...], given: int = 0
+) -> tuple[tuple[Step, ...], Scratch | None]:
+    """Plan an operation on a nest that is not empty: normalize, moments or apply.
 
     Parameters
     ----------
     nest : LoopNest
         How memory is walked.
+    operation : str
+        Statistics and output are one step; or three, if there is something to be merged in between.
     operands : tuple of Operand
         x, out, weight and bias.
-    states : int
-        Kinds of the mean and variance that may be given: see `kernels.cuda.stored`.
+    given : int
+        Kinds of the mean and variance that are given: see `kernels.scalars`.
     """
     walk = _walk(nest, operands)
-    return (_by_rows if walk.family == "rows" else _by_columns)(walk, states, SHAPES)
+    chosen = (_by_rows if walk.loops.family == "rows" else _by_columns)(walk, given, SHAPES)
+    if operation == "apply":
+        return (chosen.step("apply", chosen.written),), None
+    if operation == "normalize" and chosen.merge is None:
+        return (chosen.step("normalize", chosen.whole),), None
+    moments = (chosen.step("moments", chosen.part), *([chosen.merge] if chosen.merge else []))
+    if operation == "moments":
+        return moments, Scratch(0, chosen.partial_states) if chosen.merge else None
+    return (*moments, chosen.step("apply", chosen.written)), Scratch(chosen.groups, chosen.partial_states)
 
 
-def _over(tasks: int, threads: int, *kernel: Any, table: NDArray[np.int64]) -> Launch:
-    """A kernel on states: so many tasks, of `threads` threads each; how large its blocks are is compiled in."""
-    block = SHAPES.states
-    return Launch((*kernel, block), -(-tasks * threads // block), block, table)
-
-
-@lru_cache(maxsize=1024)
-def merging(groups: int, parts: int) -> Launch:
+def merge(groups: int, parts: int) -> Step:
     """The merge of so many states for each group, side by side in memory."""
-    return _merge(_PLAIN._replace(outer=(Loop(groups, 0, 0, 0, 0, 1),)), groups, parts)
+    return _merge(_PLAIN._replace(outer=(Loop(groups, 0, 0, 0, 0, 1),)), "f4", groups, parts)
 
 
-@lru_cache(maxsize=1024)
-def moving(size: int, mean_step: int, var_step: int, codes: int) -> Launch:
-    """The move of so many running statistics, whose mean and variance have these steps and kinds."""
-    low = Loop(size, mean_step, var_step, 0, 0, 1)
-    return _over(size, 1, "move", table=_PLAIN._replace(low=low).table(tasks=size, kinds=codes))
+def update_running(size: int, mean_step: int, var_step: int, kinds: int) -> Step:
+    """The update of so many running statistics, whose mean and variance have these steps and kinds."""
+    return _on_states("update_running", size, write(_PLAIN, mean_step, var_step, size, 0, 0, 0, kinds))
 
 
-@lru_cache(maxsize=1024)
-def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[tuple[int, ...], Launch]:
+def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[Shape, Step]:
     """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number.
 
     Returns the shape to which they broadcast, too.
@@ -163,17 +162,36 @@ def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -
         else:
             own, strides, code = array
             numbers += [code, *stretched("an array", shape, own, strides)]
-    return shape, _over(size, 1, "formula", function, len(arrays), outputs, table=np.array(numbers, np.int64))
+    about = {"function": function, "arrays": len(arrays), "outputs": outputs}
+    return shape, _on_states("formula", size, np.array(numbers, np.int64), **about)
 
 
-@lru_cache(maxsize=1024)
-def product(rows: int, columns: int, steps: tuple[int, ...], codes: tuple[int, int]) -> Launch:
-    """A matrix times a vector, of these steps and kinds."""
-    return _over(rows, SHAPES.states, "matvec", table=np.array([columns, *steps, *codes], np.int64))
+def matvec(rows: int, columns: int, strides: Shape, kinds: tuple[int, int]) -> Step:
+    """A matrix times a vector, of these strides and kinds."""
+    return _on_states("matvec", rows * SHAPES.states, np.array([columns, *strides, *kinds], np.int64))
+
+
+_PLAIN = SortedLoops("rows", (), (), UNIT, UNIT, UNIT, (0,) * len(UNIT.strides))  # of states, side by side
+
+
+def _on_states(operation: str, threads: int, table: NDArray[np.int64], kinds: Kinds = NO_KINDS, **about: Any) -> Step:
+    """A kernel that takes so many threads; how large its blocks are is compiled in."""
+    block = SHAPES.states
+    return Step(Code(Variant(operation, "states", kinds), block, **about), -(-threads // block), table)
+
+
+def _merge(loops: SortedLoops, of_x: str, groups: int, parts: int) -> Step:
+    """The merge of the states of (kept loops, part, column), a warp for each group."""
+    kinds = Kinds(of_x if is_wide(of_x) else "f4")  # whose bases are 0
+    return _on_states("merge", groups * WARP, write(loops, parts, 0, groups), kinds)
+
+
+# walks ----------------------------------------------------------------------------------------------------------------
 
 
 def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
-    family, outer, inner, rows, high, low = schedule.sort_loops(nest)
+    loops = sort_loops(nest, LIMITS)
+    family, outer, inner, rows, high, low, base = loops
     x, out, weight, bias = operands
     decode = any(loop.weight or loop.bias for loop in (*inner, rows))
     if family == "rows":
@@ -181,7 +199,7 @@ def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
         decode = decode or gaps or (rows.size > 1 and bool(low.weight or low.bias))
     flat = family == "rows" and not decode  # then the rows continue the run
     span = family == "rows" or high.size == 1 or joined(high, low, operands=4)
-    begins = [nest.base, *(loop.strides for loop in (*outer, *inner))]
+    begins = [base, *(loop.strides for loop in (*outer, *inner))]
     begins += [loop.strides for loop, part_of_run in ((rows, flat), (high, span)) if not part_of_run]
     near = low.x == x.itemsize and low.out == out.itemsize
     vector = 1
@@ -191,8 +209,8 @@ def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
         while run % vector or not all(_aligned(i, vector, operands, begins) for i in range(2)):
             vector //= 2
     ways = [_way(i, low.strides[i], vector, operands, begins) for i in (2, 3)]
-    kinds = (x.kind, out.kind, weight.kind, bias.kind)
-    return Walk(family, outer, inner, rows, high, low, nest.base, kinds, vector, near, span, decode, *ways)
+    kinds = Kinds(x.kind, out.kind, weight.kind, bias.kind)
+    return Walk(loops, kinds, vector, near, span, decode, *ways)
 
 
 def _aligned(i: int, vector: int, operands: tuple[Operand, ...], begins: list[tuple[int, ...]]) -> bool:
@@ -210,11 +228,14 @@ def _way(i: int, step: int, vector: int, operands: tuple[Operand, ...], begins: 
     return NEAR if step == operands[i].itemsize and _aligned(i, vector, operands, begins) else FAR
 
 
-def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
-    groups, size = walk.tasks, walk.rows_each * walk.low.size
+# schedules ------------------------------------------------------------------------------------------------------------
+
+
+def _by_rows(walk: Walk, given: int, shapes: Shapes) -> Schedule:
+    loops, groups, size = walk.loops, walk.tasks, walk.rows_each * walk.loops.low.size
     units = size // walk.vector
     team = next((team for team in shapes.rows if team.threads * walk.held(team) >= size), shapes.loop)
-    held, output = team.threads * walk.held(team) // walk.vector, walk.kinds[1] != "none"
+    held, output = team.threads * walk.held(team) // walk.vector, walk.kinds.out != "none"
     shared = walk.shared(team, -(-units // held))
     kept = output and 0 < shared <= shapes.shared
     parts = 1
@@ -223,27 +244,25 @@ def _by_rows(walk: Walk, states: int, shapes: Shapes) -> Launches:
     part_size = -(-units // parts)
     parts = -(-units // part_size)
 
-    def launch(part_size: int, statistics: bool, output: bool) -> Launch:
-        parts, keeps = -(-units // part_size), kept and statistics and output
-        code = walk.code(team, statistics=statistics, output=output, whole=part_size <= held, kept=keeps)
+    def step(operation: str, part_size: int) -> Step:
+        parts, keeps = -(-units // part_size), kept and operation == "normalize"
+        code = walk.code(operation, team, whole=part_size <= held, kept=keeps)
         tasks = groups * parts
-        table = walk.table(parts=parts, part_size=part_size, tasks=tasks, units=units, kinds=states)
-        return Launch(code, -(-tasks * team.threads // team.block), team.block, table, shared * keeps)
+        merged = parts > 1 and operation == "moments"
+        table = write(loops, parts, part_size, tasks, units, 0, merged, given)
+        return Step(code, -(-tasks * team.threads // team.block), table, shared * keeps)
 
-    moments = launch(part_size, True, False)
-    merge = _merge(walk._replace(high=UNIT, low=UNIT), groups, parts) if parts > 1 else None
-    normalize = launch(units, True, True) if output and parts == 1 else None
-    apply = launch(min(units, shapes.rounds * held), False, True) if output else None
-    return Launches(normalize, moments, merge, apply, groups * parts if merge else 0)
+    merge = _merge(loops._replace(high=UNIT, low=UNIT), walk.kinds.x, groups, parts) if parts > 1 else None
+    return Schedule(step, units, part_size, min(units, shapes.rounds * held), merge, groups, groups * parts)
 
 
-def _by_columns(walk: Walk, states: int, shapes: Shapes) -> Launches:
-    columns, rows = walk.high.size * walk.low.size, walk.rows_each
+def _by_columns(walk: Walk, given: int, shapes: Shapes) -> Schedule:
+    loops, columns, rows = walk.loops, walk.columns, walk.rows_each
     units = columns // walk.vector
     team = next((team for team in shapes.columns if team.threads <= units), shapes.columns[-1])
     tiles, down = -(-units // team.threads), team.block // team.threads
     blocks, held = walk.tasks * tiles, down * (walk.held(team) // walk.vector)
-    across, output = any(loop.size > 1 and not loop.kept for loop in (walk.high, walk.low)), walk.kinds[1] != "none"
+    across, output = any(loop.size > 1 and not loop.kept for loop in (loops.high, loops.low)), walk.kinds.out != "none"
     shared = walk.shared(team, -(-rows // held))
     kept = output and 0 < shared <= shapes.shared_columns
     parts = 1
@@ -253,23 +272,14 @@ def _by_columns(walk: Walk, states: int, shapes: Shapes) -> Launches:
     parts = -(-rows // part_size)
     merged = across or parts > 1
 
-    def launch(part_size: int, statistics: bool, output: bool) -> Launch:
-        parts, keeps = -(-rows // part_size), kept and statistics and output
-        code = walk.code(team, statistics=statistics, output=output, whole=part_size <= held, kept=keeps)
-        entries = {"parts": parts, "part_size": part_size, "tasks": tiles, "units": units, "row_count": rows}
-        table = walk.table(**entries, merged=merged and not output, kinds=states)
-        return Launch(code, blocks * parts, team.block, table, shared * keeps)
+    def step(operation: str, part_size: int) -> Step:
+        parts, keeps = -(-rows // part_size), kept and operation == "normalize"
+        code = walk.code(operation, team, whole=part_size <= held, kept=keeps)
+        leaves_parts = merged and operation == "moments"
+        table = write(loops, parts, part_size, tiles, units, rows, leaves_parts, given)
+        return Step(code, blocks * parts, table, shared * keeps)
 
-    moments = launch(part_size, True, False)
-    groups = walk.tasks * prod(loop.size for loop in (walk.high, walk.low) if loop.kept)
-    merge = _merge(walk, groups, parts) if merged else None
-    normalize = launch(rows, True, True) if output and not merged else None
-    apply = launch(min(rows, shapes.rounds * held), False, True) if output else None
-    return Launches(normalize, moments, merge, apply, walk.tasks * parts * columns if merged else 0)
-
-
-def _merge(walk: Walk, groups: int, parts: int) -> Launch:
-    """The merge of the states of (kept loops, part, column)."""
-    table = walk.table(parts=parts, tasks=groups)
-    of_x = walk.kinds[0] if is_wide(walk.kinds[0]) else "f4"  # whose bases are 0
-    return _over(groups, WARP, "merge", of_x, table=table)
+    groups = walk.tasks * prod(loop.size for loop in (loops.high, loops.low) if loop.kept)
+    merge = _merge(loops, walk.kinds.x, groups, parts) if merged else None
+    partial_states = walk.tasks * parts * columns
+    return Schedule(step, rows, part_size, min(rows, shapes.rounds * held), merge, groups, partial_states)

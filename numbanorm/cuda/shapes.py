@@ -1,42 +1,13 @@
-"""Launch shapes: how many threads share what, in one table apart from the kernels. What kernels are compiled for."""
+"""Launch shapes: how many threads share what, in one table apart from the kernels."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-ITEMSIZES = {"f8": 8, "f4": 4, "f2": 2, "bf": 2, "b1": 1, "i1": 1, "u1": 1, "i2": 2, "u2": 2, "i4": 4, "u4": 4}
-ITEMSIZES |= {"i8": 8, "u8": 8}
-VECTOR_BYTES = 16  # the widest load
-WARP = 32
-DECLARED = {"rows": 768, "columns": 8704}  # bytes of shared memory, at most, that kernels declare for states
+from ..walk.families import Limits
+from .kernels.constants import DECLARED, is_wide
 
-# How a weight or bias lies along a vector of x.
-NONE, ONE, NEAR, FAR = range(4)  # there is none; one for the vector; side by side and aligned; with any step
-
-
-def is_wide(kind: str) -> bool:
-    """Whether elements of a kind are worked on in float64: they have more digits, or range, than float32."""
-    return kind not in ("f4", "f2", "bf")
-
-
-class Code(NamedTuple):
-    """What a kernel that walks x is compiled for."""
-
-    family: str
-    kinds: tuple[str, str, str, str]  # of x, out, weight, bias; "none" for what is left out
-    vector: int  # elements of a load
-    threads: int  # of a team; or across the columns
-    block: int
-    values: int  # of a thread, in registers
-    registers: int  # bound
-    statistics: bool  # taken from x, else given
-    output: bool
-    whole: bool  # all of a task stays in registers
-    near: bool  # along the innermost loop, the elements of x, and of out, are next to each other
-    span: bool  # columns: `high` and `low` are one run, in x, out, weight and bias
-    decode: bool  # rows: what one task walks is not a single run; columns: weight and bias differ from row to row
-    weight: int  # how it lies along a vector
-    bias: int
-    kept: bool = False  # what a block can no longer hold in registers stays in shared memory until the output
+# Where loops belong decides the order of every sum. These are the GPU's own: what is tuned for the CPU must not change
+# the results of a GPU.
+LIMITS = Limits(lanes=16, long_run=256, tiny_run=8, many_rows=8, max_columns=4096)
 
 
 @dataclass(frozen=True)
@@ -78,8 +49,10 @@ class Shapes:
     shared_columns: int  # ... and one of columns
 
     def cut_below(self, kept: bool) -> int:
-        """The number of tasks from which on they stay whole. Tasks that can be kept in shared memory are cut only if
-        there is not one for each multiprocessor: kept, a byte of x is moved once, and in parts twice.
+        """The number of tasks from which on they stay whole.
+
+        Tasks that can be kept in shared memory are cut only if there is not one for each multiprocessor: kept, a byte
+        of x is moved once, and in parts twice.
         """
         return self.blocks // 2 if kept else self.blocks
 

@@ -15,19 +15,21 @@ from uuid import uuid4
 
 
 @cache
-def stamp() -> str:
-    """Digest of every source file of the package: the freshness of a kernel that is kept."""
+def stamp(processor: str) -> str:
+    """Digest of all that the kernels of a processor, "cpu" or "cuda", are made of: the freshness of what is kept."""
     import numba  # which takes a while: not where this module is imported
 
     package = Path(__file__).parents[1]
+    sources = [*package.glob("maths/*.py"), *package.glob(f"{processor}/kernels/*.py")]
+    sources += [package / "walk" / "slots.py", package / "walk" / "table.py"]
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted(sources):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
 @cache
-def folder() -> Path | None:
+def folder(processor: str) -> Path | None:
     """Where kernels are kept: $NUMBANORM_CACHE_DIR, else the user's cache folder; None if there is no such place.
 
     It may be read-only, with kernels that were compiled before. Never a folder that others can write: what lies there
@@ -43,7 +45,7 @@ def folder() -> Path | None:
         except RuntimeError:  # no home
             return None
     try:
-        path = base / stamp()[:16]
+        path = base / f"{processor}-{stamp(processor)[:16]}"
         path.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask: for others to read, not to write
         about = path.stat()
     except OSError:
@@ -51,11 +53,11 @@ def folder() -> Path | None:
     return path if _trusted(about) and os.access(path, os.R_OK | os.X_OK) else None
 
 
-def load(name: str, needs: str) -> bytes | None:
+def load(processor: str, name: str, needs: str) -> bytes | None:
     """Code that was saved under this name, and needed just this; None if there is none that can be trusted."""
-    if (home := folder()) is None:
+    if (home := folder(processor)) is None:
         return None
-    path, key = _entry(home, name, needs)
+    path, key = _entry(processor, home, name, needs)
     try:
         with open(path, "rb") as file:
             if not _trusted(os.fstat(file.fileno())):
@@ -66,15 +68,15 @@ def load(name: str, needs: str) -> bytes | None:
     return code if known == key and digest == hashlib.sha256(code).digest() else None
 
 
-def save(name: str, needs: str, code: bytes) -> None:
+def save(processor: str, name: str, needs: str, code: bytes) -> None:
     """Keep code for the next process, if there is a place for it.
 
-    `needs` is all that it depends on beside the sources, Numba and Python; the name is for people to read. The file
+    `needs` is all that it depends on beside the kernels' sources, Numba and Python; the name is for people to read. The file
     holds the key, a digest of the code, and the code.
     """
-    if (home := folder()) is None:
+    if (home := folder(processor)) is None:
         return
-    path, key = _entry(home, name, needs)
+    path, key = _entry(processor, home, name, needs)
     unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     with suppress(OSError):  # read-only, or full
         try:
@@ -85,9 +87,9 @@ def save(name: str, needs: str, code: bytes) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def _entry(home: Path, name: str, needs: str) -> tuple[Path, bytes]:
-    """Path and key of code. The stamp stands for all sources and Numba, the suffix for Python and its platform."""
-    key = repr((needs, stamp(), EXTENSION_SUFFIXES[0])).encode()
+def _entry(processor: str, home: Path, name: str, needs: str) -> tuple[Path, bytes]:
+    """Path and key of code. The stamp stands for the sources and Numba, the suffix for Python and its platform."""
+    key = repr((needs, stamp(processor), EXTENSION_SUFFIXES[0])).encode()
     return home / f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc", key
 
 

@@ -98,10 +98,10 @@ class Engine(Protocol):
     def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
         """Make a call that passed all checks repeatable, for other arrays of its description.
 
-        The result is a function repeat(operands, addresses, eps): operands are x, out (None: a new one is made), weight,
-        bias, running mean and variance, as the caller gave them, and `addresses` theirs on a GPU. It gives the output,
-        and a frame with states and running statistics where these are to be updated; or None, if memory that it would
-        write wants a check. None in its place: such a call has to be checked every time.
+        The result is a function repeat(x, out, weight, bias, running_mean, running_var, eps, addresses): arrays as the
+        caller gave them (out None: a new one is made), and `addresses` theirs on a GPU. It gives the output, and a frame
+        with states and running statistics where these are to be updated; or None, if memory that it would write wants a
+        check. None in its place: such a call has to be checked every time.
         """
 
     def empty(self, like: Array, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> Any:

@@ -1,6 +1,6 @@
 """What norms make of statistics: ratios, bounds and blends, one group at a time. Written once, for CPU and GPU.
 
-Each function takes numbers and returns a tuple of numbers, without a branch: `engine.pointwise` calls it with whole
+Each function takes numbers and returns a tuple of numbers, without a branch: `Engine.pointwise` calls it with whole
 arrays of NumPy's on the CPU, and for each element on a GPU.
 """
 
@@ -8,29 +8,41 @@ import math
 
 from numba.core.extending import register_jitable
 
-from .welford import inverse_std, merge, sqrt, where  # noqa: F401
+from .welford import inverse_std, sqrt, where
 
 
 @register_jitable
-def same(value):
+def to_float64(value):
     """The value itself, of whatever dtype it was, in float64."""
     return (value,)
 
 
 @register_jitable
-def second(_, value):
+def full(_, value):
     """A number, wherever the first argument lies."""
     return (value,)
 
 
 @register_jitable
-def neutral(_):
+def identity_statistics(_):
     """Mean and variance that change nothing."""
     return 0.0, 1.0
 
 
 @register_jitable
-def fewer(count, ddof):
+def merged(na, mean_a, m2_a, nb, mean_b, m2_b):
+    """State of two sets together: `accumulators.merge` without a branch."""
+    n = na + nb
+    delta = mean_b - mean_a
+    share = nb / where(n == 0.0, 1.0, n)
+    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a + mean_b)
+    m2 = m2_a + m2_b + delta * delta * (na * share)
+    mean = where(na == 0.0, mean_b, where(nb == 0.0, mean_a, mean))
+    return n, mean, where(na == 0.0, m2_b, where(nb == 0.0, m2_a, m2))
+
+
+@register_jitable
+def degrees_of_freedom(count, ddof):
     """Degrees of freedom."""
     return (count - ddof,)
 

@@ -67,6 +67,10 @@ class Channels(NamedTuple):
         """A vector of one value a channel, shaped to broadcast along the channel axis."""
         return vector.reshape((self.x.channels, *(1,) * (len(self.x.shape) - 1 - self.x.axis)))
 
+    def by_sample(self, table: Array) -> Array:
+        """A table of one value for each sample and channel, shaped to broadcast along all other axes."""
+        return table.reshape(tuple(n if i in (0, self.x.axis) else 1 for i, n in enumerate(self.x.shape)))
+
     def vector(self, value: Any, name: str) -> Array:
         """Check an argument of one value a channel, and shape it to broadcast."""
         array: Array = view(value, name)

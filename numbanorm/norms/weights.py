@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.memory import Array, DeviceArray, together
-from ..arrays.take import give, result_dtype, send, take, view
-from ..cpu import engine
+from ..arrays.forms import result_dtype
+from ..arrays.give import give
+from ..arrays.memory import Array, check_same_device
+from ..arrays.take import take, view
+from ..call.arguments import check_eps
+from ..call.choose import engine_of
+from ..call.run import moments, to_float64, transform
+from ..engine.interface import Engine
 from ..layout import Layout, as_int
-from ..normalization import check_eps, transform
 
 
 def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
@@ -52,7 +56,7 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
     """
     array = view(v, "v")
     layout, spread = _slices(array, axis)
-    length: Any = view(g, "g")
+    engine, length = engine_of(array), view(g, "g")
     fits = {tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
     if axis is None:
         fits.add(())
@@ -60,14 +64,13 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
         raise ValueError(
             f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}"
         )
-    if isinstance(length, np.ndarray) and length.ndim == 0:
-        length = float(length)  # a number may lie on the host, whatever v does
-    else:
-        together(array, {"g": length}, of="v")
-        length = length.reshape(layout.group_shape(array.shape))
-    square = engine.reduce(layout, array, center=False)[2]
+    if length.ndim == 0:  # a number may lie on the host, whatever v does
+        length = engine.send(length, array)
+    check_same_device(array, {"g": length}, of="v")
+    length = length.reshape(layout.group_shape(array.shape))
+    square = moments(engine, layout, array, center=False)[2]
     scale, zero, one = engine.pointwise("rescale", 3, length, square)
-    return transform(v, layout, scale.reshape(spread), eps=0.0, states=(None, zero, one))[0]
+    return transform(v, layout, scale.reshape(spread), eps=0.0, given=(None, zero, one))[0]
 
 
 def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> Any:
@@ -113,13 +116,14 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
     eps, ddof = check_eps(eps), as_int(ddof, "ddof")
     if ddof < 0:
         raise ValueError(f"ddof must not be negative, got {ddof}")
-    count, mean, m2 = engine.reduce(layout, array)
+    engine = engine_of(array)
+    count, mean, m2 = moments(engine, layout, array)
     if array.size and array.size // array.shape[axis] <= ddof:
         raise ValueError(
             f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape} and axis is {axis}"
         )
-    (free,) = engine.pointwise("fewer", 1, count, float(ddof))
-    return transform(w, layout, eps=eps, states=(free, mean, m2))[0]
+    (free,) = engine.pointwise("degrees_of_freedom", 1, count, float(ddof))
+    return transform(w, layout, eps=eps, given=(free, mean, m2))[0]
 
 
 def spectral_norm(
@@ -177,48 +181,45 @@ def spectral_norm(
            [0. , 0.5]])
     """
     array, library = take(w, "w")
-    layout, _ = _slices(array, axis)
+    engine, (layout, _) = engine_of(array), _slices(array, axis)
     eps, steps = check_eps(eps), as_int(num_iterations, "num_iterations")
     if steps < 0:
         raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
     rows = array.shape[axis]
-    matrix = _matrix(array, axis)
-    left: Any = _start(array, rows) if u is None else view(u, "u")
+    matrix = _matrix(engine, array, axis)
+    left: Any = engine.send(_start(rows), array) if u is None else view(u, "u")
     if left.shape != (rows,):
         raise ValueError(f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}")
-    together(array, {"u": left}, of="w")
-    left = engine.widened(left)
-    right = _unit(engine.matvec(matrix.T, left), eps)
+    check_same_device(array, {"u": left}, of="w")
+    left = to_float64(engine, left)
+    right = _unit(engine, engine.matvec(matrix.T, left), eps)
     for step in range(steps):
-        left = _unit(engine.matvec(matrix, right), eps)
+        left = _unit(engine, engine.matvec(matrix, right), eps)
         if step + 1 < steps:
-            right = _unit(engine.matvec(matrix.T, left), eps)
-    sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right))
-    sigma = sigma.reshape(())
+            right = _unit(engine, engine.matvec(matrix.T, left), eps)
+    sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right)).reshape(())
     (inverse,) = engine.pointwise("inverse", 1, sigma)
-    result = transform(w, layout, inverse, eps=0.0, states=(None, *engine.pointwise("neutral", 2, left)))[0]
-    sigma = give(sigma, library) if isinstance(sigma, DeviceArray) else float(sigma)
-    return result, sigma, give(engine.cast(left, result_dtype(array.dtype)), library)
+    given = None, *engine.pointwise("identity_statistics", 2, left)
+    result = transform(w, layout, inverse, eps=0.0, given=given)[0]
+    (left,) = engine.pointwise("to_float64", 1, left, dtype=result_dtype(array.dtype))
+    value = engine.peek(sigma)
+    return result, give(sigma, library) if value is None else float(value), give(left, library)
 
 
-def _matrix(array: Array, axis: int) -> Array:
-    """A weight with the rows of `axis`; on the host in float32 or float64, for the BLAS."""
+def _matrix(engine: Engine, array: Array, axis: int) -> Array:
+    """A weight with the rows of `axis`."""
     others = [i for i in range(array.ndim) if i != axis % array.ndim]
     moved, shape = array.transpose((axis, *others)), (array.shape[axis], prod(array.shape[i] for i in others))
-    if not isinstance(moved, DeviceArray):
-        wide = array.dtype.kind in "iub" or array.dtype.itemsize == 8
-        return moved.reshape(shape).astype(np.float64 if wide else np.float32, copy=False)
     try:
         return moved.reshape(shape)
-    except ValueError:  # it needs a copy
-        copy: DeviceArray = engine.pointwise("same", 1, moved)[0]
+    except ValueError:  # on a GPU, where it needs a copy
+        copy: Array = engine.pointwise("to_float64", 1, moved)[0]
         return copy.reshape(shape)
 
 
-def _start(array: Array, rows: int) -> Array:
+def _start(rows: int) -> np.ndarray:
     """A fixed vector of no direction that a weight might avoid."""
-    vector = np.random.default_rng(0).standard_normal((rows,))
-    return send(vector, array) if isinstance(array, DeviceArray) else vector
+    return np.random.default_rng(0).standard_normal((rows,))
 
 
 def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
@@ -232,7 +233,7 @@ def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
     return layout, spread
 
 
-def _unit(vector: Array, eps: float) -> Any:
+def _unit(engine: Engine, vector: Array, eps: float) -> Any:
     """A vector over its norm, or over eps where that is larger."""
     square = engine.matvec(vector.reshape((1, vector.size)), vector)
     return engine.pointwise("unit", 1, vector, square, eps)[0]

@@ -6,11 +6,12 @@ fit float32 is made in float64, alone, so that it does not matter which runs are
 """
 
 from ...maths import welford
+from ...walk.slots import BIAS, LOW, OUT, WEIGHT, X
 from .compiling import inline
 from .constants import PEEL
 from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store, viewed
 from .lanes import WIDTH, convert, first, total
-from .walk import BIAS, LIKE64, LOW, OUT, STREAM, WEIGHT, X, scale_near, scale_run
+from .walk import LIKE64, STREAM, scale_near, scale_run
 
 MANY = 1024  # runs whose coefficients are kept for further samples: 12 KB of float32 in the first-level cache
 

@@ -9,30 +9,13 @@ import numpy as np
 from numba import cuda
 
 from ...maths import accumulators, welford
+from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, SIZE, WEIGHT, X
+from .constants import ITEMSIZES, NEAR, NONE, is_wide
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, sync, thread_index
 from .output import make_affine, make_coefficients, make_finish
-from .shapes import ITEMSIZES, NEAR, NONE, is_wide
-from .states import make_state, make_tiles
-from .stored import load_stored
-from .walk import (
-    BIAS,
-    GROUP,
-    HIGH,
-    LOW,
-    MERGED,
-    OUT,
-    PART_SIZE,
-    PARTS,
-    ROW_COUNT,
-    SIZE,
-    TASKS,
-    UNITS,
-    WEIGHT,
-    X,
-    moved,
-    outer_place,
-    row_place,
-)
+from .scalars import given_statistics
+from .states import left, make_state, make_tiles
+from .walk import MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, moved, outer_place, row_place
 
 _store = one_storer("f8")
 
@@ -40,7 +23,7 @@ _store = one_storer("f8")
 def make_columns(code):
     """A function column_place(table, place, column): a place, moved to a column of its task, but for the group."""
     near, span, weight, bias = code.near, code.span, code.weight, code.bias
-    of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds)
+    of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds[:4])
 
     @device
     def column_place(table, place, column):
@@ -78,9 +61,9 @@ def make_statistics(code, load_rows):
     """A function statistics(table, place, x, start, stop, center, values, means, m2s, bases, room): the states of a
     thread's columns, all rows of the block merged: their count, and the rest in the arrays of one for each column.
     """
-    wide, vector, across = is_wide(code.kinds[0]), code.vector, code.threads
+    wide, vector, across = is_wide(code.kinds.x), code.vector, code.threads
     rows, down = code.values // vector, code.block // across
-    state, one = make_state(wide, 1, rows, vector), one_loader(code.kinds[0])
+    state, one = make_state(wide, 1, rows, vector), one_loader(code.kinds.x)
     fold_vector = folder(vector)
 
     @device
@@ -103,7 +86,8 @@ def make_statistics(code, load_rows):
 
     @device
     def take(v, done, n, at, means, m2s, room):
-        _, means[v], m2s[v] = accumulators.merge(n, means[v], m2s[v], room[at], room[at + 1 + 2 * v], room[at + 2 + 2 * v])
+        mean_b, m2_b = room[at + 1 + 2 * v], room[at + 2 + 2 * v]
+        _, means[v], m2s[v] = accumulators.merge(n, means[v], m2s[v], room[at], mean_b, m2_b)
         return done
 
     @device
@@ -145,9 +129,9 @@ def make_statistics(code, load_rows):
 
 def make_output(code):
     """A function write_rows(table, place, out, w, b, first, stop, values, ...): the output of what a thread holds."""
-    wide, vector, across = is_wide(code.kinds[0]), code.vector, code.threads
+    wide, vector, across = is_wide(code.kinds.x), code.vector, code.threads
     rows, down, decode = code.values // vector, code.block // across, code.decode
-    store = storer(code.kinds[1] if code.output else "f8", vector)
+    store = storer(code.kinds.out if code.output else "f8", vector)
     load_affine = make_affine(code)
     finish, fold_rows, fold_vector = make_finish(wide), folder(rows), folder(vector)
 
@@ -177,8 +161,8 @@ def make_output(code):
 
 
 def make(code):
-    """The kernel for a code; its arguments are addresses, but for eps and `center` (0: moments about zero)."""
-    wide, vector, across = is_wide(code.kinds[0]), code.vector, code.threads
+    """The kernel for a code; its arguments are the addresses and numbers of a frame (see `walk.slots`)."""
+    wide, vector, across = is_wide(code.kinds.x), code.vector, code.threads
     rows, down, size = code.values // vector, code.block // across, code.values
     take_statistics, write_output, whole, once = code.statistics, code.output, code.whole, not code.decode
     stride, room_size = down * rows, max(1, down // 2) * across * (1 + 2 * vector)
@@ -204,7 +188,7 @@ def make(code):
                 _store(mean + at, means[v])
                 _store(m2 + at, q)
         else:
-            means[v], inverses[v] = load_stored(table, count, mean, m2, k, eps)
+            means[v], inverses[v] = given_statistics(table, count, mean, m2, k, eps)
         return done
 
     @device
@@ -212,7 +196,7 @@ def make(code):
         factors[v], highs[v], scales[v], offsets[v] = coefficients(means[v], inverses[v])
         return done
 
-    def kernel(table, x, out, w, b, eps, center, count, mean, m2):
+    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
         values, result = cuda.local.array(size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
         biases = cuda.local.array(vector, real)
@@ -250,11 +234,17 @@ def make(code):
             numbers = factors, highs, scales, offsets
             fold_vector(set_coefficients, 0, (means, inverses, factors, highs, scales, offsets))
             if once:
-                load_affine(table, place, w, b, weights, biases)
+                load_affine(table, place, weight, bias, weights, biases)
             for tile in range(divide(stop - start + stride - 1, stride) - 1, -1, -1):
                 at = start + tile * stride
                 if not take_statistics or (not whole and at + stride < stop):
                     load_again(table, place, x, start, at, stop, row, values)
-                write_rows(table, place, out, w, b, at + row, stop, values, numbers, weights, biases, result)
+                write_rows(table, place, out, weight, bias, at + row, stop, values, numbers, weights, biases, result)
 
-    return kernel
+    body = device(kernel)
+
+    def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
+        states = left(table, (count, mean, m2), (part_count, part_mean, part_m2))
+        body(table, x, 0, 0, 0, 0.0, center, *states)
+
+    return kernel if write_output else moments

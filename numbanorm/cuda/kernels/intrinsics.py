@@ -13,7 +13,7 @@ from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic, overload
 
 from ...maths import welford
-from .shapes import ITEMSIZES
+from .constants import ITEMSIZES
 
 # A part of a kernel. It is always inlined: values in registers must not become arguments.
 device = cuda.jit(device=True, forceinline=True)

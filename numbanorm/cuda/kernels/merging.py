@@ -1,13 +1,14 @@
-"""Kernels on states: the merge of what parts and columns left, and the move of running statistics."""
+"""Kernels on states: the merge of what parts and columns left, and the update of running statistics."""
 
 import numpy as np
 
 from ...maths import accumulators, welford
+from ...walk.slots import GROUP, HIGH, LOW, SIZE, X
+from .constants import WARP, is_wide
 from .machine import block_index, device, divide, load_int, one_loader, one_storer, thread_index
-from .shapes import WARP, is_wide
+from .scalars import KIND_CODES, load_number, store_number
 from .states import merge_lanes
-from .stored import KIND_CODES, load_number, store_number
-from .walk import GROUP, HIGH, KINDS, LOW, OUT, PARTS, SIZE, TASKS, X, outer_place
+from .walk import KINDS, MEAN_STEP, PARTS, TASKS, VAR_STEP, outer_place
 
 _load, _store = one_loader("f8"), one_storer("f8")
 
@@ -21,17 +22,17 @@ def _kept(table):
     return HIGH, low, 1
 
 
-def make_merge(of_x, block):
+def make_merge(code):
     """A kernel that merges states, a warp for each group: of all parts, and of all columns that are reduced.
 
-    `counts` and so on are the states of (outer index, part, column). x stands by for the bases of the means, as in
-    `rows` and `columns`.
+    The partial states are those of (outer index, part, column). In x are the bases of their means, as in `rows` and
+    `columns`.
     """
-    wide = is_wide(of_x)
-    first = one_loader(of_x)
+    wide, groups_of_block = is_wide(code.kinds.x), code.block // WARP
+    first = one_loader(code.kinds.x)
 
-    def kernel(table, x, counts, means, m2s, eps, center, count, mean, m2):
-        task, tasks = block_index() * (block // WARP) + thread_index() // WARP, load_int(table, TASKS)
+    def kernel(table, x, part_count, part_mean, part_m2, center, count, mean, m2):
+        task, tasks = block_index() * groups_of_block + thread_index() // WARP, load_int(table, TASKS)
         active = task < tasks
         task = min(task, tasks - 1)
         entry, step, reduced_step = _kept(table)
@@ -46,7 +47,8 @@ def make_merge(of_x, block):
             part = divide(member, reduced)
             at = (outer * parts + part) * columns + kept * step + (member - part * reduced) * reduced_step
             at *= 8
-            n, mu, q = accumulators.merge(n, mu, q, _load(counts + at), _load(means + at), _load(m2s + at))
+            nb, mean_b, m2_b = _load(part_count + at), _load(part_mean + at), _load(part_m2 + at)
+            n, mu, q = accumulators.merge(n, mu, q, nb, mean_b, m2_b)
         n, mu, q = merge_lanes(n, mu, q, WARP)
         place = outer_place(table, outer)
         if thread_index() % WARP == 0 and active:
@@ -60,16 +62,17 @@ def make_merge(of_x, block):
     return kernel
 
 
-def make_move(block):
-    """A kernel that moves running statistics, a thread for each: x and out are their mean and variance."""
+def make_update_running(code):
+    """A kernel that moves running statistics towards those of a batch, a thread for each."""
+    block = code.block
 
-    def kernel(table, running_mean, running_var, w, b, momentum, ddof, count, mean, m2):
+    def kernel(table, running_mean, running_var, momentum, ddof, count, mean, m2):
         k, codes = block_index() * block + thread_index(), load_int(table, KINDS)
         if k < load_int(table, TASKS):
             of_mean, of_var = codes // KIND_CODES, codes % KIND_CODES
-            at = running_mean + k * load_int(table, LOW + X)
+            at = running_mean + k * load_int(table, MEAN_STEP)
             store_number(at, of_mean, welford.move(load_number(at, of_mean), _load(mean + 8 * k), momentum))
-            at = running_var + k * load_int(table, LOW + OUT)
+            at = running_var + k * load_int(table, VAR_STEP)
             new = _load(m2 + 8 * k) / (_load(count + 8 * k) - np.float64(ddof))
             store_number(at, of_var, welford.move(load_number(at, of_var), new, momentum))
 

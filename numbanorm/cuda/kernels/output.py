@@ -3,9 +3,9 @@
 import numpy as np
 
 from ...maths import welford
+from ...walk.slots import BIAS, LOW, WEIGHT
+from .constants import FAR, NEAR, ONE, is_wide
 from .machine import device, folder, load_int, loader, one_loader
-from .shapes import FAR, NEAR, ONE, is_wide
-from .walk import BIAS, LOW, WEIGHT
 
 UP, DOWN = 2.0**100, 2.0**-100
 FAR_FROM_ZERO, MOST = 2.0**27, 3e38  # from there on, values that UP leaves finite are apart or equal; of float32
@@ -41,9 +41,9 @@ def make_parameter(kind, mode, vector, wide, neutral):
 
 def make_affine(code):
     """A function load_affine(table, place, w, b, weights, biases): weight and bias of the vector at a place."""
-    wide, (_, _, of_weight, of_bias) = is_wide(code.kinds[0]), code.kinds
-    load_weight = make_parameter(of_weight, code.weight, code.vector, wide, 1.0)
-    load_bias = make_parameter(of_bias, code.bias, code.vector, wide, -0.0)
+    wide, kinds = is_wide(code.kinds.x), code.kinds
+    load_weight = make_parameter(kinds.weight, code.weight, code.vector, wide, 1.0)
+    load_bias = make_parameter(kinds.bias, code.bias, code.vector, wide, -0.0)
 
     @device
     def load_affine(table, place, w, b, weights, biases):

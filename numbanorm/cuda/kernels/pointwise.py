@@ -3,22 +3,26 @@
 import numpy as np
 from numba import cuda
 
+from .constants import MOST, OUTPUTS
 from .machine import applier, block_index, device, divide, folder, load_int, one_storer, thread_index
+from .scalars import load_number
 from .states import ROOM, make_sum_team
-from .stored import load_number
 
 _store = one_storer("f8")
 
 # Entries of a formula's table: points, axes, the sizes of the axes; then, for each array, its kind and its steps (see
-# `stored`; the kind of a number is -1). Of a matrix: columns, steps of rows, of columns and of the vector, both kinds.
+# `scalars`; the kind of a number is -1). Of a matrix: columns, steps of rows, of columns and of the vector, both kinds.
 POINTS, AXES, SIZES = range(3)
 COLUMNS, ROW_STEP, COLUMN_STEP, VECTOR_STEP, MATRIX_KIND, VECTOR_KIND = range(6)
-MOST, OUTPUTS = 10, 3  # arrays and results of a formula
 
 
-def make_formula(formula, arrays, outputs, block):
-    """A kernel that writes formula(*arrays) at every point, a thread for each, to `outputs` arrays without gaps."""
-    fold_arrays, fold_outputs, apply = folder(arrays), folder(outputs), applier(arrays)
+def make_formula(code):
+    """A kernel that writes formula(*arguments) at every point, a thread for each, to arrays without gaps.
+
+    Its own arguments are addresses of the results, and of those arguments that are arrays; and those that are numbers.
+    """
+    formula, block = code.function, code.block
+    fold_arrays, fold_outputs, apply = folder(code.arrays), folder(code.outputs), applier(code.arrays)
 
     @device
     def load(i, done, values, table, addresses, numbers, point):
@@ -53,20 +57,22 @@ def make_formula(formula, arrays, outputs, block):
     return kernel
 
 
-def make_matvec(block):
-    """A kernel that writes a matrix, x, times a vector, w: a block for each row."""
+def make_matvec(code):
+    """A kernel that writes a matrix times a vector: a block for each row."""
+    block = code.block
     sum_team = make_sum_team(block)
 
-    def kernel(table, x, out, w, b, eps, center, count, mean, m2):
+    def kernel(table, matrix, vector, result):
         room = cuda.shared.array(ROOM, np.float64)
         total, row = 0.0, block_index()
         of_matrix, of_vector = load_int(table, MATRIX_KIND), load_int(table, VECTOR_KIND)
         step, vector_step = load_int(table, COLUMN_STEP), load_int(table, VECTOR_STEP)
-        x += row * load_int(table, ROW_STEP)
+        matrix += row * load_int(table, ROW_STEP)
         for column in range(thread_index(), load_int(table, COLUMNS), block):
-            total += load_number(x + column * step, of_matrix) * load_number(w + column * vector_step, of_vector)
+            a, b = load_number(matrix + column * step, of_matrix), load_number(vector + column * vector_step, of_vector)
+            total += a * b
         total = sum_team(total, room, 0)
         if thread_index() == 0:
-            _store(out + 8 * row, total)
+            _store(result + 8 * row, total)
 
     return kernel

@@ -9,12 +9,13 @@ import numpy as np
 from numba import cuda
 
 from ...maths import accumulators, welford
+from ...walk.slots import BIAS, LOW, OUT, SIZE, WEIGHT, X
+from .constants import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
 from .output import make_affine, make_coefficients, make_finish
-from .shapes import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
-from .states import ROOM, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
-from .stored import load_stored
-from .walk import BIAS, LOW, OUT, PART_SIZE, PARTS, SIZE, TASKS, UNITS, WEIGHT, X, outer_place, row_place
+from .scalars import given_statistics
+from .states import ROOM, left, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
+from .walk import PART_SIZE, PARTS, TASKS, UNITS, outer_place, row_place
 
 _store = one_storer("f8")
 
@@ -25,7 +26,7 @@ def make_place(code):
     Steps that are known are constants, so that a thread's addresses differ by constants, too.
     """
     vector, near, decode = code.vector, code.near, code.decode
-    of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds)
+    of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds[:4])
     weight, bias = code.weight, code.bias
 
     @device
@@ -50,10 +51,10 @@ def make_place(code):
 
 def make_statistics(code, unit_place, load_tile):
     """A function statistics(table, place, x, start, stop, lane, center, values, room): a task's (n, mean, m2)."""
-    wide, vector, threads, whole = is_wide(code.kinds[0]), code.vector, code.threads, code.whole
+    wide, vector, threads, whole = is_wide(code.kinds.x), code.vector, code.threads, code.whole
     units = code.values // vector
     real = np.float64 if wide else np.float32
-    one, (begin_sums, finish_sums) = one_loader(code.kinds[0]), make_sums(wide, vector, units, vector)
+    one, (begin_sums, finish_sums) = one_loader(code.kinds.x), make_sums(wide, vector, units, vector)
     state, sum_team, merge_team = (
         make_state(wide, vector, units, vector),
         make_sum_team(threads),
@@ -76,7 +77,7 @@ def make_statistics(code, unit_place, load_tile):
         s, q = sum_team(s, room, 1), sum_team(q, room, 2)
         if center == 0:
             s = 0.0
-        mean, m2 = accumulators.settle(n, np.float64(about) - base, s, q)
+        mean, m2 = accumulators.settle(n, np.float64(about) - base, (s, q))
         return n, mean, m2
 
     @device
@@ -104,15 +105,14 @@ def make_statistics(code, unit_place, load_tile):
 
 
 def make(code):
-    """The kernel for a code; its arguments are addresses, but for eps and `center` (0: moments about zero)."""
-    of_x, of_out, _, _ = code.kinds
-    wide, vector, threads = is_wide(of_x), code.vector, code.threads
+    """The kernel for a code; its arguments are the addresses and numbers of a frame (see `walk.slots`)."""
+    wide, vector, threads = is_wide(code.kinds.x), code.vector, code.threads
     units, values_size, teams = code.values // vector, code.values, code.block // threads
     take_statistics, write_output, whole = code.statistics, code.output, code.whole
     once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
     stride = threads * units
     real = np.float64 if wide else np.float32
-    store = storer(of_out if write_output else "f8", vector)
+    store = storer(code.kinds.out if write_output else "f8", vector)
     load_affine = make_affine(code)
     fold_units, fold_vector = folder(units), folder(vector)
     finish, coefficients, unit_place = make_finish(wide), make_coefficients(wide), make_place(code)
@@ -136,7 +136,7 @@ def make(code):
             store(out + at[1], result, 0)
         return done
 
-    def kernel(table, x, out, w, b, eps, center, count, mean, m2):
+    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
         values, result = cuda.local.array(values_size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
         biases = cuda.local.array(vector, real)
@@ -161,17 +161,24 @@ def make(code):
                 _store(mean + at, mu)
                 _store(m2 + at, q)
         else:
-            mu, inverse = load_stored(table, count, mean, m2, k, eps)
+            mu, inverse = given_statistics(table, count, mean, m2, k, eps)
         if write_output:
-            made = coefficients(mu, inverse)
+            numbers = coefficients(mu, inverse)
             if once:
-                load_affine(table, place, w, b, weights, biases)
+                load_affine(table, place, weight, bias, weights, biases)
             tiles = divide(stop - start + stride - 1, stride)
             for tile in range(tiles - 1, -1, -1):
                 begin = start + tile * stride
                 if not take_statistics or (not whole and tile < tiles - 1):
                     load_again(table, place, x, start, begin, stop, lane, values)
                 first = begin + lane
-                fold_units(write_unit, 0, (table, place, out, w, b, first, stop, values, made, weights, biases, result))
+                arrays = values, numbers, weights, biases, result
+                fold_units(write_unit, 0, (table, place, out, weight, bias, first, stop, *arrays))
 
-    return kernel
+    body = device(kernel)
+
+    def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
+        states = left(table, (count, mean, m2), (part_count, part_mean, part_m2))
+        body(table, x, 0, 0, 0, 0.0, center, *states)
+
+    return kernel if write_output else moments

@@ -7,8 +7,9 @@ cannot square is scaled by a power of two.
 import numpy as np
 
 from ...maths import accumulators, welford
-from .machine import device, folder, keeper, loader, shuffle, sync, taker, thread_index
-from .shapes import ITEMSIZES, WARP
+from .constants import ITEMSIZES, WARP
+from .machine import device, folder, keeper, load_int, loader, shuffle, sync, taker, thread_index
+from .walk import MERGED
 
 # Differences beyond these are multiplied by a power of two before they are squared in float32.
 SMALL, LARGE, UP, DOWN = 2.0**-40, 2.0**40, 2.0**90, 2.0**-90
@@ -26,7 +27,7 @@ def make_tiles(code, step, place_of):
     that is no longer in registers; all of a task's tiles but the last are such. If they are kept, it has them from
     shared memory, else from x.
     """
-    kind, vector, block, kept = code.kinds[0], code.vector, code.block, code.kept
+    kind, vector, block, kept = code.kinds.x, code.vector, code.block, code.kept
     units, size = code.values // vector, code.vector * ITEMSIZES[kind]
     load, keep, take, fold_units = loader(kind, vector), keeper(kind, vector), taker(kind, vector), folder(units)
 
@@ -156,7 +157,7 @@ def make_state(wide, chains, units, stride):
         s, q = finish(values, first, valid, about, reach)
         if center == 0:
             s = 0.0
-        mean, m2 = accumulators.settle(n, np.float64(about) - base, s, q)
+        mean, m2 = accumulators.settle(n, np.float64(about) - base, (s, q))
         return n, mean, m2
 
     return state
@@ -221,3 +222,9 @@ def make_merge_team(threads):
         return merge_lanes(room[warp], room[WARP + warp], room[2 * WARP + warp], warps)
 
     return merge_team
+
+
+@device
+def left(table, whole, parts):
+    """Where kernels of statistics leave them: of whole groups, or of what is merged afterwards."""
+    return parts if load_int(table, MERGED) != 0 else whole

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numba.cuda.simulator.kernel import _get_kernel_context
 
-from .shapes import ITEMSIZES
+from .constants import ITEMSIZES
 
 
 class Area:

@@ -1,23 +1,27 @@
-"""Reading a launch's table, and finding the place of an element. See `numbanorm.launches` for who writes it."""
+"""Reading a launch's table (see `walk.slots`), and finding the place of an element.
 
+A place is the byte offsets of x, out, weight and bias, and the group's index.
+"""
+
+from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, REPEATS, ROWS, SETTINGS, SIZE, WEIGHT, X
 from .machine import device, divide, load_int
 
-# Entries of a table of int64: what there is to do, offsets at which each operand begins, and loops of six numbers.
-OUTER, INNER, REPEATS, PARTS, PART_SIZE, TASKS, UNITS, ROW_COUNT, MERGED, KINDS, BASE = range(11)
-ROWS, HIGH, LOW, LOOPS = 15, 21, 27, 33
-SIZE, X, OUT, WEIGHT, BIAS, GROUP, LOOP = range(7)
+# Of a table, beside what `walk.slots` has. `plan` fills them in this order.
+PARTS, PART_SIZE, TASKS, UNITS, ROW_COUNT, MERGED, KINDS = range(SETTINGS, SETTINGS + 7)
+MEAN_STEP, VAR_STEP = PARTS, PART_SIZE  # of running statistics: bytes from one to the next
 
 
 @device
 def moved(table, place, entry, steps):
     """A place, that many steps on along the loop at `entry`."""
     x, out, weight, bias, group = place
-    x += steps * load_int(table, entry + X)
-    out += steps * load_int(table, entry + OUT)
-    weight += steps * load_int(table, entry + WEIGHT)
-    bias += steps * load_int(table, entry + BIAS)
-    group += steps * load_int(table, entry + GROUP)
-    return x, out, weight, bias, group
+    return (
+        x + steps * load_int(table, entry + X),
+        out + steps * load_int(table, entry + OUT),
+        weight + steps * load_int(table, entry + WEIGHT),
+        bias + steps * load_int(table, entry + BIAS),
+        group + steps * load_int(table, entry + GROUP),
+    )
 
 
 @device
@@ -36,15 +40,9 @@ def located(table, place, at, count, index):
 
 @device
 def outer_place(table, index):
-    """Byte offsets of x, out, weight and bias, and the group, at an index of the kept loops."""
-    base = (
-        load_int(table, BASE),
-        load_int(table, BASE + 1),
-        load_int(table, BASE + 2),
-        load_int(table, BASE + 3),
-        load_int(table, BASE + 4),
-    )
-    return located(table, base, LOOPS, load_int(table, OUTER), index)
+    """The place at an index of the kept loops outside."""
+    base = load_int(table, BASE), load_int(table, BASE + 1), load_int(table, BASE + 2), load_int(table, BASE + 3)
+    return located(table, base + (load_int(table, BASE + 4),), LOOPS, load_int(table, OUTER), index)
 
 
 @device

@@ -1,4 +1,4 @@
-"""Numbers of any float kind, where there are too few to compile a kernel for each kind: statistics and coefficients."""
+"""Numbers of any kind, where there are too few to compile a kernel for each kind: statistics and coefficients."""
 
 from ...maths import welford
 from .machine import device, load_int, one_loader, one_storer
@@ -45,7 +45,7 @@ def itemsize(code):
 
 
 @device
-def load_stored(table, count, mean, m2, group, eps):
+def given_statistics(table, count, mean, m2, group, eps):
     """Mean and inverse standard deviation of a group from given states; without counts, m2 is the variance."""
     codes = load_int(table, KINDS)
     of_mean, of_m2 = codes // KIND_CODES, codes % KIND_CODES

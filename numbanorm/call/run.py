@@ -1,0 +1,152 @@
+"""One call that was not made before: its arguments are checked, then it is planned and run.
+
+What is the same on the host and on a GPU stands here, once: the order of steps, empty arrays, the merge of states and
+the move of running statistics.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..arrays.give import give, result_like
+from ..arrays.memory import Array, check_same_device, contiguous, same_memory
+from ..arrays.take import take, take_out
+from ..engine.interface import Engine, Frame, Operation, Plan, Repeat, execute
+from ..layout import Layout
+from .arguments import check_eps, operand
+from .choose import engine_of
+from .running import Running, update_running
+
+States = tuple[Any, Any, Any]  # count, mean, m2 in float64
+Given = tuple[Any | None, Any, Any]  # the same of any float type; or no count, mean and variance
+
+STATES = ("moments.count", "moments.mean", "moments.m2")
+
+
+class Prepared(NamedTuple):
+    """What a norm makes of its arguments once it has checked them."""
+
+    layout: Layout
+    weight: Any = None  # in a shape that broadcasts against x
+    bias: Any = None
+    running: Running | None = None
+    center: bool = True  # False: about zero, as in RMS norm
+
+
+def transform(
+    x: Any,
+    layout: Layout,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    eps: Any,
+    out: Any = None,
+    center: bool = True,
+    given: Given | None = None,
+    running: Running | None = None,
+    keep: bool = False,
+    repeatable: bool = False,
+) -> tuple[Any, States | None, Repeat | None]:
+    """Check every argument, then run: the output, the states of the groups if `keep`, and what repeats the call.
+
+    Parameters
+    ----------
+    x, layout, weight, bias, eps, out
+        As in `numbanorm.normalize`.
+    center : bool
+        False: about zero.
+    given : tuple, optional
+        Statistics to use in place of x's own.
+    running : Running, optional
+        Running statistics, to be updated, or to be used in place of x's own.
+    keep : bool
+        Return the states of x's groups.
+    repeatable : bool
+        Make what repeats the call for other arrays, if that can be: see `Engine.bind`.
+    """
+    array, library = take(x)
+    engine, eps = engine_of(array), check_eps(eps)
+    weight, bias = operand(engine, weight, "weight", array), operand(engine, bias, "bias", array)
+    updates = running is not None and running.updated and array.size > 0
+    if running is not None and not running.updated and given is None:
+        given = None, packed(engine, running.mean), packed(engine, running.var)
+    others = {"weight": weight, "bias": bias, **({} if running is None else running.arrays)}
+    if given is not None:
+        others |= dict(zip(STATES, given, strict=True))
+    check_same_device(array, others)
+    target = _target(out, array, others)
+    frame = Frame(array, target, weight, bias, *(given or (None,) * 3), eps=eps, center=int(center))
+    if running is not None:
+        frame = frame._replace(running_mean=running.mean, running_var=running.var)
+    operation: Operation = "normalize" if given is None else "apply"
+    plan = engine.plan(operation, layout, frame)
+    states = _run(engine, plan, frame, keep=given is None and (keep or updates))
+    if updates:
+        count, mean, m2 = states or given  # type: ignore[misc]
+        moved = frame._replace(count=count, mean=mean, m2=m2)
+        update_running(moved, running.momentum, running.owner)  # type: ignore[union-attr]
+    repeat = engine.bind(plan, frame, out is not None) if repeatable and plan.steps else None
+    return (give(target, library) if out is None else out), states, repeat
+
+
+def _target(out: Any, x: Array, others: Mapping[str, Array | None]) -> Any:
+    """Where to write: a new array, or the caller's own once it is checked."""
+    if out is None:
+        return result_like(x)
+    target = take_out(out, x, others)
+    return x if same_memory(target, x) else target
+
+
+def _run(engine: Engine, plan: Plan, frame: Frame, keep: bool) -> States | None:
+    """Execute a plan on a frame that was checked; give the states of x's own groups if `keep`."""
+    if not keep:
+        execute(engine, plan, frame)
+        return None
+    count, mean, m2 = states = _new_states(engine, frame.x, plan)
+    execute(engine, plan, frame._replace(count=count, mean=mean, m2=m2))
+    return states
+
+
+def _new_states(engine: Engine, x: Any, plan: Plan) -> States:
+    """Arrays for the states of all groups; where there are no elements, as they are then."""
+    count, mean, m2 = (engine.empty(x, plan.group_shape) for _ in range(3))
+    if plan.steps:
+        return count, mean, m2
+    return full(engine, count, 0.0), full(engine, mean, float("nan")), full(engine, m2, 0.0)
+
+
+# states ---------------------------------------------------------------------------------------------------------------
+
+
+def moments(engine: Engine, layout: Layout, x: Array, center: bool = True) -> States:
+    """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
+    frame = Frame(x, center=int(center))
+    states: Any = _run(engine, engine.plan("moments", layout, frame), frame, keep=True)
+    return states
+
+
+def merge_last(engine: Engine, states: States) -> States:
+    """Merge states along their last axis, in order."""
+    frame = Frame(
+        part_count=packed(engine, states[0]), part_mean=packed(engine, states[1]), part_m2=packed(engine, states[2])
+    )
+    plan = engine.plan("merge", None, frame)
+    merged = _new_states(engine, states[0], plan)
+    execute(engine, plan, frame._replace(count=merged[0], mean=merged[1], m2=merged[2]))
+    return merged
+
+
+def full(engine: Engine, like: Array, value: float) -> Any:
+    """An array of one number, in float64, of the shape and place of another."""
+    return engine.pointwise("full", 1, like, value)[0]
+
+
+def packed(engine: Engine, array: Array) -> Any:
+    """Statistics as kernels read them: the array itself, or a copy without gaps."""
+    if contiguous(array) and array.dtype.kind not in "iub":
+        return array
+    return engine.pointwise("to_float64", 1, array)[0]
+
+
+def to_float64(engine: Engine, array: Array) -> Any:
+    """The array itself if it is in float64, or a copy that is."""
+    return array if array.dtype == "f8" else engine.pointwise("to_float64", 1, array)[0]

@@ -1,0 +1,188 @@
+"""Norms by the statistics of a batch, with running ones beside them."""
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ..arrays.memory import check_same_device
+from ..arrays.take import view
+from ..call.arguments import check_eps, check_number
+from ..call.choose import engine_of
+from ..call.known import normalized
+from ..call.run import Prepared, moments, transform
+from ..layout import Layout
+from .channels import Channels
+from .running import required, take_running
+
+
+def batch_norm(
+    x: ArrayLike,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Batch normalization: every channel by its statistics over the batch, or by stored ones.
+
+    Parameters
+    ----------
+    x : array_like
+        Of two axes or more, such as (N, C), (N, C, L), (N, C, H, W), or with channels on another axis.
+    running_mean, running_var : array of float, optional
+        Stored statistics of shape (C,). In training they are updated in place, both or neither;
+        otherwise they normalize x.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    training : bool
+        Normalize by the batch's own statistics, and update the running ones.
+    momentum : float or None
+        Share of the new batch in the running statistics, 0 to 1: ``(1 - momentum) * old + momentum * new``. None: the
+        mean over all batches so far; their number is kept with the running_mean array for as long as that lives.
+    eps : float
+        Added to the variance.
+    channel_axis : int
+        Axis of the channels: 1 as in torch, -1 for channels last.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x: its type, shape, memory order, device and dtype (float64 for integers and booleans).
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is one value a channel in training, momentum is outside 0 to 1, or eps is
+        negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    S. Ioffe and C. Szegedy, arXiv:1502.03167. As in torch, x is normalized by the biased variance, and the running
+    variance takes the unbiased one.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> mean, var = np.zeros(2), np.ones(2)
+    >>> nbn.batch_norm(x, mean, var, training=True).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> mean, var
+    (array([0.2, 2. ]), array([ 1.1, 20.9]))
+    """
+    prepare = _training if training else evaluation
+    running = running_mean, running_var, momentum
+    return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running)
+
+
+def _training(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
+    """By the batch's own statistics, towards which the running ones move."""
+    channels = Channels.of(x, channel_axis, weight, bias)
+    taken = take_running(x, running, channels.x.channels, update=True)
+    channels.x.check_training()
+    return Prepared(Layout.batch(channels.x.axis), channels.weight, channels.bias, taken)
+
+
+def evaluation(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
+    """Every channel by its running statistics."""
+    channels = Channels.of(x, channel_axis, weight, bias)
+    taken = required(take_running(x, running, channels.x.channels, update=False))
+    return Prepared(Layout.batch(channels.x.axis), channels.weight, channels.bias, taken)
+
+
+def batch_renorm(
+    x: ArrayLike,
+    running_mean: Any,
+    running_var: Any,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Batch renormalization: batch norm whose training output follows the running statistics, within bounds.
+
+    Parameters
+    ----------
+    x : array_like
+        Of two axes or more.
+    running_mean, running_var : array of float
+        Stored statistics of shape (C,), updated in place in training.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    training : bool
+        Use the batch's statistics, corrected towards the running ones; otherwise the running ones, as batch norm.
+    momentum : float or None
+        As in `batch_norm`.
+    eps : float
+        Added to both variances.
+    r_max : float
+        Bound of the ratio of standard deviations, at least 1. 1 with d_max=0 is batch norm.
+    d_max : float
+        Bound of the distance of the means, in running standard deviations; not negative.
+    channel_axis : int
+        Axis of the channels.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is one value a channel in training, or a bound is out of range.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    S. Ioffe, arXiv:1702.03275: ``(x - mean) / std * r + d`` with ``r = clip(std / running_std, 1 / r_max, r_max)`` and
+    ``d = clip((mean - running_mean) / running_std, -d_max, d_max)``. The paper starts with r_max=1, d_max=0 and
+    raises them to 3 and 5. The running variance is updated as in `batch_norm`, after its use.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [3.0]])
+    >>> nbn.batch_renorm(x, np.array([1.0]), np.array([1.0]), training=True, eps=0)
+    array([[0.],
+           [2.]])
+    """
+    if not check_number(r_max, "r_max") >= 1:
+        raise ValueError(f"r_max must be at least 1, got {r_max}")
+    if not check_number(d_max, "d_max") >= 0:
+        raise ValueError(f"d_max must not be negative, got {d_max}")
+    running = running_mean, running_var, momentum
+    if not training:
+        return normalized(x, weight, bias, eps, out, evaluation, (channel_axis,), running)
+    channels = Channels.of(x, channel_axis, weight, bias)
+    taken = take_running(x, running, channels.x.channels, update=True)
+    eps, taken, array = check_eps(eps), required(taken), view(x)
+    channels.x.check_training()
+    check_same_device(array, {"weight": channels.weight, "bias": channels.bias})
+    engine, layout = engine_of(array), Layout.batch(channels.x.axis)
+    own = moments(engine, layout, array)
+    bounds = eps, float(r_max), float(d_max)
+    scale, shift = engine.pointwise("renorm", 2, *own, taken.mean, taken.var, *channels.factors, *bounds)
+    scale, shift = channels.along(scale), channels.along(shift)
+    return transform(x, layout, scale, shift, eps=eps, given=own, running=taken, out=out)[0]

@@ -1,0 +1,77 @@
+"""Group norm: sets of neighbouring channels, sample by sample."""
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ..call.known import normalized
+from ..call.run import Prepared
+from ..layout import Layout, as_int
+from .channels import Channels
+
+
+def group_norm(
+    x: ArrayLike,
+    num_groups: int,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    *,
+    channel_axis: int = 1,
+    out: Any = None,
+) -> Any:
+    """Group normalization: every sample's channels in `num_groups` sets of neighbours, each by its own statistics.
+
+    Parameters
+    ----------
+    x : array_like
+        Of two axes or more: samples, channels, and any others.
+    num_groups : int
+        How many groups; it divides the number of channels.
+    weight, bias : array_like, optional
+        Scale and shift of shape (C,).
+    eps : float
+        Added to the variance.
+    channel_axis : int
+        Axis of the channels; axis 0 is the samples.
+    out : array, optional
+        Where to write the result; x itself to work in place.
+
+    Returns
+    -------
+    array
+        As x.
+
+    Raises
+    ------
+    ValueError
+        If num_groups does not divide the channels, a shape does not fit, all of x is one value a group, or eps is
+        negative.
+    TypeError
+        If an array is of a kind or dtype that is not supported.
+
+    Notes
+    -----
+    Y. Wu and K. He, arXiv:1803.08494. One group is layer norm over all but the samples; as many groups as channels
+    is instance norm.
+
+    Examples
+    --------
+    >>> import numbanorm as nbn
+    >>> import numpy as np
+    >>> x = np.array([[2.0, 3, 5, 7, 11, 13, 17, 19]]).reshape(1, 4, 1, 2)
+    >>> nbn.group_norm(x, 2).round(3).ravel()
+    array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
+    """
+    return normalized(x, weight, bias, eps, out, _groups, (num_groups, channel_axis))
+
+
+def _groups(x: Any, weight: Any, bias: Any, num_groups: Any, channel_axis: Any) -> Prepared:
+    """The layout, if it leaves more than one value to normalize."""
+    channels = Channels.of(x, channel_axis, weight, bias)
+    num_groups = as_int(num_groups, "num_groups")
+    layout, shape = Layout.group(num_groups, channels.x.axis), channels.x.shape
+    layout.resolve(shape)
+    if shape[0] * channels.x.channels // num_groups * channels.x.spatial == 1:
+        raise ValueError(f"x of shape {shape} in {num_groups} groups has one value a group; use fewer groups")
+    return Prepared(layout, channels.weight, channels.bias)
