@@ -31,13 +31,13 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
     states, parts = plan.scratch or (0, 0)
     shape = plan.group_shape if updates else (states,) if states else None
 
-    def repeat(owner, out, weight, bias, mean, var, eps, addresses):  # type: ignore[no-untyped-def]
-        for i, j in apart_in_place if out is owner else apart:
+    def repeat(x, out, weight, bias, mean, var, eps, addresses):  # type: ignore[no-untyped-def]
+        for i, j in apart_in_place if out is x else apart:
             (below, above), (before, after) = reaches[i], reaches[j]
             if addresses[i] - below < addresses[j] + after and addresses[j] - before < addresses[i] + above:
                 return None
         at, to, of_weight, of_bias, of_mean, of_var = addresses
-        like = form.at(at, library.stream(owner, device), owner)
+        like = form.at(at, library.stream(x, device), x)
         if out is None:
             out, to = make(like)
         own: Any = None
@@ -53,11 +53,9 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
             launcher.launch(step, device, like.stream, values)
         if not updates:
             return out, None
-        moved = (
-            running_mean.at(of_mean, like.stream, operands[MEAN]),
-            running_var.at(of_var, like.stream, operands[VAR]),
-        )
-        return out, Frame(like, None, None, None, *own, None, None, None, None, *moved)
+        count, mean_of_x, m2 = own
+        moved = running_mean.at(of_mean, like.stream, mean), running_var.at(of_var, like.stream, var)
+        return out, Frame(like, None, None, None, count, mean_of_x, m2, None, None, None, None, *moved)
 
     return repeat
 
