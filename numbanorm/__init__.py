@@ -1,6 +1,13 @@
-"""Mean and variance over any grouping of any array, and the normalizations built on them.
+"""Mean and variance over any grouping of any array, and the normalizations built on them, as parallel Numba kernels.
 
-Importing this package does not import Numba: that happens with the first call.
+A pattern says which elements share statistics; `batch_norm`, `layer_norm` and the like are patterns with a name. Arrays
+of NumPy, torch and CuPy, on the CPU or an NVIDIA GPU, give results of the same library. Numba waits for the first call.
+
+>>> import numbanorm as nbn
+>>> import numpy as np
+>>> x = np.array([[1.0, 3.0, 10.0, 30.0]])
+>>> nbn.normalize(x, "n (g c) -> n g", g=2).round(3)
+array([[-1.,  1., -1.,  1.]])
 """
 
 from .ahead import warmup
@@ -34,3 +41,8 @@ __all__ = [
     "weight_norm",
     "weight_standardize",
 ]
+
+
+def __dir__() -> list[str]:
+    """Public names, and no modules: what an interactive session completes."""
+    return sorted(name for name in globals() if name in __all__ or name.startswith("__"))

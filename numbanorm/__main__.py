@@ -1,4 +1,4 @@
-"""The command line: `python -m numbanorm info` and `python -m numbanorm warmup`."""
+"""The command line: `numbanorm info` and `numbanorm warmup`, or `python -m numbanorm` with the same words."""
 
 import argparse
 import ctypes
@@ -22,9 +22,10 @@ from .engine.interface import Variant
 MEND = "set NUMBANORM_CACHE_DIR to a folder that you can write and nobody else can"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "numbanorm") -> int:
     """Run one command, and return its exit status."""
-    parser = argparse.ArgumentParser("python -m numbanorm", description="Fast normalization of arrays.")
+    parser = argparse.ArgumentParser(program, description="Fast normalization of arrays.")
+    parser.add_argument("--version", action="version", version=f"numbanorm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="print versions, processor, threads and the folder of compiled kernels")
     ahead = commands.add_parser("warmup", help="compile kernels for the CPU ahead of time, and keep them on disk")
@@ -193,4 +194,4 @@ def _gpus() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(program="python -m numbanorm"))

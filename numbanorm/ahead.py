@@ -1,5 +1,7 @@
 """Compile ahead of time: the kernels that common calls need."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,5 +1,7 @@
 """Layout: which elements of an array share statistics. Pure meaning: no strides, no dtypes, no device."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -91,14 +93,14 @@ class Layout:
         self._axes_of = lambda ndim: _expand(left, right, ndim, self._text)
 
     @classmethod
-    def _named(cls, text: str, axes_of: Callable[[int], tuple[list[Axis], list[Axis]]], **sizes: int) -> "Layout":
+    def _named(cls, text: str, axes_of: Callable[[int], tuple[list[Axis], list[Axis]]], **sizes: int) -> Layout:
         self = object.__new__(cls)
         self._text, self._key, self._sizes, self._axes_of = text, (text, ()), sizes, axes_of
         self._hash = hash(self._key)
         return self
 
     @classmethod
-    def axes(cls, axes: int | Sequence[int] | None) -> "Layout":
+    def axes(cls, axes: int | Sequence[int] | None) -> Layout:
         """Reduce over these axes, as NumPy's ``axis=``: an int, several, or None for all; negative from the end.
 
         Examples
@@ -120,7 +122,7 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=256)
-    def _axes(cls, wanted: tuple[int, ...]) -> "Layout":
+    def _axes(cls, wanted: tuple[int, ...]) -> Layout:
         text = f"Layout.axes({wanted})"
 
         def axes_of(ndim: int) -> tuple[list[Axis], list[Axis]]:
@@ -134,7 +136,7 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=256)
-    def batch(cls, channel_axis: int = 1) -> "Layout":
+    def batch(cls, channel_axis: int = 1) -> Layout:
         """One group a channel, as in batch norm.
 
         Examples
@@ -153,7 +155,7 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=256)
-    def instance(cls, channel_axis: int = 1) -> "Layout":
+    def instance(cls, channel_axis: int = 1) -> Layout:
         """One group for each sample (axis 0) and channel, as in instance norm.
 
         Examples
@@ -166,7 +168,7 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=256)
-    def layer(cls, num_axes: int = 1) -> "Layout":
+    def layer(cls, num_axes: int = 1) -> Layout:
         """Reduce over the last `num_axes` axes, as in layer norm.
 
         Examples
@@ -190,7 +192,7 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=256)
-    def group(cls, num_groups: int, channel_axis: int = 1) -> "Layout":
+    def group(cls, num_groups: int, channel_axis: int = 1) -> Layout:
         """One group for each sample (axis 0) and each of `num_groups` equal sets of neighbouring channels.
 
         Examples
@@ -206,7 +208,7 @@ class Layout:
         return cls._group(text, channel_axis, groups)
 
     @classmethod
-    def _group(cls, text: str, channel_axis: int, groups: int | None = None) -> "Layout":
+    def _group(cls, text: str, channel_axis: int, groups: int | None = None) -> Layout:
         """Keep axis 0 and the channel axis, or the slower factor of it."""
 
         def axes_of(ndim: int) -> tuple[list[Axis], list[Axis]]:

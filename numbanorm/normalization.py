@@ -1,9 +1,14 @@
 """normalize(): x <- (x - mean) / sqrt(var + eps) * weight + bias, for any groups."""
 
-from typing import Any
+from __future__ import annotations
 
-from numpy.typing import ArrayLike
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays.annotations import AnyArray, ArrayLike, Floats, HostArrayLike, Sizes, Tensor
 from .arrays.take import view
 from .call.arguments import as_layout
 from .call.choose import engine_of
@@ -13,19 +18,70 @@ from .layout import Layout
 from .statistics import Moments
 
 
+# fmt: off
+@overload
+def normalize(
+    x: np.ndarray[Sizes, Floats],
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: Literal[False] = False, **sizes: int,
+) -> np.ndarray[Sizes, Floats]: ...
+@overload
+def normalize(
+    x: np.ndarray[Sizes, Floats],
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: Literal[True], **sizes: int,
+) -> tuple[np.ndarray[Sizes, Floats], Moments]: ...
+@overload
+def normalize(
+    x: Tensor,
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: Literal[False] = False, **sizes: int,
+) -> Tensor: ...
+@overload
+def normalize(
+    x: Tensor,
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: Literal[True], **sizes: int,
+) -> tuple[Tensor, Moments[Any]]: ...
+@overload
+def normalize(
+    x: HostArrayLike,
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: Literal[False] = False, **sizes: int,
+) -> NDArray[Any]: ...
+@overload
+def normalize(
+    x: HostArrayLike,
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: Literal[True], **sizes: int,
+) -> tuple[NDArray[Any], Moments]: ...
+@overload
+def normalize(
+    x: ArrayLike,
+    layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
+    out: AnyArray | None = None, return_moments: bool, **sizes: int,
+) -> Any: ...
+# fmt: on
 def normalize(
     x: ArrayLike,
     layout: str | Layout | None = None,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     *,
-    axis: int | tuple[int, ...] | None = None,
+    axis: int | Sequence[int] | None = None,
     eps: float = 1e-5,
     moments: Moments | None = None,
-    out: Any = None,
+    out: AnyArray | None = None,
     return_moments: bool = False,
     **sizes: int,
-) -> Any:
+) -> AnyArray | tuple[AnyArray, Moments]:
     """Give every group of an array mean 0 and variance 1, then scale and shift it.
 
     Parameters
@@ -37,7 +93,7 @@ def normalize(
         Which elements share statistics: a pattern such as ``"n (g c) h w -> n g"``, or a `Layout`.
     weight, bias : array_like, optional
         Scale and shift, broadcast against x by NumPy's rules. They lie where x does, if they are no numbers.
-    axis : int or tuple of int, optional
+    axis : int or sequence of int, optional
         In place of a layout: the axes to reduce, as in NumPy. With neither, all of x is one group.
     eps : float
         Added to the variance, in units of x squared; not negative.
@@ -101,7 +157,7 @@ def normalize(
     result, states, _ = transform(x, chosen, weight, bias, eps=eps, out=out, given=given, keep=keep)
     if not return_moments:
         return result
-    return result, moments if states is None else Moments(*states)
+    return result, Moments(*states) if moments is None else moments  # type: ignore[misc]
 
 
 def _by_layout(x: Any, weight: Any, bias: Any, layout: Any, axis: Any, *sizes: Any) -> Prepared:

@@ -1,11 +1,14 @@
 """Moments: the mergeable state of mean and variance, and `moments()`, which makes one from an array."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Generic, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from .arrays.annotations import ArrayLike, HasCudaInterface, HostArrayLike, Statistic
 from .arrays.give import give, to_host
 from .arrays.libraries import on_device
 from .arrays.memory import check_same_device
@@ -17,7 +20,7 @@ from .call.run import moments as take_moments
 from .layout import Layout
 
 
-class Moments:
+class Moments(Generic[Statistic]):
     """Count, mean and sum of squared deviations of each group: everything that mean and variance need, mergeable.
 
     Parameters
@@ -55,9 +58,9 @@ class Moments:
 
     __slots__ = ("count", "m2", "mean")
 
-    count: Any
-    mean: Any
-    m2: Any
+    count: Statistic
+    mean: Statistic
+    m2: Statistic
 
     def __init__(self, count: ArrayLike, mean: ArrayLike, m2: ArrayLike) -> None:
         if any(map(on_device, (count, mean, m2))):
@@ -84,7 +87,7 @@ class Moments:
         """
         return cls(np.zeros(shape), np.full(shape, np.nan), np.zeros(shape))
 
-    def var(self, ddof: float = 0) -> Any:
+    def var(self, ddof: float = 0) -> Statistic:
         """Variance: m2 / (count - ddof); NaN where there are too few values.
 
         Parameters
@@ -94,7 +97,7 @@ class Moments:
         """
         return self._spread("variance", ddof)
 
-    def std(self, ddof: float = 0) -> Any:
+    def std(self, ddof: float = 0) -> Statistic:
         """Standard deviation: the square root of `var`.
 
         Parameters
@@ -109,7 +112,7 @@ class Moments:
         (spread,) = engine_of(m2).pointwise(formula, 1, m2, count, float(ddof))
         return give(spread, take(self.m2)[1])
 
-    def merge(self, other: "Moments") -> "Moments":
+    def merge(self, other: Moments[Any]) -> Moments[Statistic]:
         """Moments of both sets of values together.
 
         Parameters
@@ -133,7 +136,7 @@ class Moments:
         check_same_device(ours[0], {"other": theirs[0]}, of="what it is merged with")
         return Moments(*engine_of(ours[0]).pointwise("merged", 3, *ours, *theirs))
 
-    def __add__(self, other: "Moments") -> "Moments":
+    def __add__(self, other: Moments[Any]) -> Moments[Statistic]:
         return self.merge(other) if isinstance(other, Moments) else NotImplemented
 
     @property
@@ -170,11 +173,27 @@ class Moments:
         return f"Moments(count={self.count!r}, mean={self.mean!r}, m2={self.m2!r})"
 
 
+@overload
+def moments(
+    x: HasCudaInterface,
+    layout: str | Layout | None = None,
+    *,
+    axis: int | Sequence[int] | None = None,
+    **sizes: int,
+) -> Moments[Any]: ...
+@overload
+def moments(
+    x: HostArrayLike,
+    layout: str | Layout | None = None,
+    *,
+    axis: int | Sequence[int] | None = None,
+    **sizes: int,
+) -> Moments: ...
 def moments(
     x: ArrayLike,
     layout: str | Layout | None = None,
     *,
-    axis: int | tuple[int, ...] | None = None,
+    axis: int | Sequence[int] | None = None,
     **sizes: int,
 ) -> Moments:
     """Count, mean and variance of every group of an array, in one read of it.
@@ -186,7 +205,7 @@ def moments(
         host or on a GPU.
     layout : str or Layout, optional
         Which elements share statistics: a pattern such as ``"n (g c) h w -> n g"``, or a `Layout`.
-    axis : int or tuple of int, optional
+    axis : int or sequence of int, optional
         In place of a layout: the axes to reduce, as in NumPy. With neither, all of x is one group.
     **sizes : int
         Sizes of the pattern's names.

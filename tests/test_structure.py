@@ -1,7 +1,10 @@
-"""The design's section on files: public names, and who may import whom."""
+"""The design's section on files: public names, and who may import whom, folder by folder."""
 
 import ast
+import doctest
 import inspect
+import re
+import rlcompleter
 import subprocess
 import sys
 from pathlib import Path
@@ -11,26 +14,20 @@ import pytest
 import numbanorm as nbn
 
 PACKAGE = Path(nbn.__file__).parent
-# Lowest first. A module imports from lower ranks, or from its own package; integrations sit on top.
-RANKS = [
-    "layout",
-    "nest",
-    "schedule",
-    "kernels",
-    "launches memory",
-    "libraries",
+# Lowest first: a folder, or a file beside the folders, imports from those before its own row, and within itself.
+ROWS = [
+    "layout maths",
+    "walk",
     "arrays",
-    "device",
     "engine",
-    "device_calls",
-    "calls",
-    "moments",
-    "normalize",
-    "channels running",
-    "norms reparam",
-    "warmup",
+    "cpu cuda",
+    "call ahead",
+    "statistics",
+    "normalization norms",
+    "__init__",
+    "__main__",
 ]
-INTEGRATIONS = {"torch", "sklearn", "dask", "plot", "__main__"}
+INTEGRATIONS = {"torch", "sklearn", "xarray", "plot"}  # on top of public functions; nothing imports them
 
 SIGNATURES = {
     "Layout": "(pattern, **sizes)",
@@ -60,8 +57,26 @@ SIGNATURES = {
 def test_public_names():
     assert set(nbn.__all__) == set(SIGNATURES)
     assert len(nbn.__all__) == len(set(nbn.__all__))
-    public = {name for name in dir(nbn) if not name.startswith("_") and not inspect.ismodule(getattr(nbn, name))}
-    assert public == set(SIGNATURES)
+    assert {name for name in dir(nbn) if not name.startswith("_")} == set(SIGNATURES)
+    assert {"__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"} < set(dir(nbn))
+
+
+def test_what_a_session_completes():
+    names = rlcompleter.Completer({"nbn": nbn}).attr_matches("nbn.")
+    assert {name.removeprefix("nbn.").rstrip("()") for name in names} == set(SIGNATURES)
+
+
+def test_the_packages_docstring_is_short_and_has_an_example():
+    assert len(nbn.__doc__.splitlines()) <= 10
+    assert doctest.DocTestParser().get_examples(nbn.__doc__)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_are_readable_in_help(name):
+    """They name types as the source does: NumPy's ArrayLike alone is 200 characters long if it is written out."""
+    signature = str(inspect.signature(getattr(nbn, name)))  # which is what help() shows
+    assert len(signature) < 400
+    assert not re.search("numpy|typing|collections", signature)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
@@ -86,14 +101,11 @@ def test_layouts_need_no_numba():
 
 
 def test_where_kernels_are_kept_is_asked_without_numba():
-    code = "import sys, numbanorm.maths.disk; sys.exit('numba' in sys.modules)"
+    code = "import sys, numbanorm.engine.disk; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def sources():
-    files = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
-    assert len(files) > 8
-    return files
+SOURCES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
 def parsed(path):
@@ -101,65 +113,70 @@ def parsed(path):
 
 
 def imported(path):
-    """Absolute dotted names of all that a file imports, wherever in the file."""
+    """Dotted names within the package of all that a file imports from it, wherever in the file."""
     package = ["numbanorm", *path.parent.parts]
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
-            yield from (".".join([*base, alias.name]) for alias in node.names)
+            base = ".".join(package[: len(package) - node.level + 1]) + "." if node.level else ""
+            names = [f"{base}{node.module + '.' if node.module else ''}{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("numbanorm.") for name in names if name.startswith("numbanorm."))
 
 
-def home(parts):
-    """The module or subpackage of numbanorm in which a path or a dotted name lies."""
-    return parts[0].removesuffix(".py")
-
-
-def rank(name):
-    found = [i for i, names in enumerate(RANKS) if name in names.split()]
-    assert found, f"{name} has no rank: add it to RANKS where the design puts it"
+def row(place):
+    found = [i for i, places in enumerate(ROWS) if place in places.split()]
+    assert found, f"{place} has no row: add it to ROWS where the design puts it"
     return found[0]
 
 
-@pytest.mark.parametrize("path", sources(), ids=str)
+def test_the_house_has_about_fifteen_entries():
+    entries = [path for path in PACKAGE.iterdir() if not path.name.startswith(("__pycache__", "."))]
+    assert len(entries) <= 16, sorted(path.name for path in entries)
+    functions = {name for name in nbn.__all__ if callable(getattr(nbn, name))}
+    assert not functions & {path.stem for path in entries}, "no module bears a public function's name"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_imports_run_one_way(path):
-    own = home(path.parts)
+    own = path.parts[0].removesuffix(".py")
     for name in imported(path):
-        first, *rest = name.split(".")
-        if first != "numbanorm" or not rest or own == "__init__":
-            continue
-        other = home(rest)
-        if other == own or own in INTEGRATIONS:
+        other = name.split(".")[0]
+        if own in INTEGRATIONS or other in (own, *nbn.__all__, "__version__"):
             continue
         assert other not in INTEGRATIONS, f"{path} imports an integration, {name}"
-        assert rank(other) < rank(own), f"{path} imports {name}, which comes after it"
+        assert row(other) < row(own), f"{path} imports {name}, which comes after it or beside it"
 
 
-@pytest.mark.parametrize("path", [p for p in sources() if p.parts[0] == "kernels"], ids=str)
-def test_kernels_know_no_layout(path):
+@pytest.mark.parametrize("path", [path for path in SOURCES if "kernels" in path.parts], ids=str)
+def test_kernels_see_mathematics_slots_and_their_own_folder(path):
+    """So that the stamp of compiled kernels covers all that they are made of."""
     for name in imported(path):
-        assert not name.startswith(("numbanorm.layout", "numbanorm.walk.nest")), name
+        assert name.startswith(("maths", "walk.slots", f"{path.parts[0]}.kernels")), f"{path} imports {name}"
+
+
+# Who may ask where an array lies: whoever takes arrays, the engine for GPUs, and the place that chooses the engine.
+ASKS = {"arrays", "cuda"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_one_place_asks_where_an_array_lies(path):
     names = {node.id for node in ast.walk(parsed(path)) if isinstance(node, ast.Name)}
-    assert not names & {"Layout", "LoopNest"}
-
-
-@pytest.mark.parametrize("own, other", [("cpu", "cuda"), ("cuda", "cpu")])
-def test_kernels_of_one_processor_need_none_of_another(own, other):
-    for path in sources():
-        if path.parts[:2] == ("kernels", own):
-            assert not [name for name in imported(path) if name.startswith(f"numbanorm.maths.{other}")], path
+    if path.parts[0] not in ASKS and path.as_posix() != "call/choose.py":
+        assert "DeviceArray" not in names
 
 
 # The launcher asks for nobody's arrays: it keeps torch's number of threads where starting ours would change it.
-FREE = {"arrays.py", "libraries.py", "kernels/cpu/launcher.py"}
-OTHERS = [p for p in sources() if p.as_posix() not in FREE and home(p.parts) not in INTEGRATIONS]
+KNOW_LIBRARIES = {"arrays", *INTEGRATIONS}
 
 
-@pytest.mark.parametrize("path", OTHERS, ids=str)
-def test_only_these_name_other_libraries(path):
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_arrays_alone_name_other_libraries(path):
     """Neither an import, nor a name, nor a string outside docstrings says torch, CuPy or Dask."""
+    if path.parts[0] in KNOW_LIBRARIES or path.as_posix() in ("cpu/launcher.py", "__main__.py"):
+        return
     said = {part for name in imported(path) for part in name.split(".")}
     tree = parsed(path)
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .forms import result_dtype
 from .libraries import LIBRARIES
 from .memory import Array, DeviceArray, Shape, strides_of
 from .take import view
@@ -28,13 +27,12 @@ def give(array: Array, library: str) -> Any:
     return array
 
 
-def result_like(x: Array) -> Any:
-    """An array for the result: x's shape, memory order and dtype, in native byte order; float64 for integers."""
+def result_like(x: Array, dtype: np.dtype) -> Any:
+    """An array for the result: x's shape and memory order."""
     if isinstance(x, DeviceArray):
-        dtype = result_dtype(x.dtype)
         order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
         return empty(x, x.shape, dtype, strides_of(x.shape, dtype.itemsize, order))
-    return np.empty_like(x, dtype=result_dtype(x.dtype), subok=False)
+    return np.empty_like(x, dtype=dtype, subok=False)
 
 
 def empty(like: DeviceArray, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> DeviceArray:

@@ -1,14 +1,15 @@
 """Taking the caller's arrays: what kernels can read of them, without a copy, and which output may be written."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .forms import KINDS, kind, result_dtype
-from .libraries import is_torch, library_of, on_device, require_cuda
+from .forms import KINDS, kind
+from .libraries import library_of, on_device, require_cuda
 from .library import Library
 from .memory import Array, DeviceArray, check_same_device, overlap, overlaps_itself, same_memory, writeable
-from .torch import from_torch
+from .torch import from_torch, is_torch
 
 
 def take(x: Any, name: str = "x") -> tuple[Any, str]:
@@ -59,7 +60,7 @@ def view(x: Any, name: str = "x") -> Any:
     return take(x, name)[0]
 
 
-def take_out(out: Any, x: Array, others: dict[str, Array | None]) -> Any:
+def take_out(out: Any, x: Array, dtype: np.dtype, others: Mapping[str, Array | None]) -> Any:
     """Check an output array: its shape, dtype, that it can be written, and what it overlaps.
 
     Parameters
@@ -68,19 +69,19 @@ def take_out(out: Any, x: Array, others: dict[str, Array | None]) -> Any:
         The caller's output.
     x : ndarray or DeviceArray
         The input. `out` may be x itself.
+    dtype : numpy.dtype
+        Of the result.
     others : dict
         Further inputs by name, which `out` must not overlap.
     """
     if not isinstance(out, np.ndarray) and not is_torch(out) and not on_device(out):
-        raise TypeError(f"out must be an array of dtype {result_dtype(x.dtype)}, got {type(out).__name__}")
+        raise TypeError(f"out must be an array of dtype {dtype}, got {type(out).__name__}")
     array = view(out, "out")
     check_same_device(x, {"out": array})
     if array.shape != x.shape:
         raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass an out of that shape")
-    if array.dtype.newbyteorder("=") != result_dtype(x.dtype):
-        raise TypeError(
-            f"out has dtype {array.dtype}, the result has {result_dtype(x.dtype)}; pass an out of that dtype"
-        )
+    if array.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"out has dtype {array.dtype}, the result has {dtype}; pass an out of that dtype")
     if not writeable(array):
         raise ValueError("out is read-only; pass an array that can be written")
     if overlaps_itself(array):

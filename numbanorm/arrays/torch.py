@@ -33,6 +33,7 @@ def check_tensor(x: Any, name: str) -> None:
 
 
 def from_torch(x: Any, name: str) -> NDArray[Any]:
+    """View a tensor on the host as an ndarray."""
     import torch
 
     if x.device.type != "cpu":

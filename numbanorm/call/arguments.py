@@ -1,5 +1,6 @@
 """Arguments that every norm has in common: checked before anything is touched."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,7 +46,7 @@ def operand(engine: Engine, value: Any, name: str, x: Array) -> Array | None:
     return array if array.ndim else engine.send(array, x)
 
 
-def as_layout(layout: str | Layout | None, axis: int | tuple[int, ...] | None, sizes: dict[str, int]) -> Layout:
+def as_layout(layout: str | Layout | None, axis: int | Sequence[int] | None, sizes: dict[str, int]) -> Layout:
     """The Layout that a caller's arguments mean: a pattern with sizes, a Layout, axes, or all of the array."""
     if layout is None:
         if sizes:

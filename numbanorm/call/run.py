@@ -7,6 +7,7 @@ the move of running statistics.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..arrays.forms import result_dtype
 from ..arrays.give import give, result_like
 from ..arrays.memory import Array, check_same_device, contiguous, same_memory
 from ..arrays.take import take, take_out
@@ -74,7 +75,9 @@ def transform(
         others |= dict(zip(STATES, given, strict=True))
     check_same_device(array, others)
     target = _target(out, array, others)
-    frame = Frame(array, target, weight, bias, *(given or (None,) * 3), eps=eps, center=int(center))
+    frame = Frame(array, target, weight, bias, eps=eps, center=int(center))
+    if given is not None:
+        frame = frame._replace(count=given[0], mean=given[1], m2=given[2])
     if running is not None:
         frame = frame._replace(running_mean=running.mean, running_var=running.var)
     operation: Operation = "normalize" if given is None else "apply"
@@ -90,9 +93,10 @@ def transform(
 
 def _target(out: Any, x: Array, others: Mapping[str, Array | None]) -> Any:
     """Where to write: a new array, or the caller's own once it is checked."""
+    dtype = result_dtype(x.dtype)
     if out is None:
-        return result_like(x)
-    target = take_out(out, x, others)
+        return result_like(x, dtype)
+    target = take_out(out, x, dtype, others)
     return x if same_memory(target, x) else target
 
 

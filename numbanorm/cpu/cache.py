@@ -6,6 +6,8 @@ once may leave one's kernel under the other's signature. Here every kernel is a 
 """
 
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 from ..engine import disk
 
@@ -22,15 +24,15 @@ except ImportError:
 class _Cache(NullCache):
     """The kernels of one function on disk, each pickled by Numba, as its dispatcher asks for them."""
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def _entry(self, sig, codegen):
+    def _entry(self, sig: Any, codegen: Any) -> tuple[str, str]:
         """Name of a kernel's file, and all it depends on beside what every kernel does."""
         name = f"{self._function.__module__}.{self._function.__qualname__}"
         return ".".join(name.split(".")[-2:]), repr((name, sig, codegen.magic_tuple()))
 
-    def load_overload(self, sig, target_context):
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             target_context.refresh()
             kernel = disk.load("cpu", *self._entry(sig, target_context.codegen()))
@@ -40,7 +42,7 @@ class _Cache(NullCache):
             pass
         return None
 
-    def save_overload(self, sig, data):
+    def save_overload(self, sig: Any, data: Any) -> None:
         try:
             if not (data.lifted or data.library.has_dynamic_globals):  # addresses of this process, with NUMBA_OPT=0
                 disk.save("cpu", *self._entry(sig, data.codegen), dumps(data._reduce()))
@@ -48,7 +50,7 @@ class _Cache(NullCache):
             pass
 
 
-def keep(dispatcher):
+def keep(dispatcher: Any) -> Any:
     """Give a dispatcher this module's cache; if this Numba has no place for it, leave the dispatcher as it is."""
     if disk.folder("cpu") is not None and type(getattr(dispatcher, "_cache", None)) is NullCache:
         dispatcher._cache = _Cache(dispatcher.py_func)

@@ -40,7 +40,7 @@ class HostEngine:
         )
         given = (frame.mean.dtype, frame.m2.dtype) if operation == "apply" else ()  # type: ignore[union-attr]
         threads = get_num_threads() if operation == "normalize" else 1
-        return _plan(operation, layout, operands, out is x, given, threads)  # type: ignore[arg-type]
+        return _plan(operation, layout, operands, out is x, given, threads)
 
     def launch(self, step: steps.Step, frame: Frame) -> None:
         """Run a step: small work in this thread, larger work on several."""
@@ -87,8 +87,8 @@ class HostEngine:
             if updates:
                 if not _may_update(mean, var, x):
                     return None
-                count, mean_, m2 = new(groups), new(groups), new(groups)
-                slots = Frame(x, out, weight, bias, count, mean_, m2, None, None, None, None, mean, var, eps, center)
+                count, own, m2 = new(groups), new(groups), new(groups)
+                slots = Frame(x, out, weight, bias, count, own, m2, None, None, None, None, mean, var, eps, center)
             run(address, 0, tasks, table, slots)
             return out, slots if updates else None
 
@@ -106,10 +106,11 @@ class HostEngine:
                 out = empty(shape or x, dtype)
             elif not _may_write(out, x, weight, bias, mean, var):
                 return None
-            states: Any = (None, mean, var) if given else (None, None, None)
+            count: Any = None
+            own, m2 = (mean, var) if given else (None, None)
             if updates:
-                states = np.empty(groups), np.empty(groups), np.empty(groups)
-            filled = Frame(x, out, weight, bias, *states, None, None, None, None, mean, var, eps, center)
+                count, own, m2 = np.empty(groups), np.empty(groups), np.empty(groups)
+            filled = Frame(x, out, weight, bias, count, own, m2, None, None, None, None, mean, var, eps, center)
             execute(self, plan, filled)
             return out, filled if updates else None
 
@@ -142,22 +143,21 @@ class HostEngine:
             results = getattr(_formulas(), formula)(*wide)
         return tuple(_filled(result, shape).astype(dtype, copy=False) for result in results)
 
-    def matvec(self, matrix: HostArray, vector: HostArray) -> HostArray:
+    def matvec(self, matrix: Any, vector: Any) -> Any:
         """A matrix times a vector, by the BLAS in float32 or float64; the result in float64."""
         wide = matrix.dtype.kind in "iub" or matrix.dtype.itemsize == 8
         matrix = matrix.astype(np.float64 if wide else np.float32, copy=False)
         return (matrix @ vector.astype(matrix.dtype, copy=False)).astype(np.float64, copy=False)
 
-    def mean_of_rows(self, table: HostArray) -> HostArray:
+    def mean_of_rows(self, table: Any) -> Any:
         """Mean over the first of two axes."""
-        mean: HostArray = table.sum(axis=0) / len(table)
-        return mean
+        return table.sum(axis=0) / len(table)
 
-    def peek(self, array: HostArray) -> HostArray:
-        """The array itself."""
-        return array
+    def peek(self, array: Any) -> HostArray:
+        """The array itself: its values are at hand."""
+        return np.asarray(array)
 
-    def send(self, array: HostArray, like: Any) -> HostArray:
+    def send(self, array: Any, like: Any) -> Any:
         """The array itself."""
         return array
 

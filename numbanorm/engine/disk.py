@@ -71,8 +71,8 @@ def load(processor: str, name: str, needs: str) -> bytes | None:
 def save(processor: str, name: str, needs: str, code: bytes) -> None:
     """Keep code for the next process, if there is a place for it.
 
-    `needs` is all that it depends on beside the kernels' sources, Numba and Python; the name is for people to read. The file
-    holds the key, a digest of the code, and the code.
+    `needs` is all that it depends on beside the kernels' sources, Numba and Python; the name is for people to read.
+    The file holds the key, a digest of the code, and the code.
     """
     if (home := folder(processor)) is None:
         return

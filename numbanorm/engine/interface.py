@@ -26,7 +26,7 @@ class Frame(NamedTuple):
     out: Array | None = None
     weight: Array | None = None
     bias: Array | None = None
-    count: Array | None = None
+    count: Array | None = None  # type: ignore[assignment]
     mean: Array | None = None
     m2: Array | None = None
     part_count: Array | None = None
@@ -99,9 +99,9 @@ class Engine(Protocol):
         """Make a call that passed all checks repeatable, for other arrays of its description.
 
         The result is a function repeat(x, out, weight, bias, running_mean, running_var, eps, addresses): arrays as the
-        caller gave them (out None: a new one is made), and `addresses` theirs on a GPU. It gives the output, and a frame
-        with states and running statistics where these are to be updated; or None, if memory that it would write wants a
-        check. None in its place: such a call has to be checked every time.
+        caller gave them (out None: a new one is made), and `addresses` theirs on a GPU. It gives the output, and a
+        frame with states and running statistics where these are to be updated; or None, if memory that it would write
+        wants a check. None in its place: such a call has to be checked every time.
         """
 
     def empty(self, like: Array, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> Any:
@@ -125,8 +125,8 @@ class Engine(Protocol):
     def peek(self, array: Array) -> NDArray[Any] | None:
         """The values of an array; None where looking at them would have to wait."""
 
-    def send(self, array: NDArray[Any], like: Array) -> Any:
-        """A host array where `like` lies."""
+    def send(self, array: Array, like: Array) -> Any:
+        """An array where `like` lies: the array itself, or a copy if it lies on the host and `like` does not."""
 
 
 def execute(engine: Engine, plan: Plan, frame: Frame) -> None:

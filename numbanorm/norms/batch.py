@@ -1,9 +1,10 @@
 """Norms by the statistics of a batch, with running ones beside them."""
 
+from __future__ import annotations
+
 from typing import Any
 
-from numpy.typing import ArrayLike
-
+from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.memory import check_same_device
 from ..arrays.take import view
 from ..call.arguments import check_eps, check_number
@@ -15,10 +16,11 @@ from .channels import Channels
 from .running import required, take_running
 
 
+@like_x
 def batch_norm(
     x: ArrayLike,
-    running_mean: Any = None,
-    running_var: Any = None,
+    running_mean: AnyArray | None = None,
+    running_var: AnyArray | None = None,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     training: bool = False,
@@ -26,8 +28,8 @@ def batch_norm(
     eps: float = 1e-5,
     *,
     channel_axis: int = 1,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Batch normalization: every channel by its statistics over the batch, or by stored ones.
 
     Parameters
@@ -101,10 +103,11 @@ def evaluation(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) 
     return Prepared(Layout.batch(channels.x.axis), channels.weight, channels.bias, taken)
 
 
+@like_x
 def batch_renorm(
     x: ArrayLike,
-    running_mean: Any,
-    running_var: Any,
+    running_mean: AnyArray,
+    running_var: AnyArray,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     training: bool = False,
@@ -114,8 +117,8 @@ def batch_renorm(
     r_max: float = 3.0,
     d_max: float = 5.0,
     channel_axis: int = 1,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Batch renormalization: batch norm whose training output follows the running statistics, within bounds.
 
     Parameters

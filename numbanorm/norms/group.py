@@ -1,15 +1,17 @@
 """Group norm: sets of neighbouring channels, sample by sample."""
 
+from __future__ import annotations
+
 from typing import Any
 
-from numpy.typing import ArrayLike
-
+from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..call.known import normalized
 from ..call.run import Prepared
 from ..layout import Layout, as_int
 from .channels import Channels
 
 
+@like_x
 def group_norm(
     x: ArrayLike,
     num_groups: int,
@@ -18,8 +20,8 @@ def group_norm(
     eps: float = 1e-5,
     *,
     channel_axis: int = 1,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Group normalization: every sample's channels in `num_groups` sets of neighbours, each by its own statistics.
 
     Parameters

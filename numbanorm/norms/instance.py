@@ -1,10 +1,12 @@
 """Norms by the statistics of each channel of each sample."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.memory import check_same_device
 from ..arrays.take import view
 from ..call.arguments import check_eps
@@ -17,10 +19,11 @@ from .channels import Channels
 from .running import take_running
 
 
+@like_x
 def instance_norm(
     x: ArrayLike,
-    running_mean: Any = None,
-    running_var: Any = None,
+    running_mean: AnyArray | None = None,
+    running_var: AnyArray | None = None,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     use_input_stats: bool = True,
@@ -28,8 +31,8 @@ def instance_norm(
     eps: float = 1e-5,
     *,
     channel_axis: int = 1,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Instance normalization: every channel of every sample by its own statistics.
 
     Parameters
@@ -97,6 +100,7 @@ def _by_instance(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any
     return Prepared(layout, channels.weight, channels.bias, taken)
 
 
+@like_x
 def batch_instance_norm(
     x: ArrayLike,
     rho: ArrayLike,
@@ -105,8 +109,8 @@ def batch_instance_norm(
     eps: float = 1e-5,
     *,
     channel_axis: int = 1,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Batch-instance normalization: a blend of batch norm and instance norm, by channel.
 
     Parameters

@@ -1,12 +1,14 @@
 """Norms of the last axes: every sample and position by itself."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.forms import result_dtype
 from ..arrays.memory import Array
 from ..arrays.take import view
@@ -16,6 +18,7 @@ from ..layout import Layout, as_int
 from .channels import shape_of
 
 
+@like_x
 def layer_norm(
     x: ArrayLike,
     normalized_shape: int | Sequence[int],
@@ -23,8 +26,8 @@ def layer_norm(
     bias: ArrayLike | None = None,
     eps: float = 1e-5,
     *,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Layer normalization: the last axes by their statistics, every sample and position by itself.
 
     Parameters
@@ -68,14 +71,15 @@ def layer_norm(
     return normalized(x, weight, bias, eps, out, _last_axes, axes)
 
 
+@like_x
 def rms_norm(
     x: ArrayLike,
     normalized_shape: int | Sequence[int],
     weight: ArrayLike | None = None,
     eps: float | None = None,
     *,
-    out: Any = None,
-) -> Any:
+    out: AnyArray | None = None,
+) -> AnyArray:
     """Root mean square normalization: x / sqrt(mean(x**2) + eps) * weight over the last axes.
 
     Parameters
@@ -136,7 +140,7 @@ def _last_axes(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:
         if array is not None and array.shape != sizes:
             raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
         checked.append(array)
-    return Prepared(Layout.layer(len(sizes)), *checked)
+    return Prepared(Layout.layer(len(sizes)), checked[0], checked[1])
 
 
 def _last_axes_about_zero(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:

@@ -17,7 +17,7 @@ def take_running(x: Any, running: tuple[Any, Any, Any], channels: int, update: b
         return None
     if mean is None or var is None:
         raise ValueError("running_mean and running_var belong together; pass both or neither")
-    arrays = []
+    arrays: list[Array] = []
     for value, name in ((mean, "running_mean"), (var, "running_var")):
         if update and not hasattr(value, "dtype") and not on_device(value):
             raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
@@ -30,8 +30,8 @@ def take_running(x: Any, running: tuple[Any, Any, Any], channels: int, update: b
     array = view(x)
     check_same_device(array, {"running_mean": arrays[0], "running_var": arrays[1]})
     if update:
-        _check_memory(array, *arrays)
-    return Running(*arrays, check_momentum(momentum), update, mean)
+        _check_memory(array, arrays[0], arrays[1])
+    return Running(arrays[0], arrays[1], check_momentum(momentum), update, mean)
 
 
 def required(running: Running | None) -> Running:

@@ -1,11 +1,14 @@
 """Normalizations of weights: weight norm, weight standardization, spectral norm."""
 
+from __future__ import annotations
+
 from math import prod
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
+from ..arrays.annotations import AnyArray, ArrayLike, Floats, HostArrayLike, Sizes, Tensor
 from ..arrays.forms import result_dtype
 from ..arrays.give import give
 from ..arrays.memory import Array, check_same_device
@@ -17,7 +20,13 @@ from ..engine.interface import Engine
 from ..layout import Layout, as_int
 
 
-def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
+@overload
+def weight_norm(v: np.ndarray[Sizes, Floats], g: ArrayLike, *, axis: int | None = 0) -> np.ndarray[Sizes, Floats]: ...
+@overload
+def weight_norm(v: Tensor, g: ArrayLike, *, axis: int | None = 0) -> Tensor: ...
+@overload
+def weight_norm(v: HostArrayLike, g: ArrayLike, *, axis: int | None = 0) -> NDArray[Any]: ...
+def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> AnyArray:
     """Weight normalization: g * v / norm(v), one norm for each slice along an axis.
 
     Parameters
@@ -73,7 +82,15 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> Any:
     return transform(v, layout, scale.reshape(spread), eps=0.0, given=(None, zero, one))[0]
 
 
-def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> Any:
+@overload
+def weight_standardize(
+    w: np.ndarray[Sizes, Floats], *, axis: int = 0, eps: float = 1e-5, ddof: int = 0
+) -> np.ndarray[Sizes, Floats]: ...
+@overload
+def weight_standardize(w: Tensor, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> Tensor: ...
+@overload
+def weight_standardize(w: HostArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> NDArray[Any]: ...
+def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> AnyArray:
     """Weight standardization: each slice along an axis to mean 0 and variance 1.
 
     Parameters
@@ -126,9 +143,26 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
     return transform(w, layout, eps=eps, given=(free, mean, m2))[0]
 
 
+@overload
+def spectral_norm(
+    w: np.ndarray[Sizes, Floats],
+    u: ArrayLike | None = None,
+    *,
+    axis: int = 0,
+    num_iterations: int = 1,
+    eps: float = 1e-12,
+) -> tuple[np.ndarray[Sizes, Floats], float, np.ndarray[tuple[int], Floats]]: ...
+@overload
+def spectral_norm(
+    w: Tensor, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
+) -> tuple[Tensor, Any, Tensor]: ...
+@overload
+def spectral_norm(
+    w: HostArrayLike, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
+) -> tuple[NDArray[Any], float, NDArray[Any]]: ...
 def spectral_norm(
     w: ArrayLike, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
-) -> tuple[Any, Any, Any]:
+) -> tuple[AnyArray, float | AnyArray, AnyArray]:
     """Spectral normalization: a weight over its largest singular value, found by power iteration.
 
     Parameters
