@@ -44,7 +44,7 @@ def _interned(make: Callable[..., Layout]) -> Any:
     @wraps(make)
     def constructor(cls: type[Layout], *args: Any, **kwargs: Any) -> Layout:
         try:
-            return known(cls, *args, **kwargs)
+            return known(cls, *args, **kwargs)  # type: ignore[arg-type]
         except TypeError:  # what cannot be hashed is no int either: let the constructor say so
             return make(cls, *args, **kwargs)
 

@@ -13,7 +13,7 @@ from .arrays.take import view
 from .call.arguments import as_layout
 from .call.choose import engine_of
 from .call.known import normalized
-from .call.run import Given, Prepared, packed, transform
+from .call.run import Prepared, Statistics, packed, transform
 from .layout import Layout
 from .statistics import Moments
 
@@ -150,11 +150,11 @@ def normalize(
     """
     if moments is None and not return_moments:
         return normalized(x, weight, bias, eps, out, _by_layout, (layout, axis, *sizes, *sizes.values()))
-    chosen, given = as_layout(layout, axis, sizes), None
+    chosen, statistics = as_layout(layout, axis, sizes), None
     if moments is not None:
-        given = _given(x, chosen, moments)
+        statistics = _statistics(x, chosen, moments)
     keep = return_moments and moments is None
-    result, states, _ = transform(x, chosen, weight, bias, eps=eps, out=out, given=given, keep=keep)
+    result, states, _ = transform(x, chosen, weight, bias, eps=eps, out=out, statistics=statistics, keep=keep)
     if not return_moments:
         return result
     return result, Moments(*states) if moments is None else moments  # type: ignore[misc]
@@ -166,7 +166,7 @@ def _by_layout(x: Any, weight: Any, bias: Any, layout: Any, axis: Any, *sizes: A
     return Prepared(as_layout(layout, axis, dict(zip(sizes[:half], sizes[half:], strict=True))), weight, bias)
 
 
-def _given(x: Any, layout: Layout, moments: Any) -> Given:
+def _statistics(x: Any, layout: Layout, moments: Any) -> Statistics:
     """The caller's statistics as kernels read them, if they are of the layout's groups."""
     if not isinstance(moments, Moments):
         raise TypeError(f"moments must be Moments, got {type(moments).__name__}; see numbanorm.moments")

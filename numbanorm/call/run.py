@@ -18,7 +18,7 @@ from .choose import engine_of
 from .running import Running, update_running
 
 States = tuple[Any, Any, Any]  # count, mean, m2 in float64
-Given = tuple[Any | None, Any, Any]  # the same of any float type; or no count, mean and variance
+Statistics = tuple[Any | None, Any, Any]  # the same of any float type; or no count, and mean and variance
 
 STATES = ("moments.count", "moments.mean", "moments.m2")
 
@@ -42,7 +42,7 @@ def transform(
     eps: Any,
     out: Any = None,
     center: bool = True,
-    given: Given | None = None,
+    statistics: Statistics | None = None,
     running: Running | None = None,
     keep: bool = False,
     repeatable: bool = False,
@@ -55,8 +55,8 @@ def transform(
         As in `numbanorm.normalize`.
     center : bool
         False: about zero.
-    given : tuple, optional
-        Statistics to use in place of x's own.
+    statistics : tuple, optional
+        Count, mean and m2 to use in place of x's own; or no count, and mean and variance.
     running : Running, optional
         Running statistics, to be updated, or to be used in place of x's own.
     keep : bool
@@ -68,23 +68,23 @@ def transform(
     engine, eps = engine_of(array), check_eps(eps)
     weight, bias = operand(engine, weight, "weight", array), operand(engine, bias, "bias", array)
     updates = running is not None and running.updated and array.size > 0
-    if running is not None and not running.updated and given is None:
-        given = None, packed(engine, running.mean), packed(engine, running.var)
+    if running is not None and not running.updated and statistics is None:
+        statistics = None, packed(engine, running.mean), packed(engine, running.var)
     others = {"weight": weight, "bias": bias, **({} if running is None else running.arrays)}
-    if given is not None:
-        others |= dict(zip(STATES, given, strict=True))
+    if statistics is not None:
+        others |= dict(zip(STATES, statistics, strict=True))
     check_same_device(array, others)
     target = _target(out, array, others)
     frame = Frame(array, target, weight, bias, eps=eps, center=int(center))
-    if given is not None:
-        frame = frame._replace(count=given[0], mean=given[1], m2=given[2])
+    if statistics is not None:
+        frame = frame._replace(count=statistics[0], mean=statistics[1], m2=statistics[2])
     if running is not None:
         frame = frame._replace(running_mean=running.mean, running_var=running.var)
-    operation: Operation = "normalize" if given is None else "apply"
+    operation: Operation = "normalize" if statistics is None else "apply"
     plan = engine.plan(operation, layout, frame)
-    states = _run(engine, plan, frame, keep=given is None and (keep or updates))
+    states = _run(engine, plan, frame, keep=statistics is None and (keep or updates))
     if updates:
-        count, mean, m2 = states or given  # type: ignore[misc]
+        count, mean, m2 = states or statistics  # type: ignore[misc]
         moved = frame._replace(count=count, mean=mean, m2=m2)
         update_running(moved, running.momentum, running.owner)  # type: ignore[union-attr]
     repeat = engine.bind(plan, frame, out is not None) if repeatable and plan.steps else None

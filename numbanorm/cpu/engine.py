@@ -51,10 +51,10 @@ class HostEngine:
 
     def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
         """Make a call repeatable: see `Engine.bind`."""
-        given = frame.mean is not None
-        if given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
+        by_given = frame.mean is not None
+        if by_given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
-        (first, *others), updates = plan.steps, not given and frame.running_mean is not None
+        (first, *others), updates = plan.steps, not by_given and frame.running_mean is not None
         if others or not first.serial:
             return self._bind_large(plan, frame, updates)
         run, center, (empty, shape, dtype) = _launcher().serial(), frame.center, _output(frame)
@@ -96,7 +96,7 @@ class HostEngine:
 
     def _bind_large(self, plan: Plan, frame: Frame, updates: bool) -> Repeat:
         """The same for what runs in several steps or on several threads, or leaves states for an update."""
-        groups, center, given = plan.group_shape, frame.center, frame.mean is not None
+        groups, center, by_given = plan.group_shape, frame.center, frame.mean is not None
         (empty, shape, dtype), threads = _output(frame), get_num_threads()
 
         def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
@@ -107,7 +107,7 @@ class HostEngine:
             elif not _may_write(out, x, weight, bias, mean, var):
                 return None
             count: Any = None
-            own, m2 = (mean, var) if given else (None, None)
+            own, m2 = (mean, var) if by_given else (None, None)
             if updates:
                 count, own, m2 = np.empty(groups), np.empty(groups), np.empty(groups)
             filled = Frame(x, out, weight, bias, count, own, m2, None, None, None, None, mean, var, eps, center)

@@ -9,7 +9,6 @@ from math import nan
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import give
 from ..arrays.forms import kind
@@ -109,8 +108,12 @@ class CudaEngine:
         """None: whoever looked would have to wait for the stream."""
         return None
 
-    def send(self, array: NDArray[Any], like: Any) -> DeviceArray:
-        """A host array where `like` lies."""
+    def send(self, array: Any, like: Any) -> DeviceArray:
+        """A host array where `like` lies; a number in float64."""
+        if isinstance(array, DeviceArray):
+            return array
+        if array.ndim == 0:  # as an argument of a kernel: a copy would have to wait
+            return self.pointwise("full", 1, give.empty(like, ()), float(array))[0]
         return give.send(array, like)
 
 

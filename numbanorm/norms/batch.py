@@ -188,4 +188,4 @@ def batch_renorm(
     bounds = eps, float(r_max), float(d_max)
     scale, shift = engine.pointwise("renorm", 2, *own, taken.mean, taken.var, *channels.factors, *bounds)
     scale, shift = channels.along(scale), channels.along(shift)
-    return transform(x, layout, scale, shift, eps=eps, given=own, running=taken, out=out)[0]
+    return transform(x, layout, scale, shift, eps=eps, statistics=own, running=taken, out=out)[0]

@@ -169,4 +169,4 @@ def batch_instance_norm(
     whole = merge_last(engine, (count.T, mean.T, m2.T))
     slope, shift, one = engine.pointwise("blend", 3, count, mean, m2, *whole, share, *channels.factors, eps)
     slope, shift = channels.by_sample(slope), channels.by_sample(shift)
-    return transform(x, layout, slope, shift, eps=0.0, given=(None, mean, one), out=out)[0]
+    return transform(x, layout, slope, shift, eps=0.0, statistics=(None, mean, one), out=out)[0]

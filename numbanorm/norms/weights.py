@@ -79,7 +79,7 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> AnyArray
     length = length.reshape(layout.group_shape(array.shape))
     square = moments(engine, layout, array, center=False)[2]
     scale, zero, one = engine.pointwise("rescale", 3, length, square)
-    return transform(v, layout, scale.reshape(spread), eps=0.0, given=(None, zero, one))[0]
+    return transform(v, layout, scale.reshape(spread), eps=0.0, statistics=(None, zero, one))[0]
 
 
 @overload
@@ -140,7 +140,7 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
             f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape} and axis is {axis}"
         )
     (free,) = engine.pointwise("degrees_of_freedom", 1, count, float(ddof))
-    return transform(w, layout, eps=eps, given=(free, mean, m2))[0]
+    return transform(w, layout, eps=eps, statistics=(free, mean, m2))[0]
 
 
 @overload
@@ -233,8 +233,8 @@ def spectral_norm(
             right = _unit(engine, engine.matvec(matrix.T, left), eps)
     sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right)).reshape(())
     (inverse,) = engine.pointwise("inverse", 1, sigma)
-    given = None, *engine.pointwise("identity_statistics", 2, left)
-    result = transform(w, layout, inverse, eps=0.0, given=given)[0]
+    statistics = None, *engine.pointwise("identity_statistics", 2, left)
+    result = transform(w, layout, inverse, eps=0.0, statistics=statistics)[0]
     (left,) = engine.pointwise("to_float64", 1, left, dtype=result_dtype(array.dtype))
     value = engine.peek(sigma)
     return result, give(sigma, library) if value is None else float(value), give(left, library)

@@ -390,8 +390,8 @@ def store_one(typingctx, pointer, index, value):
 
     def codegen(context, builder, sig, args):
         base, i, number = args
-        given = builder.icmp_unsigned("!=", base, ir.Constant(I64, 0))
-        with builder.if_then(given) if pointer.optional else nullcontext():
+        present = builder.icmp_unsigned("!=", base, ir.Constant(I64, 0))
+        with builder.if_then(present) if pointer.optional else nullcontext():
             builder.store(number, _address(builder, base, builder.shl(i, ir.Constant(I64, 3)), FLOATS["f8"]))
         return context.get_dummy_value()
 
@@ -468,7 +468,7 @@ def absent(typingctx):
 
 
 @intrinsic
-def given(typingctx, pointer):
+def is_present(typingctx, pointer):
     """Whether an optional array was passed."""
 
     def codegen(context, builder, sig, args):

@@ -8,7 +8,7 @@ from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, SET
 from .compiling import inline
 from .intrinsics import (
     coefficient,
-    given,
+    is_present,
     itemsize,
     load,
     load_first,
@@ -188,6 +188,6 @@ def given_statistics(group, step, width, eps, counts, means, m2s):
     """
     mean = load_first(means, group * itemsize(means), step * itemsize(means), width, LIKE64)
     m2 = load_first(m2s, group * itemsize(m2s), step * itemsize(m2s), width, LIKE64)
-    if given(counts):
+    if is_present(counts):
         return mean, welford.inverse_std(m2, load_first(counts, 8 * group, 8 * step, width, LIKE64), eps)
     return mean, welford.inverse_std(m2, 1.0, eps)
