@@ -192,7 +192,7 @@ def tensors(dtype, make):
     made = [nbn.batch_norm(a, mean, var, weight, weight, training=t) for a in (x, last) for t in (True, False)]
     made += [nbn.layer_norm(rows, 35), nbn.rms_norm(rows.T, (12,)), nbn.group_norm(last, 2, weight, weight)]
     made += [nbn.normalize(inside, "n c h w -> n c", out=inside), inside, nbn.moments(last, "n c h w -> c")]
-    return made, mean, var, nbn.weight_norm(x, weight), nbn.spectral_norm(x)
+    return made, mean, var, nbn.weight_norm(x, weight, axis=1), nbn.spectral_norm(x)
 
 
 # cases: (name, numbers of threads, function of Data) ------------------------------------------------------------------
