@@ -21,13 +21,13 @@ _TOKEN = re.compile(r"\s*(\.\.\.|->|\(|\)|[A-Za-z_]\w*|1(?!\w)|\S)")
 class Factor(NamedTuple):
     """One factor of an array axis: `size` steps, each of `stride` elements along `axis`.
 
-    `kept` is its stride in the flattened statistics, 0 where it is reduced.
+    `group_stride` is its stride in the flattened statistics, 0 where it is reduced.
     """
 
     axis: int
     size: int
     stride: int
-    kept: int
+    group_stride: int
 
 
 class Grouping(NamedTuple):
@@ -247,7 +247,7 @@ class Layout:
         for i, factor in enumerate(factors):
             along = [1] * len(factors)
             along[i] = factor.size
-            ids += (np.arange(factor.size) * factor.kept).reshape(along)
+            ids += (np.arange(factor.size) * factor.group_stride).reshape(along)
         return ids.reshape(tuple(shape))
 
     def __repr__(self) -> str:
@@ -286,16 +286,16 @@ def _resolve(layout: Layout, shape: tuple[int, ...]) -> Grouping:
     for item, length in zip(left, shape, strict=True):
         _factorise(item, length, sizes, layout._text, shape)
     group_shape = tuple(prod(sizes[name] for name in item) for item in right)
-    kept, stride = {}, 1
+    group_strides, stride = {}, 1
     for name in reversed([name for item in right for name in item]):
-        kept[name] = stride
+        group_strides[name] = stride
         stride *= sizes[name]
     factors = []
     for axis, item in enumerate(left):
         stride = prod(sizes[name] for name in item)
         for name in item:
             stride = stride // sizes[name] if sizes[name] else 0
-            factors.append(Factor(axis, sizes[name], stride, kept.get(name, 0)))
+            factors.append(Factor(axis, sizes[name], stride, group_strides.get(name, 0)))
     return Grouping(tuple(factors), group_shape)
 
 

@@ -64,12 +64,12 @@ def build(grouping: Grouping, strides: Sequence[Sequence[int] | None]) -> LoopNe
     for factor in grouping.factors:
         if factor.size == 1:
             continue
-        steps = [0 if s is None else s[factor.axis] * factor.stride for s in strides] + [factor.kept]
+        steps = [0 if s is None else s[factor.axis] * factor.stride for s in strides] + [factor.group_stride]
         if (steps[1] or steps[0]) < 0:
             base = [b + s * (factor.size - 1) for b, s in zip(base, steps, strict=True)]
             steps = [-s for s in steps]
         loops.append(Loop(factor.size, *steps))
-        groups *= factor.size if factor.kept else 1
+        groups *= factor.size if factor.group_stride else 1
     # The output's order decides, since writing is dearer than reading; x's where nothing is written.
     loops.sort(key=lambda loop: (abs(loop.out), abs(loop.x)), reverse=True)
     return LoopNest(tuple(_merged(loops)), tuple(base), groups)
