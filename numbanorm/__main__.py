@@ -170,11 +170,11 @@ def _layer() -> str:
 def _cache() -> str:
     from .engine import disk
 
-    folder = disk.folder("cpu")
-    if folder is None:
+    folders = [folder for folder in map(disk.folder, ("cpu", "cuda")) if folder is not None]
+    if not folders:
         return f"none: {MEND}"
-    number, size = kept(folder)
-    return f"{folder} ({number} kernels, {size / 1e6:.1f} MB)"
+    numbers, sizes = zip(*map(kept, folders), strict=True)
+    return f"{folders[0].parent} ({sum(numbers)} kernels, {sum(sizes) / 1e6:.1f} MB)"
 
 
 def _gpus() -> list[str]:

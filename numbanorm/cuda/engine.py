@@ -5,7 +5,7 @@ All work is put on the caller's stream, and nothing waits for it.
 
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from math import nan
+from math import nan, prod
 from typing import Any
 
 import numpy as np
@@ -136,8 +136,9 @@ def _plan(operation: Operation, layout: Layout, operands: tuple[Any, ...], given
 
 @lru_cache(maxsize=1024)
 def _merge(shape: Shape) -> Plan:
-    kept, groups = shape[:-1], int(np.prod(shape[:-1], dtype=np.int64))
-    return Plan((planning.merge(groups, shape[-1]),) if groups else (), kept)
+    *kept, parts = shape
+    groups = prod(kept)
+    return Plan((planning.merge(groups, parts),) if groups else (), tuple(kept))
 
 
 def _update_of(mean: Any, var: Any) -> Plan:

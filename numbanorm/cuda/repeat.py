@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..arrays.give import empty
+from ..arrays import give
 from ..arrays.libraries import LIBRARIES
 from ..arrays.memory import DeviceArray, Shape, reach
 from ..engine.interface import Frame, Plan, Repeat
@@ -46,7 +46,7 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
             own = states_in_one(like, shape)
             groups = [array.pointer for array in own]
         if parts:
-            room = empty(like, (3, parts))
+            room = give.empty(like, (3, parts))
             partial = [room.pointer + i * 8 * parts for i in range(3)]
         values = (at, to, of_weight, of_bias, *groups, *partial, 0, 0, 0, eps, center, 0.0, 0)
         for step in steps:
@@ -62,7 +62,7 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
 
 def states_in_one(like: DeviceArray, shape: Shape) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
     """States to be written: all in one piece of memory, so they are not for callers."""
-    whole = empty(like, (3, *shape))
+    whole = give.empty(like, (3, *shape))
     place = like.library, like.device, like.stream, whole.owner
     step, strides = whole.nbytes // 3, whole.strides[1:]
     count, mean, m2 = (DeviceArray(whole.pointer + i * step, shape, strides, whole.dtype, *place) for i in range(3))

@@ -38,6 +38,7 @@ from .walk import (
     PARTS,
     STREAM,
     TILE,
+    ZERO,
     given_statistics,
     inner_offset,
     inner_place,
@@ -63,7 +64,7 @@ def _tiles(table):
 def _corner(table, place, column):
     """The place of a tile's first column."""
     low = load_int(table, LOW + SIZE)
-    return moved(table, moved(table, place, HIGH, column // low), LOW, column % low)
+    return moved(table, moved(table, place, HIGH + ZERO, column // low), LOW + ZERO, column % low)
 
 
 @inline
@@ -343,7 +344,7 @@ def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like)
         start += last - row
         rx, ro, _, _, _ = _row(table, corner, repeat, row)
         while row < last:
-            scale_near(x, rx, out, ro, none, 0, none, 0, columns, high, scale, offset, like, stream, peel)
+            scale_near(x, rx, out, ro, none, ZERO, none, ZERO, columns, high, scale, offset, like, stream, peel)
             rx += load_int(table, ROWS + X)
             ro += load_int(table, ROWS + OUT)
             row += 1
@@ -359,7 +360,7 @@ def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, 
     for index in range(start, stop):
         rx, ro, rw, rb, _ = _row(table, corner, index // rows, index % rows)
         if fold:
-            scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, columns, high, scale, offset, like)
+            scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, columns, high, scale, offset, like)
         else:
             scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like)
 
@@ -367,7 +368,7 @@ def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, 
 @inline
 def _row(table, corner, repeat, row):
     """The place of a row of a tile."""
-    return moved(table, inner_place(table, corner, repeat), ROWS, row)
+    return moved(table, inner_place(table, corner, repeat), ROWS + ZERO, row)
 
 
 @inline
@@ -534,7 +535,7 @@ def normalize_split(first, last, table, frame):
     merging, writing = behind(table, load_int(board, MERGE)), behind(table, load_int(board, OUTPUT))
     for worker in range(first, last):
         for phase in range(PHASES):
-            share, ended = worker, 0
+            share, ended = worker, ZERO
             while True:
                 share, task = next_task(board, phase, worker, share)
                 if task < 0:

@@ -31,6 +31,7 @@ from .walk import (
     PART_SIZE,
     PARTS,
     TILE,
+    ZERO,
     given_statistics,
     inner_offset,
     inner_place,
@@ -282,7 +283,7 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
                     unfit = set_coefficients(x, w, b, table, at, entry, runs, 0, mu, slope, room)
                 write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room)
                 done = 1 if across else runs
-                at = moved(table, at, ROWS, done)
+                at = moved(table, at, ROWS + ZERO, done)
                 row += done
 
 
@@ -378,7 +379,7 @@ def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
     begin, end = (0, across) if again else (first, last)
     while begin < end:
         index, start = begin // parts, begin % parts * part_size
-        place = moved(table, outer_place(table, index), LOW, start)
+        place = moved(table, outer_place(table, index), LOW + ZERO, start)
         size = min(part_size, load_int(table, LOW + SIZE) - start)
         runs = _neighbours(table, index, end, MANY) if parts == 1 else 1
         unfit = 0.0
@@ -422,7 +423,7 @@ def normalize_split(first, last, table, frame):
     writing = behind(table, load_int(board, OUTPUT))
     for worker in range(first, last):
         for phase in range(PHASES):
-            share, ended = worker, 0
+            share, ended = worker, ZERO
             while True:
                 share, task = next_task(board, phase, worker, share)
                 if task < 0:

@@ -11,7 +11,7 @@ from .compiling import inline
 from .constants import PEEL
 from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store, viewed
 from .lanes import WIDTH, convert, first, total
-from .walk import LIKE64, STREAM, scale_near, scale_run
+from .walk import LIKE64, STREAM, ZERO, scale_near, scale_run
 
 MANY = 1024  # runs whose coefficients are kept for further samples: 12 KB of float32 in the first-level cache
 
@@ -70,7 +70,7 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
             rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
                 a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-                scale_near(x, rx, out, ro, none, 0, none, 0, size, a, c, d, like, stream, size >= PEEL)
+                scale_near(x, rx, out, ro, none, ZERO, none, ZERO, size, a, c, d, like, stream, size >= PEEL)
     elif weighted:
         for g in range(runs):
             rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
@@ -89,7 +89,7 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
         elif not done:
             a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
             if fold:
-                scale_run(x, rx, xs, out, ro, os, none, 0, 0, none, 0, 0, size, a, c, d, like)
+                scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, size, a, c, d, like)
             else:
                 scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like)
 

@@ -24,6 +24,7 @@ from .lanes import UNROLL, WIDTH, convert, first, splat
 PARTS, PART_SIZE, TILE, STREAM, FOLD = range(SETTINGS, SETTINGS + 5)  # of a table, beside those of `walk.slots`
 
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
+ZERO, NO = np.int64(0), np.bool_(False)  # of a plain type: a function that is called with a literal is compiled for it
 
 
 # A place is the byte offsets of the operands, and the group's index, as one tuple.
@@ -65,7 +66,7 @@ def outer_place(table, index):
         load_int(table, BASE + 3),
         load_int(table, BASE + 4),
     )
-    return located(table, base, LOOPS, load_int(table, OUTER), index)
+    return located(table, base, LOOPS + ZERO, load_int(table, OUTER), index)
 
 
 @inline
@@ -77,7 +78,7 @@ def inner_place(table, place, index):
 @inline
 def inner_offset(table, index):
     """How far the inner loops lead along x."""
-    return inner_place(table, (0, 0, 0, 0, 0), index)[0]
+    return inner_place(table, (ZERO, ZERO, ZERO, ZERO, ZERO), index)[0]
 
 
 @inline
@@ -123,7 +124,7 @@ def _scale_lanes(x, w, wo, ws, b, bo, bs, i, high, scale, offset, like):
 
 @inline
 def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel):
-    i, one = 0, convert(1.0, like)
+    i, one = ZERO, convert(1.0, like)
     part = 0
     if stream or peel:
         part = min(stream_head(out, oo), count)
@@ -163,7 +164,7 @@ def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
     xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, lanes of one number, or
     pointers to one for each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
     """
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, False, False)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, NO, NO)
 
 
 @inline

@@ -174,7 +174,7 @@ def make(code):
     statistics, (write_rows, load_affine) = make_statistics(code, load_rows), make_output(code)
 
     @device
-    def keep_states(v, done, table, k, column, partial, n, eps, given, count, mean, m2, means, inverses, bases):
+    def keep_states(v, done, table, k, column, partial, n, eps, given, states, means, inverses, bases):
         """States of groups, or of the columns of a part, to or from the caller's; m2 becomes the inverse."""
         k += group_of(table, column + v)[0]
         if take_statistics:
@@ -183,12 +183,13 @@ def make(code):
             if partial < 0:
                 means[v] += bases[v]
             if given:
+                count, mean, m2 = states
                 at = 8 * (k if partial < 0 else partial + v)
                 _store(count + at, n)
                 _store(mean + at, means[v])
                 _store(m2 + at, q)
         else:
-            means[v], inverses[v] = given_statistics(table, count, mean, m2, k, eps)
+            means[v], inverses[v] = given_statistics(table, states, k, eps)
         return done
 
     @device
@@ -196,7 +197,8 @@ def make(code):
         factors[v], highs[v], scales[v], offsets[v] = coefficients(means[v], inverses[v])
         return done
 
-    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
+    @device
+    def run(table, x, out, weight, bias, eps, center, states, partial_states):
         values, result = cuda.local.array(size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
         biases = cuda.local.array(vector, real)
@@ -227,9 +229,9 @@ def make(code):
             n = statistics(
                 table, place, x + begin[0], column, x, start, stop, center, values, means, inverses, bases, room
             )
-        given = count != 0 and active and row == 0
-        states = count, mean, m2
-        fold_vector(keep_states, 0, (table, begin[4], column, partial, n, eps, given, *states, means, inverses, bases))
+            states = left(table, states, partial_states)
+        given = states[0] != 0 and active and row == 0
+        fold_vector(keep_states, 0, (table, begin[4], column, partial, n, eps, given, states, means, inverses, bases))
         if write_output:
             numbers = factors, highs, scales, offsets
             fold_vector(set_coefficients, 0, (means, inverses, factors, highs, scales, offsets))
@@ -241,10 +243,10 @@ def make(code):
                     load_again(table, place, x, start, at, stop, row, values)
                 write_rows(table, place, out, weight, bias, at + row, stop, values, numbers, weights, biases, result)
 
-    body = device(kernel)
+    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
+        run(table, x, out, weight, bias, eps, center, (count, mean, m2), (count, mean, m2))
 
     def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
-        states = left(table, (count, mean, m2), (part_count, part_mean, part_m2))
-        body(table, x, 0, 0, 0, 0.0, center, *states)
+        run(table, x, 0, 0, 0, 0.0, center, (count, mean, m2), (part_count, part_mean, part_m2))
 
     return kernel if write_output else moments

@@ -136,11 +136,12 @@ def make(code):
             store(out + at[1], result, 0)
         return done
 
-    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
+    @device
+    def run(table, x, out, weight, bias, eps, center, states, partial_states):
+        room = cuda.shared.array(ROOM, np.float64)
         values, result = cuda.local.array(values_size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
         biases = cuda.local.array(vector, real)
-        room = cuda.shared.array(ROOM, np.float64)
         thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
         lane, task = thread % threads, block_index() * teams + thread // threads
         active = task < tasks
@@ -155,13 +156,14 @@ def make(code):
             inverse = welford.inverse_std(q, n, eps)
             if parts == 1:
                 mu += base
-            if count != 0 and lane == 0 and active:
+            if states[0] != 0 and lane == 0 and active:
+                count, mean, m2 = left(table, states, partial_states)
                 at = 8 * (k if parts == 1 else task)
                 _store(count + at, n)
                 _store(mean + at, mu)
                 _store(m2 + at, q)
         else:
-            mu, inverse = given_statistics(table, count, mean, m2, k, eps)
+            mu, inverse = given_statistics(table, states, k, eps)
         if write_output:
             numbers = coefficients(mu, inverse)
             if once:
@@ -175,10 +177,10 @@ def make(code):
                 arrays = values, numbers, weights, biases, result
                 fold_units(write_unit, 0, (table, place, out, weight, bias, first, stop, *arrays))
 
-    body = device(kernel)
+    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
+        run(table, x, out, weight, bias, eps, center, (count, mean, m2), (count, mean, m2))
 
     def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
-        states = left(table, (count, mean, m2), (part_count, part_mean, part_m2))
-        body(table, x, 0, 0, 0, 0.0, center, *states)
+        run(table, x, 0, 0, 0, 0.0, center, (count, mean, m2), (part_count, part_mean, part_m2))
 
     return kernel if write_output else moments

@@ -45,8 +45,9 @@ def itemsize(code):
 
 
 @device
-def given_statistics(table, count, mean, m2, group, eps):
+def given_statistics(table, states, group, eps):
     """Mean and inverse standard deviation of a group from given states; without counts, m2 is the variance."""
+    count, mean, m2 = states
     codes = load_int(table, KINDS)
     of_mean, of_m2 = codes // KIND_CODES, codes % KIND_CODES
     n = 1.0
