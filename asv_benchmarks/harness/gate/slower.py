@@ -4,48 +4,61 @@ The kernels of one family read a share of every block once more before they sum 
 """
 
 import ast
+import copy
 from pathlib import Path
 
 from .versions import PACKAGE
 
-WHERE = Path(PACKAGE, "kernels", "cpu", "rows.py")
-SUMMED = "_block_sums"  # (x, table, origin, side, batch, start, stop, ...)
-START, STOP = 5, 6  # its arguments
+SUMMED, START, STOP = "_block_sums", "start", "stop"  # the function that sums a block, and what says which
+ONCE = f"{SUMMED}_once"  # what it is called once it is slower
 
 
-class _Repeat(ast.NodeTransformer):
-    """Before each call that sums a block, put a call that sums its first `share`."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self.found = 0
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.AST]:
-        call = node.value
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == SUMMED):
-            return node
-        self.found += 1
-        arguments = [ast.unparse(argument) for argument in call.args]
-        start, stop = arguments[START], arguments[STOP]
-        arguments[STOP] = f"{start} + max(1, int(({stop} - {start}) * {self.share}))"
-        again = ast.parse(f"{SUMMED}({', '.join(arguments)})").body
-        return [*again, node]
-
-
-def slow_down(folder: Path, share: float) -> None:
+def slow_down(folder: Path, share: float) -> Path:
     """Let the package in a folder read `share` of its data once more where it sums rows: 0.5 is half of it.
+
+    The function that does it is found by its name and parameters, in whatever file of the package it stands. It gets
+    another name, and in its place stands one that calls it twice.
+
+    Returns
+    -------
+    path : Path
+        The file that was changed.
 
     Raises
     ------
     ValueError
-        If that package has no such place.
+        If there is not exactly one such function.
     """
-    path = folder / WHERE
-    repeat = _Repeat(share)
-    try:
-        tree = repeat.visit(ast.parse(path.read_text("utf-8")))
-    except OSError:
-        raise ValueError(f"no {WHERE} to slow down") from None
-    if not repeat.found:
-        raise ValueError(f"{WHERE} does not call {SUMMED}: nothing to slow down")
+    found = []
+    for path in sorted((folder / PACKAGE).rglob("*.py")):
+        text = path.read_text("utf-8")
+        if SUMMED in text:
+            tree = ast.parse(text)
+            found += [(path, tree, node) for node in tree.body if _sums_blocks(node)]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} functions {SUMMED}({START}, {STOP}) in {PACKAGE}, not one to slow down")
+    path, tree, summing = found[0]
+    at = tree.body.index(summing)
+    tree.body.insert(at + 1, _twice(summing, share))
+    summing.name = ONCE
     path.write_text(ast.unparse(ast.fix_missing_locations(tree)), "utf-8")
+    return path
+
+
+def _sums_blocks(node: ast.stmt) -> bool:
+    """Whether this is the function; that of another family has other parameters."""
+    return isinstance(node, ast.FunctionDef) and node.name == SUMMED and {START, STOP} <= set(_parameters(node))
+
+
+def _parameters(function: ast.FunctionDef) -> list[str]:
+    return [argument.arg for argument in function.args.args]
+
+
+def _twice(function: ast.FunctionDef, share: float) -> ast.FunctionDef:
+    """A function that does the first `share` of the work of another one, and then all of it."""
+    names = _parameters(function)
+    part = f"{START} + max(1, int(({STOP} - {START}) * {share}))"
+    first = ", ".join(part if name == STOP else name for name in names)
+    made = copy.deepcopy(function)
+    made.body = ast.parse(f"{ONCE}({first})\nreturn {ONCE}({', '.join(names)})", mode="exec").body
+    return made
