@@ -1,4 +1,4 @@
-"""Hypothesis profiles, a simulator where there is no GPU, and a thread count that no test changes for the next."""
+"""Hypothesis profiles, a simulator where there is no GPU, an engine that compiles nothing, and threads as they were."""
 
 import os
 import shutil
@@ -44,3 +44,30 @@ def threads():
     before = nbn.get_num_threads()
     yield numba.config.NUMBA_NUM_THREADS
     nbn.set_num_threads(before)
+
+
+@pytest.fixture
+def no_kernels(monkeypatch):
+    """Whoever asks for a kernel on the host fails; and no call is known."""
+    from numbanorm.call import known
+    from numbanorm.cpu import engine
+
+    def refuse():
+        raise AssertionError("this needs a kernel")
+
+    monkeypatch.setattr(engine, "_launcher", refuse)
+    known.forget()
+    yield
+    known.forget()
+
+
+@pytest.fixture
+def numpy_engine(no_kernels, monkeypatch):
+    """An engine of NumPy's operators in the place of the host's."""
+    from numpy_engine import NumpyEngine
+
+    from numbanorm.call import choose
+
+    engine = NumpyEngine()
+    monkeypatch.setattr(choose, "CPU", engine)
+    return engine

@@ -1,4 +1,4 @@
-"""One call of each norm, in a form that is remembered."""
+"""Calls of norms: one of each in a form that is remembered, and all that users make."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ CALLS = {
     "normalize, axis": lambda x, v, **o: nbn.normalize(x, axis=1, **o),
     "group": lambda x, v, **o: nbn.group_norm(x, 2, v[0], v[1], **o),
     "layer": lambda x, v, **o: nbn.layer_norm(x, tuple(x.shape)[1:], **o),
-    "layer, list": lambda x, v, **o: nbn.layer_norm(x, [x.shape[3]], bias=np.full(x.shape[3], v[0, 0]), **o),
+    "layer, list": lambda x, v, **o: nbn.layer_norm(x, [x.shape[3]], *np.full((2, x.shape[3]), v[0, 0]), **o),
     "rms": lambda x, v, **o: nbn.rms_norm(x, x.shape[3], **o),
     "instance": lambda x, v, **o: nbn.instance_norm(x, weight=v[0], **o),
     "instance, running": lambda x, v, **o: nbn.instance_norm(x, v[2], v[3], **o),
@@ -30,3 +30,42 @@ CALLS = {
     "batch, running": lambda x, v, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], training=True, **o),
     "batch, stored": lambda x, v, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], **o),
 }
+
+# Small; groups for all threads; few groups, which are split; many short ones.
+SHAPES = [(2, 8, 4, 4), (64, 64, 8, 8), (1, 8, 192, 192), (2, 64, 48, 48)]
+
+
+def call_all(dtype):
+    """Call every norm that users call: both memory orders, with and without weight and bias, on 1 and 3 threads."""
+    for threads in (1, 3):
+        nbn.set_num_threads(threads)
+        for shape in SHAPES:
+            x = np.ones(shape, dtype)
+            with np.errstate(all="ignore"):
+                call_norms(x, axis=1)
+                call_norms(np.ascontiguousarray(np.moveaxis(x, 1, -1)), axis=-1)
+
+
+def call_norms(x, axis):
+    channels, last, stored = x.shape[axis], x.shape[-1], "f8" if x.dtype.kind in "ib" else x.dtype
+    for given in ({}, {"weight"}, {"weight", "bias"}):
+        by_channel = {name: np.ones(channels, stored) for name in given}
+        by_last = {name: np.ones(last, stored) for name in given}
+        mean, var = np.zeros(channels, stored), np.ones(channels, stored)
+        options = {**by_channel, "channel_axis": axis}
+        nbn.batch_norm(x, training=True, **options)
+        nbn.batch_norm(x, mean, var, training=True, **options)
+        nbn.batch_norm(x, mean, var, **options)
+        nbn.batch_renorm(x, mean, var, training=True, **options)
+        nbn.batch_instance_norm(x, np.full(channels, 0.5), **options)
+        nbn.instance_norm(x, **options)
+        nbn.group_norm(x, 4, **options)
+        nbn.layer_norm(x, last, **by_last)
+        nbn.rms_norm(x, last, by_last.get("weight"))
+    nbn.weight_norm(x, np.ones(x.shape[0]))
+    nbn.weight_norm(x, np.ones(last), axis=-1)
+    nbn.weight_standardize(x)
+    nbn.spectral_norm(x)
+    for layout in ({}, {"axis": 0}, {"axis": -1}):
+        nbn.normalize(x, **layout)
+        nbn.normalize(x, moments=nbn.moments(x, **layout) + nbn.moments(x, **layout), **layout)

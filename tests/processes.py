@@ -9,6 +9,7 @@ it prints the table of docs/processes.md.
 import argparse
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import numbanorm as nbn
 
 LAYERS = ["default", "omp", "workqueue", "tbb"]
 TIMEOUT = 90  # seconds; most cases take one
+PATIENCE = 600  # for what compiles first, perhaps beside many others
 HAS_TORCH = find_spec("torch") is not None
 
 # x is large enough for all threads: rows in one pass; columns in parts, merged; one group in parts.
@@ -107,7 +109,7 @@ class Beside:
         assert not self.errors, self.errors
 
 def helpers():
-    from numbanorm.cpu.kernels import launcher
+    from numbanorm.cpu import launcher
     return launcher._process.helpers
 """
 TORCH_FIRST = """
@@ -498,19 +500,55 @@ time.sleep(0.1)
 }
 
 
-def run_python(code: str, **env: str) -> str:
+# The smallest kernel, the merge of two states, and the entry that calls it: for each of two groups. A program says what
+# it gives for the second (5.0 is right), and whether both were found on disk.
+MERGE = """
+import numpy as np
+from numbanorm.call import run
+from numbanorm.cpu.engine import ENGINE
+from numbanorm.cpu.kernels import frame, rows
+
+states = [[1.0, 1.0], [1.0, 3.0]], [[0.0, 0.0], [2.0, 6.0]], [[0.0, 0.0], [0.0, 0.0]]
+_, mean, _ = run.merge_last(ENGINE, tuple(map(np.array, states)))
+hits, misses = (sum(sum(getattr(f.stats, name).values()) for f in (rows.merge, frame.serial)) for name in
+    ("cache_hits", "cache_misses"))
+assert hits + misses == 2
+print(mean[1], *["hit"] * bool(hits), *["miss"] * bool(misses))
+"""
+
+
+def run_python(code: str, seconds: float = TIMEOUT, **env: str) -> str:
     """What a fresh process prints. It must end by itself, in time and without error."""
     home = str(Path(nbn.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": home, "NUMBA_NUM_THREADS": "4", "PYTHONFAULTHANDLER": "1", **env}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen([sys.executable, "-P", "-c", code], env=env, **pipes) as process:
         try:
-            output, errors = process.communicate(timeout=TIMEOUT)
+            output, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             errors = _end_all(process)
-            raise AssertionError(f"still runs after {TIMEOUT} s: {errors[-6000:]}") from None
+            raise AssertionError(f"still runs after {seconds} s: {errors[-6000:]}") from None
     assert process.returncode == 0, f"ended with {process.returncode}: {errors[-6000:]}"
     return output.strip()
+
+
+def package(home: Path) -> Path:
+    """A copy of the package, to be imported from `home`."""
+    source = Path(nbn.__file__).parent
+    shutil.copytree(source, home / "numbanorm", ignore=shutil.ignore_patterns("__pycache__"))
+    return home / "numbanorm"
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace a piece of a file, which must be there once."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def files(folder: Path) -> dict[Path, int]:
+    """When each file of a folder was written."""
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def _end_all(process: subprocess.Popen) -> str:
@@ -557,7 +595,7 @@ def has_layer(layer: str) -> bool:
 @cache
 def expected() -> str:
     """The digest that one thread computes."""
-    return run_python(PREAMBLE + EXPECTED)
+    return run_python(PREAMBLE + EXPECTED, PATIENCE)
 
 
 def unfit(case: Case, layer: str, torch: bool) -> str:

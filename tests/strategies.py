@@ -1,12 +1,17 @@
-"""Hypothesis strategies: arrays of any dtype and memory order, and groupings with ids made by hand."""
+"""Hypothesis strategies: arrays of any dtype and memory order, groupings with ids made by hand, and loop nests."""
 
 from dataclasses import dataclass, field
+from math import prod
 
 import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
 import numbanorm as nbn
+from numbanorm.cpu.tuning import TUNING
+from numbanorm.layout import Factor
+from numbanorm.layout import Grouping as Resolved
+from numbanorm.walk import nest
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(t) for t in ("float64", "float32", "float16")] + [BFLOAT16]
@@ -272,3 +277,41 @@ def parameters(draw, x):
         return arrange(rng, np.asarray(rng.standard_normal(shape)).astype(dtype), rng.choice(["C", "F", "stepped"]))
 
     return tuple(dtype and make(dtype) for dtype in pair)
+
+
+# loop nests -------------------------------------------------------------------------------------------------------
+
+LIMITS = TUNING.limits
+LOOP_SIZES = [2, 3, LIMITS.lanes - 1, LIMITS.lanes, 49, LIMITS.long_run - 1, LIMITS.long_run, 1000, TUNING.tile + 1]
+LOOP_SIZES += [LIMITS.max_columns, LIMITS.max_columns + 1, 100_000]
+
+
+def contiguous(sizes, order, itemsize):
+    """Byte strides of a contiguous array whose axes lie in memory in this order, the last the innermost."""
+    strides, step = [0] * len(sizes), itemsize
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= sizes[axis]
+    return strides
+
+
+@st.composite
+def nests(draw):
+    """The nest of any array of up to 2^40 elements: axes kept or reduced, x and out in an order of their own."""
+    rng = draw(RANDOM)
+    sizes = [int(rng.choice(LOOP_SIZES)) for _ in range(rng.integers(7))]
+    while prod(sizes) > 2**40:
+        sizes.remove(max(sizes))
+    ndim = len(sizes)
+    kept = rng.random(ndim) < 0.5
+    among_kept = contiguous([s if k else 1 for s, k in zip(sizes, kept, strict=True)], range(ndim), 1)
+    factors = [Factor(i, sizes[i], 1, among_kept[i] if kept[i] else 0) for i in range(ndim)]
+    order = rng.permutation(ndim) if rng.random() < 0.5 else range(ndim)
+    x = contiguous(sizes, order, 4)
+    if rng.random() < 0.3:
+        x = [s * int(rng.choice([1, 1, 2, -1])) for s in x]
+    out = None if rng.random() < 0.3 else x if rng.random() < 0.7 else contiguous(sizes, rng.permutation(ndim), 4)
+    along = [s if rng.random() < 0.5 else 0 for s in contiguous(sizes, order, 4)]
+    weight, bias = ((along if rng.random() < 0.7 else None) for _ in range(2))
+    group_shape = tuple(s for s, k in zip(sizes, kept, strict=True) if k)
+    return nest.build(Resolved(tuple(factors), group_shape), [x, out, weight, bias])

@@ -1,4 +1,8 @@
-"""Wrong input: refused with a message that names it, what was given and what fits, before anything is touched."""
+"""Wrong input: refused with a message that names it, what was given and what fits, before anything is touched.
+
+Nothing here needs a kernel, and none is compiled: on the host's own engine refusals come before that, and what else is
+called runs on NumPy's.
+"""
 
 import re
 
@@ -9,6 +13,16 @@ import numbanorm as nbn
 from numbanorm import Layout
 
 SHAPE = (2, 6, 4, 5)
+
+
+@pytest.fixture(autouse=True, params=["host", "numpy"])
+def engine(request):
+    """Each of the two engines, without kernels; those who ask for one have that one."""
+    request.getfixturevalue({"host": "no_kernels", "numpy": "numpy_engine"}[request.param])
+    return request.param
+
+
+on_numpys_engine = pytest.mark.parametrize("engine", ["numpy"], indirect=True)
 
 
 def ones(*shape, dtype=np.float32):
@@ -234,12 +248,14 @@ def test_momentum(name, momentum):
     refused(given(name, ones(), *stats, momentum=momentum), ValueError, ["momentum", re.escape(str(momentum))])
 
 
+@on_numpys_engine
 def test_moments_of_another_shape():
     m = nbn.moments(ones(), axis=0)
     refused(given("normalize", ones(), axis=1, moments=m), ValueError, ["moments", r"\(6, 4, 5\)", r"\(2, 4, 5\)"])
     refused(given("normalize", ones(), axis=0, moments=(1, 2)), TypeError, ["moments", "tuple"])
 
 
+@on_numpys_engine
 def test_torch_tensors_that_require_grad():
     torch = pytest.importorskip("torch")
     x = torch.ones(2, 6, requires_grad=True)
@@ -284,13 +300,6 @@ def test_out_is_refused_untouched(row):
     np.testing.assert_array_equal(out, before)
 
 
-def test_neighbours_of_out_are_no_overlap():
-    """Memory side by side, and interleaved, is fine."""
-    home = np.arange(48, dtype=np.float32).reshape(4, 12)
-    expected = nbn.normalize(home[:, ::2].copy(), axis=1)
-    np.testing.assert_array_equal(nbn.normalize(home[:, ::2], axis=1, out=home[:, 1::2]), expected)
-
-
 @pytest.mark.parametrize(
     ("wrong", "error", "fragments"),
     [
@@ -312,12 +321,14 @@ def test_neighbours_of_out_are_no_overlap():
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 @pytest.mark.parametrize("name", ["batch_norm", "instance_norm", "batch_renorm"])
-def test_running_statistics_and_out_stay_untouched(name, wrong, error, fragments):
+def test_running_statistics_and_out_stay_untouched(name, wrong, error, fragments, engine):
     arguments = {"x": ones(), "running_mean": np.full(6, 2.0), "running_var": np.full(6, 3.0)}
     arguments |= {"out": np.full(SHAPE, 9, np.float32), **wrong}
     arguments |= {"use_input_stats": True} if name == "instance_norm" else {"training": True}
     if arguments["x"].shape != SHAPE:
         arguments["out"] = np.full(arguments["x"].shape, 9, np.float32)
+    if name == "batch_renorm" and "out" in wrong and engine == "host":
+        pytest.skip("its output is looked at when the batch's moments are known, for which it needs a kernel")
     before = {key: np.copy(arguments[key]) for key in ("running_mean", "running_var", "out")}
     refused(lambda: getattr(nbn, name)(**arguments), error, fragments)
     for key, value in before.items():

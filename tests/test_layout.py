@@ -1,5 +1,6 @@
 """Layout against reshapes and transpositions done by hand."""
 
+import base64
 import pickle
 
 import numpy as np
@@ -128,6 +129,43 @@ def test_layouts_can_be_compared_hashed_and_pickled(grouping):
     copy = pickle.loads(pickle.dumps(layout))
     assert copy == layout
     np.testing.assert_array_equal(copy.group_ids(grouping.shape), grouping.ids)
+
+
+# Written by the first version of this library, which had all of it in other modules. Layout stays where it was.
+OLD_PICKLE = base64.b64decode(
+    "gAJdcQAoY251bWJhbm9ybS5sYXlvdXQKX3JlYnVpbGQKcQFYEgAAAG4gKGcgYykgaCB3IC0+IG4gZ3ECWAEAAABncQNLIIZxBIVxBYZxBoVxB1Jx"
+    "CGgBWAwAAAAuLi4gYyAtPiAuLi5xCSmGcQqFcQtScQxoAVgUAAAATGF5b3V0LmF4ZXMoKDAsIC0xKSlxDYVxDlJxD2gBWBEAAABMYXlvdXQuYXhl"
+    "cyhOb25lKXEQhXERUnESaAFYDwAAAExheW91dC5heGVzKCgpKXEThXEUUnEVaAFYHAAAAExheW91dC5iYXRjaChjaGFubmVsX2F4aXM9MSlxFoVx"
+    "F1JxGGgBWB0AAABMYXlvdXQuYmF0Y2goY2hhbm5lbF9heGlzPS0xKXEZhXEaUnEbaAFYHwAAAExheW91dC5pbnN0YW5jZShjaGFubmVsX2F4aXM9"
+    "MilxHIVxHVJxHmgBWBgAAABMYXlvdXQubGF5ZXIobnVtX2F4ZXM9MylxH4VxIFJxIWgBWB8AAABMYXlvdXQuZ3JvdXAoOCwgY2hhbm5lbF9heGlz"
+    "PTEpcSKFcSNScSRoAVggAAAATGF5b3V0Lmdyb3VwKDQsIGNoYW5uZWxfYXhpcz0tMSlxJYVxJlJxJ2Uu"
+)
+IN_OLD_PICKLE = [
+    nbn.Layout("n (g c) h w -> n g", g=32),
+    nbn.Layout("... c -> ..."),
+    nbn.Layout.axes((0, -1)),
+    nbn.Layout.axes(None),
+    nbn.Layout.axes(()),
+    nbn.Layout.batch(),
+    nbn.Layout.batch(-1),
+    nbn.Layout.instance(2),
+    nbn.Layout.layer(3),
+    nbn.Layout.group(8),
+    nbn.Layout.group(4, channel_axis=-1),
+]
+
+
+def test_pickles_of_old_versions_are_read():
+    assert pickle.loads(OLD_PICKLE) == IN_OLD_PICKLE
+    assert [repr(layout) for layout in pickle.loads(OLD_PICKLE)] == [repr(layout) for layout in IN_OLD_PICKLE]
+    shape = (2, 64, 3, 8)
+    for old, new in zip(pickle.loads(OLD_PICKLE), IN_OLD_PICKLE, strict=True):
+        np.testing.assert_array_equal(old.group_ids(shape), new.group_ids(shape))
+
+
+def test_old_versions_read_new_pickles():
+    """Pickles say the same as ever: which module, which function, which arguments."""
+    assert pickle.dumps(IN_OLD_PICKLE, 2) == OLD_PICKLE
 
 
 def test_layouts_differ():

@@ -3,6 +3,7 @@
 import numpy as np
 import oracle
 import pytest
+from everyday import dtypes, every
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import EPS32, assert_within
@@ -28,17 +29,18 @@ def check_moments(m, x, ids, num_groups, group_shape):
     assert_within(m.var(), var, allowed)
 
 
+@dtypes
 @settings(max_examples=400)
-@given(st.data())
-def test_any_grouping_of_any_array(data):
+@given(data=st.data())
+def test_any_grouping_of_any_array(data, dtypes):
     grouping = data.draw(groupings())
-    x = data.draw(arrays(grouping.shape))
+    x = data.draw(arrays(grouping.shape, dtypes))
     ids = grouping.as_layout().group_ids(grouping.shape)
     m = nbn.moments(x, grouping.layout, **grouping.keywords)
     check_moments(m, x, ids, grouping.num_groups, grouping.group_shape)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", every(DTYPES))
 @pytest.mark.parametrize(("shape", "pattern"), [((300, 70), "r c -> r"), ((300, 70), "r c -> c"), ((21000,), "n ->")])
 def test_every_dtype(dtype, shape, pattern, rng):
     """Sums of small integers are exact in any dtype: so are the statistics, to a rounding."""
@@ -98,10 +100,11 @@ def test_infinities_are_numpys(dtype):
 # merging ----------------------------------------------------------------------------------------------------------
 
 
+@dtypes
 @settings(max_examples=100)
-@given(st.data())
-def test_parts_merge_to_the_whole(data):
-    x = data.draw(arrays(data.draw(st.sampled_from([(40, 7), (3000, 2), (65, 33)])), special=False))
+@given(data=st.data())
+def test_parts_merge_to_the_whole(data, dtypes):
+    x = data.draw(arrays(data.draw(st.sampled_from([(40, 7), (3000, 2), (65, 33)])), dtypes, special=False))
     first, second = sorted(data.draw(st.tuples(*[st.integers(0, len(x))] * 2)))
     parts = [nbn.moments(part, "n c -> c") for part in (x[:first], x[first:second], x[second:])]
     check_merged = (parts[0] + parts[1]) + parts[2], parts[2].merge(parts[0].merge(parts[1]))

@@ -21,7 +21,7 @@ from harness.machine import machine, set_threads
 from harness.measure import WRONG, Row, measure_all
 from harness.timing import Ratio
 
-FOLDER = Path(__file__).parents[1] / "asv_benchmarks"
+FOLDER = Path(__file__).parents[2] / "asv_benchmarks"
 LAYER = Case("layer", "layer_norm", (3, 8), last=True)
 TABLE = Case("table", "moments", (9, 4), last=True)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from harness.cases import CASES
 from harness.gate.pairs import Left, Pair
-from harness.gate.slower import WHERE, slow_down
+from harness.gate.slower import slow_down
 from harness.gate.verdict import Verdict, cells, draw, is_slower, reasons, summary
 from harness.timing import Ratio, paired, ratio_of
 
-BENCHMARKS = Path(__file__).parents[1] / "asv_benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "asv_benchmarks"
 
 GOOD = """
 import numpy as np
@@ -142,13 +142,14 @@ def test_versions_that_share_code_are_refused(repository):
 
 
 def test_the_slowdown_is_in_the_kernels(tmp_path):
-    package = Path(__file__).parents[1] / "numbanorm"
+    package = Path(__file__).parents[2] / "numbanorm"
     shutil.copytree(package, tmp_path / "numbanorm", ignore=shutil.ignore_patterns("__pycache__"))
-    before = (tmp_path / WHERE).read_text("utf-8")
-    slow_down(tmp_path, 0.25)
-    after = (tmp_path / WHERE).read_text("utf-8")
-    assert after.count("_block_sums(") == before.count("_block_sums(") + 1
-    assert "* 0.25" in after
+    changed = slow_down(tmp_path, 0.25)
+    assert changed == tmp_path / "numbanorm" / "cpu" / "kernels" / "rows.py"
+    assert "_block_sums_once(x, table, origin, side, batch, start, start + max(" in changed.read_text("utf-8")
+    for path in package.rglob("*.py"):  # and nothing else
+        copied = tmp_path / "numbanorm" / path.relative_to(package)
+        assert (copied.read_text("utf-8") == path.read_text("utf-8")) == (copied != changed)
     code = "import sys, numpy as np; sys.path.insert(0, sys.argv[1]); import numbanorm as n;"
     code += "x = np.random.default_rng(0).standard_normal((2, 8, 4, 4)); y = n.group_norm(x, 4);"
     code += "assert n.__file__.startswith(sys.argv[1]); print(float(abs(y.reshape(2, 4, -1).mean(-1)).max()) < 1e-12)"
@@ -157,13 +158,35 @@ def test_the_slowdown_is_in_the_kernels(tmp_path):
     assert done.stdout.strip() == "True"
 
 
+SUMS = """
+done = []
+
+def _block_sums(x, start, stop, center=1):
+    done.extend(x[start:stop])
+    return center
+
+def all_of(x):
+    return _block_sums(x, start=2, stop=len(x), center=7)
+"""
+
+
+def test_a_share_is_done_once_more(tmp_path):
+    """Wherever the function stands, and however it is called."""
+    (tmp_path / "numbanorm" / "deep").mkdir(parents=True)
+    (tmp_path / "numbanorm" / "others.py").write_text("def _block_sums(x, rows): pass", "utf-8")
+    (tmp_path / "numbanorm" / "deep" / "sums.py").write_text(SUMS, "utf-8")
+    slowed = {}
+    exec(slow_down(tmp_path, 0.25).read_text("utf-8"), slowed)
+    assert slowed["all_of"](range(10)) == 7
+    assert slowed["done"] == [2, 3, *range(2, 10)]
+
+
 def test_nowhere_to_slow_down(tmp_path):
-    with pytest.raises(ValueError, match="to slow down"):
-        slow_down(tmp_path, 0.5)
-    (tmp_path / WHERE).parent.mkdir(parents=True)
-    (tmp_path / WHERE).write_text("def moments(): pass", "utf-8")
-    with pytest.raises(ValueError, match="does not call _block_sums"):
-        slow_down(tmp_path, 0.5)
+    (tmp_path / "numbanorm").mkdir()
+    for text in ("def moments(): pass", "def _block_sums(x, rows): pass", SUMS + SUMS):
+        (tmp_path / "numbanorm" / "rows.py").write_text(text, "utf-8")
+        with pytest.raises(ValueError, match="not one to slow down"):
+            slow_down(tmp_path, 0.5)
 
 
 def pair(median, low, high, threads=1, case=CASES[0]):

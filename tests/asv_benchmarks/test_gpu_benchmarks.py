@@ -10,38 +10,30 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 pytest.importorskip("ml_dtypes")
 pytest.importorskip("torch")
 import torch
-from gpu_stand_in import Processor
+from gpu_measured import FEW, SMALL, measured, stand_in
 from harness import plain, report
 from harness.case import NORMS, Case, dtype_of
 from harness.contenders import ON_GPU, OWN
 from harness.gpu import report as gpu_report
 from harness.gpu import truth
 from harness.gpu.cases import CASES
-from harness.gpu.measure import Gpu, measure_all
+from harness.gpu.measure import Gpu
 from harness.libraries.with_torch import compile_for, in_order, tensor
 from harness.measure import WRONG
 
 LARGE = Case("large", "layer_norm", (64, 32), last=True)  # 8 KB, 16 KB moved
 GB = 1 << 30
-
-
-def stand_in():
-    """Return a GPU that is none: the processor's tensors, 16 KB of L2."""
-    return Gpu("cpu", Processor(), 1 << 14)
+WHICH = pytest.mark.parametrize("which", ["FEW", pytest.param("SMALL", marks=pytest.mark.exhaustive)])
+CHOSEN = {"FEW": FEW, "SMALL": SMALL}
 
 
 @pytest.fixture
 def gpu():
     return stand_in()
-
-
-def measured(gpu, cases, contenders, **more):
-    return measure_all(cases, 0.0, Console(quiet=True), [OWN, *contenders], gpu, **more)
 
 
 # cases ----------------------------------------------------------------------------------------------------------------
@@ -70,10 +62,6 @@ def test_how_many_copies_are_taken_in_turn():
 
 
 # truth ----------------------------------------------------------------------------------------------------------------
-
-SMALL = [replace(next(c for c in CASES if c.norm == norm and c.last == last).tiny(), dtype=dtype)
-         for norm in ON_GPU for last in (False, True) for dtype in ("float32", "bfloat16")
-         if last or norm != "rms_norm"]  # fmt: skip
 
 
 def as_tensors(case):
@@ -125,9 +113,10 @@ def test_what_is_not_written_is_wrong():
 # measuring ------------------------------------------------------------------------------------------------------------
 
 
-def test_measuring(gpu):
-    rows = measured(gpu, SMALL, ["torch"])
-    assert [row.case for row in rows] == SMALL
+@WHICH
+def test_measuring(which, gpu):
+    rows = measured(gpu, CHOSEN[which], ["torch"])
+    assert [row.case for row in rows] == CHOSEN[which]
     assert report.left_out(rows) == []
     assert not any(row.failed for row in rows)
     for row in rows:
@@ -238,10 +227,11 @@ def test_when_the_time_is_over_the_readme_is_done(gpu):
     assert [row.case.name for row in measured(gpu, cases, [])] == ["a", "b", "c"]
 
 
-def test_cupy_is_called_on_the_same_memory(gpu, monkeypatch):
+@WHICH
+def test_cupy_is_called_on_the_same_memory(which, gpu, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(from_dlpack=np.from_dlpack))
     monkeypatch.delitem(sys.modules, "harness.libraries.with_cupy", raising=False)
-    rows = measured(gpu, SMALL, ["CuPy"])
+    rows = measured(gpu, CHOSEN[which], ["CuPy"])
     monkeypatch.delitem(sys.modules, "harness.libraries.with_cupy")
     for row in rows:
         assert row.left_out == ({"CuPy": "it has no bfloat16"} if row.case.dtype == "bfloat16" else {})
@@ -250,21 +240,22 @@ def test_cupy_is_called_on_the_same_memory(gpu, monkeypatch):
 JAX = """
 import sys
 sys.path[:0] = {folders!r}
-import test_gpu_benchmarks as here
+import gpu_measured as made
 from harness.report import left_out
 
-rows = here.measured(here.stand_in(), here.SMALL, ["JAX"])
+rows = made.measured(made.stand_in(), made.{which}, ["JAX"])
 print(*left_out(rows), sep="\\n")
 sys.exit(not all(set(row.queued_ratios) == {{"JAX"}} for row in rows))
 """
 
 
-def test_jax_is_given_tensors():
+@WHICH
+def test_jax_is_given_tensors(which):
     """In a process of its own: JAX warns of every fork that other tests make."""
     if not find_spec("jax"):
         pytest.skip("jax is not installed")
-    tests = Path(__file__).parent
-    program = JAX.format(folders=[str(tests), str(tests.parent / "asv_benchmarks")])
+    here = Path(__file__).parent
+    program = JAX.format(which=which, folders=[str(here), str(here.parents[1] / "asv_benchmarks")])
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.strip() == ""

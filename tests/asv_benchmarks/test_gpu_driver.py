@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("ml_dtypes")
 from harness.gpu.device import NoGPU
 
-SCRIPT = Path(__file__).parents[1] / "asv_benchmarks" / "gpu.py"
+SCRIPT = Path(__file__).parents[2] / "asv_benchmarks" / "gpu.py"
 spec = spec_from_file_location("gpu_driver", SCRIPT)  # the folder tests/cuda/gpu could be taken for `import gpu`
 gpu = sys.modules["gpu_driver"] = module_from_spec(spec)
 spec.loader.exec_module(gpu)

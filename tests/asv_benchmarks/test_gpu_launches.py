@@ -13,7 +13,7 @@ pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 pytest.importorskip("ml_dtypes")
 from harness.gpu import made_up
 
-SCRIPT = Path(__file__).parents[1] / "asv_benchmarks" / "launches.py"
+SCRIPT = Path(__file__).parents[2] / "asv_benchmarks" / "launches.py"
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="for Linux")
 
 

@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+from everyday import exhaustive
 from known_calls import CALLS, C, images, some_vectors
 
 import numbanorm as nbn
 from numbanorm.call import known as calls
+from numbanorm.call.known import forget
 
 
 @pytest.fixture(autouse=True)
-def forget():
-    calls._known.clear()
+def forgotten():
+    forget()
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def test_known_calls_give_what_new_ones_give(name, size, rng, vectors):
     call, first, second = CALLS[name], images(rng, size=size), images(rng, size=size)
     fresh, known = vectors.copy(), vectors.copy()
     expected = call(second, fresh)
-    calls._known.clear()
+    forget()
     call(first, vectors.copy())
     assert len(calls._known) == 1
     got = call(second, known)
@@ -35,28 +37,40 @@ def test_known_calls_give_what_new_ones_give(name, size, rng, vectors):
     assert not np.shares_memory(got, second)
 
 
-@pytest.mark.parametrize("name", CALLS)
+CHANGES = {
+    "shape": lambda x: x[:3],
+    "dtype": lambda x: x.astype(np.float64),
+    "byte order": lambda x: x.astype(">f4"),
+    "integers": lambda x: (4 * x).astype(np.int16),
+    "integers of its size": lambda x: (4 * x).astype(np.int32),  # the same strides, and another result
+    "strides": lambda x: x.transpose(0, 1, 3, 2),
+    "channels last": lambda x: np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, 3, 1, 2),
+    "subclass": lambda x: x.view(type("Own", (np.ndarray,), {})),
+    "list": lambda x: x.tolist(),
+}
+# For these, each call needs kernels of its own.
+OTHER_DTYPES = {"dtype", "byte order", "integers", "integers of its size", "list"}
+
+
 @pytest.mark.parametrize(
-    "change",
+    "engine, change",
     [
-        lambda x: x[:3],
-        lambda x: x.astype(np.float64),
-        lambda x: x.astype(">f4"),
-        lambda x: (4 * x).astype(np.int16),
-        lambda x: x.transpose(0, 1, 3, 2),
-        lambda x: np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, 3, 1, 2),
-        lambda x: x.view(type("Own", (np.ndarray,), {})),
-        lambda x: x.tolist(),
+        pytest.param(engine, change, marks=exhaustive if engine == "host" and change in OTHER_DTYPES else ())
+        for engine in ("host", "numpy")
+        for change in CHANGES
     ],
-    ids=["shape", "dtype", "byte order", "integers", "strides", "channels last", "subclass", "list"],
 )
-def test_another_description_is_another_call(name, change, rng, vectors):
+@pytest.mark.parametrize("name", CALLS)
+def test_another_description_is_another_call(name, change, engine, request, rng, vectors):
+    """What tells calls from each other is the same for all engines."""
+    if engine == "numpy":
+        request.getfixturevalue("numpy_engine")
     call, x = CALLS[name], images(rng)
-    y = change(x)
+    y = CHANGES[change](x)
     if isinstance(y, list) and ("layer" in name or name == "rms"):
         y = np.asarray(y)
     expected = call(y, vectors.copy())
-    calls._known.clear()
+    forget()
     call(x, vectors.copy())
     got = call(y, vectors.copy())
     np.testing.assert_array_equal(got, expected)

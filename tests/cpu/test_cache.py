@@ -1,6 +1,6 @@
 """Kernels on disk: found again by the next process, never stale, and never a reason to fail.
 
-Each case is a process of its own that calls the smallest kernel, the merge of two states.
+Each case is a process of its own that calls the smallest kernel, `processes.MERGE`.
 """
 
 import os
@@ -12,18 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import run_python
+from processes import MERGE, edit, files, package, run_python
 
-import numbanorm as nbn
-
-CALL = """
-import numbanorm as nbn
-from numbanorm.cpu.kernels import rows
-
-m = nbn.Moments(1.0, 2.0, 0.0) + nbn.Moments(3.0, 6.0, 0.0)
-stats = rows.merge.stats
-print(float(m.mean), *("hit" for _ in stats.cache_hits), *("miss" for _ in stats.cache_misses))
-"""
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
 
@@ -31,11 +21,7 @@ def call(folder=None, **env):
     """What a fresh process computes (5.0 is right), and whether it found the kernel."""
     if folder is not None:
         env["NUMBANORM_CACHE_DIR"] = str(folder)
-    return run_python(CALL, **env)
-
-
-def files(folder):
-    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+    return run_python(MERGE, **env)
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +35,6 @@ def warm(tmp_path_factory):
 @pytest.fixture
 def cache(warm, tmp_path):
     return shutil.copytree(warm, tmp_path / "cache")
-
-
-def package(home):
-    """A copy of the package, to be imported from `home`."""
-    source = Path(nbn.__file__).parent
-    shutil.copytree(source, home / "numbanorm", ignore=shutil.ignore_patterns("__pycache__"))
-    return home / "numbanorm"
-
-
-def edit(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_the_next_process_finds_the_kernel(cache):
@@ -78,17 +51,42 @@ def test_another_copy_of_the_same_sources_does_too(cache, tmp_path):
 
 def test_an_edited_kernel_is_compiled_again(cache, tmp_path):
     """The edit is in a callee, in another file than the kernel: what Numba's own cache would not see."""
-    edit(package(tmp_path) / "kernels" / "welford.py", "mean_a + delta * share", "mean_a + delta * share + 100.0")
+    sums = package(tmp_path) / "maths" / "accumulators.py"
+    edit(sums, "where(delta - delta == 0.0, mean_a + delta * share,", "where(True, mean_a + delta * share + 100.0,")
     assert call(cache, PYTHONPATH=str(tmp_path)) == "105.0 miss"
     assert call(cache, PYTHONPATH=str(tmp_path)) == "105.0 hit"
     assert call(cache) == "5.0 hit"
 
 
-@pytest.mark.parametrize("name", ["schedule.py", "kernels/cpu/intrinsics.py"])
-def test_any_edited_source_counts(name, cache, tmp_path):
-    path = package(tmp_path) / name
-    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+# Numbers that are baked into machine code, here of lanes and of the table, and thresholds that are not.
+BAKED = {
+    "a constant": ("cpu/kernels/constants.py", "LANES = 16", "LANES = 8"),
+    "room in the table": ("walk/slots.py", "NUM_SETTINGS = 8", "NUM_SETTINGS = 9"),
+}
+THRESHOLDS = {
+    "a threshold": ("cpu/tuning.py", "serial_work=49152", "serial_work=0"),
+    "the choice": ("cpu/plan.py", "chosen.tasks < 0.8 * rounds * threads", "chosen.tasks < rounds * threads"),
+    "a norm": ("norms/group.py", "def group_norm(", "def groups_norm(x):\n    pass\n\n\ndef group_norm("),
+}
+
+
+@pytest.mark.parametrize("name", BAKED)
+def test_an_edited_constant_is_compiled_again(name, cache, tmp_path):
+    """With another table, the old kernel would look for its loops in the wrong place."""
+    path, old, new = BAKED[name]
+    edit(package(tmp_path) / path, old, new)
     assert call(cache, PYTHONPATH=str(tmp_path)) == "5.0 miss"
+    assert call(cache, PYTHONPATH=str(tmp_path)) == "5.0 hit"
+    assert call(cache) == "5.0 hit"
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_an_edited_threshold_is_not(name, cache, tmp_path):
+    path, old, new = THRESHOLDS[name]
+    edit(package(tmp_path) / path, old, new)
+    kept = files(cache)
+    assert call(cache, PYTHONPATH=str(tmp_path)) == "5.0 hit"
+    assert files(cache) == kept
 
 
 def test_the_package_folder_is_left_alone(tmp_path):
@@ -143,7 +141,7 @@ def home():
 Path.home = home
 """
     empty = {"NUMBANORM_CACHE_DIR": "", "XDG_CACHE_HOME": "", "LOCALAPPDATA": ""}
-    assert run_python(homeless + CALL, **empty) == "5.0 miss"
+    assert run_python(homeless + MERGE, **empty) == "5.0 miss"
 
 
 # damage ---------------------------------------------------------------------------------------------------------------
@@ -154,7 +152,7 @@ DAMAGE = {
     "cut in its key": lambda old: old[:40],
     "empty": lambda old: b"",
     "with a hole": lambda old: old[:-20000] + bytes(10000) + old[-10000:],  # in machine code: it would crash
-    "of another key": lambda old: old.replace(b"rows.merge", b"rows.purge", 1),
+    "of another key": lambda old: old.replace(b"numbanorm.cpu", b"numbanorm.gpu", 1),
 }
 
 
@@ -166,13 +164,18 @@ def test_damaged_files_are_replaced(damage, cache):
     assert call(cache) == "5.0 hit"
 
 
+def kernels(folder):
+    """Files of the merge, of whatever variants."""
+    return {path for path in files(folder) if path.name.startswith("rows.merge-")}
+
+
 def test_a_file_of_another_kernel(cache):
-    """As if both had one digest."""
-    (merge,) = files(cache)
+    """As if both had one digest: the entry is found, the kernel is compiled."""
+    (merge,) = kernels(cache)
     run_python(compiling("float32"), NUMBANORM_CACHE_DIR=str(cache))
-    (other,) = (path for path in files(cache) if path.name.startswith("rows.merge-") and path != merge)
+    (other,) = kernels(cache) - {merge}
     shutil.copy(other, merge)
-    assert call(cache) == "5.0 miss"
+    assert call(cache) == "5.0 hit miss"
     assert call(cache) == "5.0 hit"
 
 
@@ -186,7 +189,8 @@ def test_something_in_the_way(cache):
 
 def test_files_removed_under_a_process(tmp_path):
     """Between finding its folder and keeping a kernel in it."""
-    script = f"from numbanorm.cpu.kernels import cache, rows\nimport shutil\nshutil.rmtree({str(tmp_path)!r})\n{CALL}"
+    removed = "from numbanorm.engine import disk\nimport shutil\nshutil.rmtree(disk.folder('cpu').parent)\n"
+    script = removed + MERGE
     assert run_python(script, NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
 
 
@@ -196,13 +200,14 @@ def test_files_removed_under_a_process(tmp_path):
 def compiling(*dtypes):
     """A program that merges states for arrays of these dtypes, and says which kernels it has compiled."""
     return f"""
+from numbanorm.ahead import variants
+from numbanorm.cpu import launcher
 from numbanorm.cpu.kernels import rows
-from numbanorm.warmup import prepare, signatures
 
-needed = [s for s in signatures({dtypes}) if s[:2] == ("rows", "merge") and s.kinds[3] != "none"]
+needed = [v for v in variants({dtypes}) if (v.operation, v.family) == ("merge", "rows") and v.kinds.x != "none"]
 assert len(needed) == {len(dtypes)}
-for signature in needed:
-    prepare(signature)
+for variant in needed:
+    launcher.address_of(variant)
 print(len(rows.merge.overloads), len(rows.merge.stats.cache_misses))
 """
 
@@ -226,7 +231,7 @@ def test_processes_at_once_with_different_dtypes(tmp_path):
 # A program pauses before it first puts a file in its place, until it is told to go on.
 PAUSED = """
 import os
-from numbanorm.cpu.kernels import cache
+import numbanorm.cpu.cache
 
 def replace(*paths, then=os.replace):
     os.replace = then
@@ -239,7 +244,7 @@ os.replace = replace
 # A program, of which {other!r} is another, is ahead of it when the first file is put in place, and behind ever after.
 AROUND = """
 import os, subprocess, sys
-from numbanorm.cpu.kernels import cache
+import numbanorm.cpu.cache
 
 def replace(*paths, then=os.replace):
     os.replace = then
@@ -258,9 +263,9 @@ def test_two_kernels_of_a_function_at_once(tmp_path):
     """Both processes have looked at the empty folder when the first writes; the second writes before it is done."""
     env = {"NUMBANORM_CACHE_DIR": str(tmp_path / "cache")}
     around = AROUND.format(other=PAUSED + compiling("float32"))
-    assert run_python(around + CALL, **env) == "5.0 miss"
+    assert run_python(around + MERGE, **env) == "5.0 miss"
     assert run_python(compiling("float32"), **env) == "1 0"
-    assert run_python(CALL, **env) == "5.0 hit"
+    assert run_python(MERGE, **env) == "5.0 hit"
 
 
 # whom it trusts -------------------------------------------------------------------------------------------------------
@@ -270,8 +275,8 @@ def test_two_kernels_of_a_function_at_once(tmp_path):
 NOBODY = """
 import os
 import numba
-from numbanorm.maths import disk
-from numbanorm.cpu.kernels import launcher
+from numbanorm.engine import disk
+from numbanorm.cpu import launcher
 
 numba.njit(lambda x: x + 1.0)(1.0)
 os.setgid(65534)
@@ -307,16 +312,14 @@ def read_only(warm, tmp_path):
 def test_a_folder_that_can_only_be_read(read_only):
     warm, _, run = read_only
     kept = files(warm)
-    kinds = "('f8', 'f8', 'f8', 'none')"
-    other = f"\nfrom numbanorm.cpu.kernels import launcher\nlauncher.compiled_kernel('rows', 'merge', {kinds})"
-    assert run(CALL + other, warm) == "5.0 hit"
+    assert run(MERGE + compiling("float32"), warm) == "5.0 hit\n2 1"
     assert files(warm) == kept
 
 
 @posix
 def test_an_empty_folder_that_can_only_be_read(read_only):
     _, empty, run = read_only
-    assert run(CALL + "\nfrom numbanorm.cpu.engine.disk import folder\nprint(folder())", empty) == "5.0 miss\nNone"
+    assert run(MERGE + "\nfrom numbanorm.engine.disk import folder\nprint(folder('cpu'))", empty) == "5.0 miss\nNone"
     assert not list(empty.iterdir())
 
 
@@ -344,9 +347,9 @@ def test_what_belongs_to_others(cache):
     """The folder, or a file in a folder that may have been another's a moment ago."""
     if os.getuid() != 0:
         pytest.skip("only root can give files away")
-    (path,), (kernel,) = cache.iterdir(), files(cache)
+    (path,), (kernel,) = cache.iterdir(), kernels(cache)
     os.chown(kernel, 65534, 65534)
-    assert call(cache) == "5.0 miss"
+    assert call(cache) == "5.0 hit miss"
     assert call(cache) == "5.0 hit"
     os.chown(path, 65534, 65534)
     assert call(cache) == "5.0 miss"
@@ -355,7 +358,7 @@ def test_what_belongs_to_others(cache):
 @posix
 def test_nobody_else_can_write_what_is_made(tmp_path):
     """Even if files are for all to write by default. All can read: an image may be filled by one user for others."""
-    assert run_python(f"import os; os.umask(0)\n{CALL}", NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
+    assert run_python(f"import os; os.umask(0)\n{MERGE}", NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o755}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files(tmp_path)} == {0o644}
 
@@ -363,11 +366,11 @@ def test_nobody_else_can_write_what_is_made(tmp_path):
 # other ways to run ----------------------------------------------------------------------------------------------------
 
 
-def test_without_optimization_nothing_is_kept(tmp_path):
-    """Numba leaves addresses of the process in such code; its own cache warns of that."""
-    code = "import warnings; warnings.simplefilter('error')\n" + CALL
+def test_without_optimization_no_kernel_is_kept(tmp_path):
+    """Numba leaves addresses of the process in such code; its own cache warns of that. The entry has none."""
+    code = "import warnings; warnings.simplefilter('error')\n" + MERGE
     assert run_python(code, NUMBANORM_CACHE_DIR=str(tmp_path), NUMBA_OPT="0") == "5.0 miss"
-    assert not files(tmp_path)
+    assert not kernels(tmp_path)
 
 
 def test_a_numba_without_such_a_cache(tmp_path):
@@ -378,5 +381,5 @@ from numba.experimental import function_type
 
 del caching.NullCache
 """
-    assert run_python(script + CALL, NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
+    assert run_python(script + MERGE, NUMBANORM_CACHE_DIR=str(tmp_path)) == "5.0 miss"
     assert not files(tmp_path)

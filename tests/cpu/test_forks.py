@@ -9,7 +9,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 PREAMBLE = """
 import os, threading, time
-from numbanorm.cpu.kernels import forks
+from numbanorm.cpu import forks
 
 lock, taken = threading.RLock(), threading.Event()
 forks.guard(lock)
@@ -85,13 +85,12 @@ def test_which_they_are(name):
 import llvmlite.binding.ffi as ffi
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel
-from numbanorm import engine
-from numbanorm.cpu.kernels import forks, launcher
+from numbanorm.cpu import forks, launcher
 
 locks = {{
     "numba's": [global_compiler_lock._lock, parallel._backend_init_thread_lock],
     "llvmlite's": [ffi.lib._lock._lock],
-    "the import's": [engine._importing],
+    "the import's": [forks.importing],
 }}
 assert all(any(lock is guarded for guarded in forks._guarded) for lock in locks[{name!r}])
 """)

@@ -3,19 +3,14 @@
 Every kind of element, any step and alignment; and no byte outside the elements is read or written.
 """
 
-import ctypes
-import mmap
-import sys
-from functools import cache
-
 import ml_dtypes
 import numpy as np
 import pytest
-from numba import njit, types
-from numbanorm.arrays.take.take.take import kind
+from kernel_calls import between_guards, compiled
+from numba import types
 
+from numbanorm.arrays.forms import kind
 from numbanorm.cpu.kernels.intrinsics import (
-    Pointer,
     absent,
     itemsize,
     load,
@@ -38,13 +33,6 @@ INTEGERS = [np.dtype(order + code) for code in ("i1", "u1", "i2", "u2", "i4", "u
 KINDS = list({kind(dtype): dtype for dtype in [*FLOATS, *INTEGERS, np.dtype(bool)]}.values())
 PRECISIONS = {np.dtype("f4"): LIKE32, np.dtype("f8"): LIKE64}
 COUNTS = [1, 2, WIDTH - 1, WIDTH, WIDTH + 1, 2 * WIDTH + 5]
-
-
-@cache
-def compiled(function, *arguments):
-    """A kernel for these types (a str: a pointer of that kind), without type look-up, as the launcher has it."""
-    types_ = [Pointer(a) if isinstance(a, str) else a for a in arguments]
-    return njit(nogil=True, error_model="numpy")(function).compile(types.void(*types_))
 
 
 def read_kernel(source, offset, step, count, wide, narrow, single):
@@ -175,18 +163,6 @@ def test_writing_any_step(dtype, precision, rng):
 
 
 # not a byte outside ---------------------------------------------------------------------------------------------------
-
-
-def between_guards(nbytes):
-    """Whole pages for so many bytes, between two that may not be touched: there, a stray access ends the process."""
-    if sys.platform == "win32":
-        pytest.skip("needs mprotect")
-    page, size = mmap.PAGESIZE, -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
-    whole = np.frombuffer(mmap.mmap(-1, size + 2 * page), np.uint8)
-    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
-    for outside in (0, page + size):
-        assert mprotect(ctypes.c_void_p(whole.ctypes.data + outside), ctypes.c_size_t(page), 0) == 0
-    return whole[page:-page]
 
 
 @pytest.mark.parametrize("dtype", KINDS, ids=kind)

@@ -5,71 +5,72 @@ own statistics given back: all must give the same bits. The schedule's threshold
 arrays can be small, too.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import oracle
 import pytest
-from numbanorm.arrays.take.take.take import result_like
+from kernel_calls import (
+    array,
+    between_guards,
+    forget_plans,
+    form,
+    kinds_of,
+    nest_of,
+    normalize,
+    output_like,
+    plan_by,
+    planned,
+)
 from oracle import assert_within
-from test_intrinsics import between_guards
-from test_schedule import form
 
 import numbanorm as nbn
-from numbanorm.call import known as calls
-from numbanorm.cpu import engine
-from numbanorm.cpu import plan as schedule
-from numbanorm.cpu.plan import BLOCK, LANES, LONG_RUN, MANY_ROWS, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK
+from numbanorm.call import run
+from numbanorm.cpu import launcher, plan
+from numbanorm.cpu.engine import ENGINE
+from numbanorm.cpu.kernels.constants import BLOCK, LANES, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK
+from numbanorm.cpu.tuning import TUNING
+from numbanorm.engine.interface import Frame, Variant
 
-TINY_RUN = schedule.TINY_RUN
+LONG_RUN, TINY_RUN, MANY_ROWS = TUNING.limits.long_run, TUNING.limits.tiny_run, TUNING.limits.many_rows
 # Parallel from the first element on, many parts, narrow tiles.
-SMALL = {"SERIAL_WORK": 0, "SERIAL_OUTPUT": 0, "PART_ELEMENTS": 200, "OUTPUT_ELEMENTS": 100, "TILE": 48}
-WHOLE = {**SMALL, "WANTED_TASKS": 1}  # no parts
+SMALL = {"serial_work": 0, "serial_output": 0, "part_elements": 200, "output_elements": 100, "tile": 48}
+WHOLE = {**SMALL, "wanted_tasks": 1}  # no parts
 SERIAL = {}
+exhaustive = pytest.mark.exhaustive
 
 
 @pytest.fixture
 def tune(monkeypatch):
-    """Change the schedule's constants for one test."""
+    """Change thresholds for one test; it gives the tuning that is made of all changes until then."""
+    tuning = TUNING
 
-    def change(**constants):
-        for name, value in constants.items():
-            monkeypatch.setattr(schedule, name, value)
-        engine._plan.cache_clear()
-        calls._known.clear()
+    def change(**thresholds):
+        nonlocal tuning
+        tuning = replace(tuning, **thresholds)
+        plan_by(monkeypatch, tuning)
+        return tuning
 
     yield change
-    engine._plan.cache_clear()
-    calls._known.clear()
+    monkeypatch.undo()
+    forget_plans()
 
 
 @pytest.fixture
 def pooled(monkeypatch):
     """Run as in a process that was forked."""
-    from numbanorm.cpu import launcher
 
-    def run(function):
+    def call(function):
         with monkeypatch.context() as m:
             m.setattr(launcher, "_process", launcher._Process(forked=True))
             return function()
 
-    return run
-
-
-def array(rng, shape, dtype=np.float32, order=None, scale=1.0, mean=3.0):
-    """Random numbers, the axes in this order in memory."""
-    order = order or range(len(shape))
-    x = np.asarray(scale * (mean + rng.standard_normal([shape[a] for a in order])), dtype)
-    return x.transpose(np.argsort(order))
-
-
-def normalize(layout, x, weight=None, bias=None, eps=1e-5, out=None, center=True, states=None):
-    out = result_like(x) if out is None else out
-    own = engine.normalize(layout, x, out, weight, bias, eps, center=center, states=states, keep=states is None)
-    return out, states or own
+    return call
 
 
 def copy_of(x):
     """A copy that holds each element once, in the memory order of x."""
-    home = result_like(x)
+    home = output_like(x)
     home[...] = x
     return home
 
@@ -102,7 +103,7 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
     nbn.set_num_threads(1)
     first, states = normalize(layout, x, weight, bias, eps)
     check_result(first, states, x, layout, weight, bias, eps)
-    check_states(engine.reduce(layout, x), x, layout, True)
+    check_states(run.moments(ENGINE, layout, x), x, layout, True)
     about_zero, squares = normalize(layout, x, weight, bias, eps, center=False)
     check_result(about_zero, squares, x, layout, weight, bias, eps, center=False)
 
@@ -115,11 +116,11 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
         nbn.set_num_threads(count)
         same(normalize(layout, x, weight, bias, eps))
     same(pooled(lambda: normalize(layout, x, weight, bias, eps)))
-    same(normalize(layout, x, weight, bias, eps, states=states))
+    same(normalize(layout, x, weight, bias, eps, statistics=states))
     here = copy_of(x)
     apart = normalize(layout, here, weight, bias, eps)[0]
     np.testing.assert_array_equal(normalize(layout, here, weight, bias, eps, out=here)[0], apart)
-    tune(STREAM_BYTES=0)
+    tune(stream_bytes=0)
     for shift in (0, x.itemsize, 1):  # aligned, not at the start, never
         same(normalize(layout, x, weight, bias, eps, out=placed(first, shift)))
 
@@ -144,17 +145,17 @@ WIDE = NEAR_BYTES // ROW_BLOCK // 4 + 9
 SIX = (3, 2, 5, 4, 3, 7)
 AT = MAX_COLUMNS // 4 * 4
 CASES = {
-    # name: shape, order in memory, layout, shape of weight and bias, constants, what the schedule must be
+    # name: shape, order in memory, layout, shape of weight and bias, thresholds, what the schedule must be
     "rows": ((37, 300), None, layer(), (300,), WHOLE, "rows beside"),
     "rows, small": ((37, 300), None, layer(), (300,), SERIAL, "rows beside serial"),
     "rows of one block": ((3, BLOCK), None, layer(), (BLOCK,), WHOLE, "rows beside"),
     "rows of two blocks": ((3, BLOCK + 1), None, layer(), (BLOCK + 1,), WHOLE, "rows"),
     "rows, one weight each": ((4, 19, 300), None, layer(), (19, 1), WHOLE, "rows beside"),
     "rows side by side": ((49, 500), None, layer(), (), WHOLE, "rows beside"),
-    "rows side by side, given up": ((49, 500), None, layer(), (), {**WHOLE, "BATCH_ELEMENTS": 1}, "rows"),
+    "rows side by side, given up": ((49, 500), None, layer(), (), {**WHOLE, "batch_elements": 1}, "rows"),
     "runs side by side": ((9, 37, 7, 7), None, BATCH, (37, 1, 1), WHOLE, "rows beside"),
     "runs side by side, blocks": ((BLOCK // 49 + 2, 6, 7, 7), None, BATCH, (6, 1, 1), WHOLE, "rows beside"),
-    "runs side by side, tuples": ((9, 21, 7, 7), None, BATCH, (), {**WHOLE, "BATCH_ELEMENTS": 2000}, "rows beside"),
+    "runs side by side, tuples": ((9, 21, 7, 7), None, BATCH, (), {**WHOLE, "batch_elements": 2000}, "rows beside"),
     "runs side by side, one weight each": ((5, 3, 6, 7), None, BATCH, (3, 6, 7), WHOLE, "rows beside"),
     "groups side by side": ((9, 12, 7, 7), None, GROUPS, (12, 1, 1), WHOLE, "rows beside"),
     "rows above tiny": ((100, TINY_RUN + 1), None, layer(), (TINY_RUN + 1,), WHOLE, "rows beside"),
@@ -171,7 +172,7 @@ CASES = {
         None,
         COLUMNS,
         (),
-        {**WHOLE, "TILE": 512},
+        {**WHOLE, "tile": 512},
         "columns",
     ),
     "columns in tiles": ((70, 109), None, COLUMNS, (109,), WHOLE, "columns tiles"),
@@ -185,7 +186,7 @@ CASES = {
         LAST4,
         BATCH,
         (40, 1, 1),
-        {**SMALL, "OUTPUT_COLUMNS": 160},
+        {**SMALL, "output_columns": 160},
         "columns parts",
     ),
     "groups, channels last": ((5, 24, 40), LAST3, GROUPS, (24, 1), WHOLE, "columns high kept"),
@@ -208,15 +209,27 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CASES)
+# Of float64 in the default run, where a block is read twice for its sums: each kind of kernel.
+TWICE = ["rows", "rows of two blocks", "rows in parts", "columns", "columns in parts", "groups, channels last"]
+EVERY_WAY = [pytest.param(name, "float32", id=f"{name}-float32") for name in CASES]
+EVERY_WAY += [
+    pytest.param(name, "float64", id=f"{name}-float64", marks=[] if name in TWICE else [exhaustive]) for name in CASES
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), EVERY_WAY)
 def test_every_way(name, dtype, tune, pooled, threads, rng):
-    shape, order, layout, of_weight, constants, expected = CASES[name]
+    shape, order, layout, of_weight, thresholds, expected = CASES[name]
     x = array(rng, shape, dtype, order)
     weight, bias = array(rng, of_weight, dtype), array(rng, of_weight, dtype)
-    tune(**constants)
-    made = engine.plan(layout, x, result_like(x), weight, bias)
-    assert form(made.schedule) == expected
+    tuning = tune(**thresholds)
+    arrays = x, output_like(x), weight, bias
+    chosen = plan.choose(nest_of(layout, *arrays), x.itemsize, tuning=tuning)
+    assert form(chosen) == expected
+    nbn.set_num_threads(1)
+    (step,) = planned("normalize", layout, Frame(*arrays))  # the engine's choice is this one
+    assert step.variant == Variant("normalize", chosen.loops.family, kinds_of(*arrays))
+    np.testing.assert_array_equal(step.table, chosen.table)
     check(x, layout, weight, bias, tune=tune, pooled=pooled, threads=threads)
 
 
@@ -244,8 +257,8 @@ def test_memory_that_does_not_merge(name, axes, tune, pooled, threads, rng):
 
 @pytest.mark.parametrize("name", ["rows", "rows in parts", "columns", "columns in parts", "groups, channels last"])
 def test_without_weight_and_bias(name, tune, pooled, threads, rng):
-    shape, order, layout, _, constants, _ = CASES[name]
-    tune(**constants)
+    shape, order, layout, _, thresholds, _ = CASES[name]
+    tune(**thresholds)
     check(array(rng, shape, order=order), layout, tune=tune, pooled=pooled, threads=threads)
 
 
@@ -257,10 +270,10 @@ def test_without_weight_and_bias(name, tune, pooled, threads, rng):
     "name", ["rows", "rows, one weight each", "columns", "columns, weights by row", "columns in parts"]
 )
 def test_scales_at_the_ends_of_float32(name, scale, weight, tune, pooled, threads, rng):
-    shape, order, layout, of_weight, constants, _ = CASES[name]
+    shape, order, layout, of_weight, thresholds, _ = CASES[name]
     x = array(rng, shape, order=order, scale=scale, mean=0.5)
     weight, bias = array(rng, of_weight, scale=weight), array(rng, of_weight, scale=weight)
-    tune(**constants)
+    tune(**thresholds)
     check(x, layout, weight, bias, eps=0.0, tune=tune, pooled=pooled, threads=threads)
 
 
@@ -270,10 +283,10 @@ def test_scales_at_the_ends_of_float32(name, scale, weight, tune, pooled, thread
 )
 def test_one_group_apart_changes_no_other_with_the_threads(name, bad, tune, threads, rng):
     """What float32 does not serve is made in float64, perhaps with its neighbours: the same ones for any threads."""
-    shape, order, layout, of_weight, constants, _ = CASES[name]
+    shape, order, layout, of_weight, thresholds, _ = CASES[name]
     x, weight, bias = array(rng, shape, order=order), array(rng, of_weight), array(rng, of_weight)
     x[layout.group_ids(shape) == 0] *= np.float32(bad)
-    tune(**constants)
+    tune(**thresholds)
     nbn.set_num_threads(1)
     first, _ = normalize(layout, x, weight, bias, 0.0)
     nbn.set_num_threads(threads)
@@ -293,26 +306,28 @@ def guarded(like, at_end):
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("groups of 25")])
 def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
-    shape, order, layout, of_weight, constants, _ = CASES[name]
+    shape, order, layout, of_weight, thresholds, _ = CASES[name]
     x, weight, bias = (array(rng, *of) for of in ((shape, np.float32, order), (of_weight,), (of_weight,)))
     expected, states = normalize(layout, x, weight, bias)
     weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
     x = guarded(x, at_end)
-    for stream in (schedule.STREAM_BYTES, 0):
-        tune(**constants, STREAM_BYTES=stream)
+    for stream in (TUNING.stream_bytes, 0):
+        tune(**thresholds, stream_bytes=stream)
         got, _ = normalize(layout, x, weight, bias, out=out)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-        normalize(layout, x, weight, bias, out=out, states=states)
-        engine.reduce(layout, x)
+        normalize(layout, x, weight, bias, out=out, statistics=states)
+        run.moments(ENGINE, layout, x)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", "<f4"])
+@pytest.mark.parametrize(
+    "dtype", [">f4", pytest.param(">f8", marks=exhaustive), pytest.param(">f2", marks=exhaustive), "<f4"]
+)
 @pytest.mark.parametrize("name", ["rows", "rows in parts", "columns", "columns in parts", "groups, channels last"])
 def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads, rng):
     """Also past the cache, which takes whole, aligned lines only."""
-    shape, order, layout, _, constants, _ = CASES[name]
-    tune(**constants, STREAM_BYTES=0 if stream else 1 << 40)
+    shape, order, layout, _, thresholds, _ = CASES[name]
+    tune(**thresholds, stream_bytes=0 if stream else 1 << 40)
     plain = array(rng, shape, np.dtype(dtype).newbyteorder("="), order)
     expected, states = normalize(layout, plain)
     check_result(expected, states, plain, layout)

@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from test_intrinsics import compiled
+from kernel_calls import compiled
 
 from numbanorm.cpu.kernels.intrinsics import load, store
-from numbanorm.cpu.kernels.lanes import WIDTH, convert, first, multiply_add, splat, total
+from numbanorm.cpu.kernels.lanes import WIDTH, convert, first, splat, total
 from numbanorm.cpu.kernels.walk import LIKE32, LIKE64
-from numbanorm.maths import welford
+from numbanorm.maths import accumulators, welford
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-320, 1e308, -1e308, 1.0, -1.0, 1e-300]
 
@@ -53,19 +53,23 @@ def operators(x, y):
     ]  # fmt: skip
 
 
-def welford_kernel(a, b, results):
+def maths_kernel(a, b, results):
     x, y, row = load(a, 0, 8, LIKE64), load(b, 0, 8, LIKE64), 8 * WIDTH
-    _, mean, m2 = welford.merge(3.0, x, x * x, 4.0, y, y * y)
+    _, mean, m2 = accumulators.merge(3.0, x, x * x, 4.0, y, y * y)
     store(results, 0 * row, 8, mean)
     store(results, 1 * row, 8, m2)
-    mean, m2 = welford.settle(5.0, x, y, x * y)
+    mean, m2 = accumulators.settle(5.0, x, (y, x * y))
     store(results, 2 * row, 8, mean)
     store(results, 3 * row, 8, m2)
     store(results, 4 * row, 8, welford.finite_or_zero(x))
     store(results, 5 * row, 8, welford.standardize(x, y, 2.0, y))
     store(results, 6 * row, 8, welford.scale_and_shift(x, y, 0.5))
     store(results, 7 * row, 8, welford.fits_float32(x, y))
-    store(results, 8 * row, 8, welford.inverse_std(x * x, 3.0, 0.0))
+    store(results, 8 * row, 8, welford.move(x, y, 0.25))
+    s, q = accumulators.added((x, y), (y, 0.5 * x))
+    store(results, 9 * row, 8, s)
+    store(results, 10 * row, 8, q)
+    store(results, 11 * row, 8, welford.inverse_std(x * x, 3.0, 0.0))
 
 
 def by_number(x, y):
@@ -73,13 +77,15 @@ def by_number(x, y):
     inverse = np.where(spread == 0, 0.0, 1 / np.sqrt(spread))
     rows = []
     for a, b in zip(x, y, strict=True):
-        merged, settled = welford.merge(3.0, a, a * a, 4.0, b, b * b)[1:], welford.settle(5.0, a, b, a * b)
+        _, *merged = accumulators.merge(3.0, a, a * a, 4.0, b, b * b)
+        settled = accumulators.settle(5.0, a, (b, a * b))
         rest = welford.standardize(a, b, 2.0, b), welford.scale_and_shift(a, b, 0.5), welford.fits_float32(a, b)
-        rows.append([*merged, *settled, welford.finite_or_zero(a), *rest])
+        chains = accumulators.added((a, b), (b, 0.5 * a))
+        rows.append([*merged, *settled, welford.finite_or_zero(a), *rest, welford.move(a, b, 0.25), *chains])
     return [*np.transpose(rows), inverse]
 
 
-@pytest.mark.parametrize(("kernel", "definition"), [(operators_kernel, operators), (welford_kernel, by_number)])
+@pytest.mark.parametrize(("kernel", "definition"), [(operators_kernel, operators), (maths_kernel, by_number)])
 def test_lanes_are_as_numbers(kernel, definition, rng):
     pairs = [scale * rng.standard_normal((2, WIDTH)) for scale in (1.0, 1e30, 1e-30, 1e155)]
     pairs += [rng.choice(SPECIAL, (2, WIDTH)) for _ in range(20)]
@@ -92,7 +98,7 @@ def test_lanes_are_as_numbers(kernel, definition, rng):
 
 def multiply_add_kernel(a, b, results):
     x, y = load(a, 0, 8, LIKE64), load(b, 0, 8, LIKE64)
-    store(results, 0, 8, multiply_add(x, y, x))
+    store(results, 0, 8, accumulators.multiply_add(x, y, x))
 
 
 def test_multiply_add_rounds_once_or_twice(rng):
@@ -102,3 +108,17 @@ def test_multiply_add_rounds_once_or_twice(rng):
     got = run(multiply_add_kernel, 1, x, y)[0].tolist()
     assert once != (x * y + x).tolist()
     assert got in (once, (x * y + x).tolist())
+
+
+def push_kernel(a, b, results):
+    x, y = load(a, 0, 8, LIKE64), load(b, 0, 8, LIKE64)
+    s, q = accumulators.push((x, y), y)
+    store(results, 0, 8, s)
+    store(results, 8 * WIDTH, 8, q)
+
+
+def test_sums_are_pushed_in_every_lane(rng):
+    x, y = rng.standard_normal((2, WIDTH))
+    s, q = run(push_kernel, 2, x, y)
+    np.testing.assert_array_equal(s, x + y)
+    np.testing.assert_allclose(q, y * y + y, rtol=1e-15)

@@ -12,7 +12,8 @@ from numba.core.compiler_lock import global_compiler_lock
 
 import numbanorm as nbn
 from numbanorm.cpu import launcher
-from numbanorm.cpu.plan import SERIAL_WORK
+from numbanorm.cpu.tuning import TUNING
+from numbanorm.engine.interface import Kinds, Variant
 
 
 @pytest.mark.skipif(not processes.HAS_TORCH, reason="needs torch")
@@ -76,7 +77,7 @@ def test_the_number_of_threads_holds_for_every_python_thread(threads):
 
 
 def large(rng):
-    return rng.standard_normal((8 * SERIAL_WORK // 256, 256)).astype(np.float32)
+    return rng.standard_normal((8 * TUNING.serial_work // 256, 256)).astype(np.float32)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -117,11 +118,11 @@ def test_an_interrupt_at_every_step():
     """Of the thread that calls: it waits for what helpers have begun, and for nothing else."""
     processes.run_python("""
 import sys, threading, time
-from numbanorm.cpu.kernels import launcher
+from numbanorm.cpu import launcher
 
 running, closed, wrong = [], True, []
 
-def kernel(first, last):
+def kernel(address, first, last):
     running.append(first)
     if threading.current_thread() is not threading.main_thread():
         time.sleep(0.002)
@@ -143,7 +144,7 @@ def trace(frame, event, argument):
 step = 0
 while True:
     step += 1
-    steps, closed, shares = 0, False, launcher._Shares(kernel, 12, 4, ())
+    steps, closed, shares = 0, False, launcher._Shares(kernel, 0, 12, 4)
     sys.settrace(trace)
     try:
         shares.share_out()
@@ -162,13 +163,13 @@ def test_errors_in_helpers_are_raised(forked):
     """No kernel raises, but memory may be short."""
     begun = threading.Barrier(2)
 
-    def kernel(first, last):
+    def kernel(address, first, last):
         begun.wait()
         if threading.current_thread() is not threading.main_thread():
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        launcher._Shares(kernel, 2, 2, ()).share_out()
+        launcher._Shares(kernel, 0, 2, 2).share_out()
     assert forked.helpers == 1
 
 
@@ -207,7 +208,7 @@ def test_numba_wakes_no_more_threads_than_wanted_if_processors_are_few(available
     """It follows the affinity, not a quota. What the user told it is put back."""
     processes.run_python(f"""
 import numpy as np, numba
-from numbanorm.cpu.kernels import launcher, processors
+from numbanorm.cpu import launcher, processors
 import numbanorm as nbn
 
 processors.available = lambda: {available}
@@ -221,6 +222,39 @@ numba.set_num_threads(1)
 nbn.normalize(np.ones((2000, 100)), axis=1)
 assert seen == [{awake}, 1] and numba.get_num_threads() == 1
 """)
+
+
+# kernels by their addresses -------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A stand-in for a compiled entry: the shares of its tasks, and what else it is handed."""
+
+    def __init__(self):
+        self.shares, self.others = [], set()
+
+    def __call__(self, address, first, last, table, frame):
+        self.shares.append((first, last))
+        self.others.add((address, table, frame))
+
+
+@pytest.mark.parametrize(("tasks", "count"), [(1, 4), (2, 4), (7, 3), (100, 4), (5, 1)])
+def test_every_task_has_its_turn(tasks, count, forked, monkeypatch):
+    run = Recorder()
+    monkeypatch.setattr(launcher, "serial", lambda: run)
+    launcher.launch(77, tasks, count, "table", "frame")
+    firsts, lasts = zip(*sorted(run.shares), strict=True)
+    assert (firsts[0], lasts[-1]) == (0, tasks)
+    assert firsts[1:] == lasts[:-1]
+    assert len(run.shares) == min(tasks, count)
+    assert run.others == {(77, "table", "frame")}
+
+
+def test_a_kernel_is_compiled_once():
+    variant = Variant("merge", "rows", Kinds())
+    address = launcher.address_of(variant)
+    assert address == launcher.address_of(Variant("merge", "rows", Kinds())) != 0
+    assert launcher.serial() is launcher.serial()
 
 
 # compiling ------------------------------------------------------------------------------------------------------------
@@ -265,8 +299,6 @@ def test_errors_of_a_compilation_are_raised():
 
 
 def test_a_layer_that_cannot_start_is_done_without(monkeypatch):
-    from numbanorm.cpu import launcher
-
     def missing():
         raise ValueError("No threading layer could be loaded.")
 

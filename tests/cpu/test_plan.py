@@ -1,160 +1,119 @@
 """Schedules: arithmetic on shapes and strides, so the arrays here are as large as can be, and there are none."""
 
 from collections import Counter
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import RANDOM
+from kernel_calls import form
+from strategies import contiguous, nests
 
 import numbanorm as nbn
-from numbanorm.cpu import engine
-from numbanorm.cpu import plan as schedule
-from numbanorm.cpu.plan import (
-    LANES,
-    LONG_RUN,
-    MANY_ROWS,
-    MAX_COLUMNS,
-    PART_ELEMENTS,
-    RUN_WORK,
-    SERIAL_WORK,
-    TILE,
-    TINY_RUN,
-    WANTED_TASKS,
-)
-from numbanorm.layout import Factor, Grouping
-from numbanorm.walk import nest
+from numbanorm.cpu import plan
+from numbanorm.cpu.kernels.constants import LANES, LINE, MAX_COLUMNS, PHASES
+from numbanorm.cpu.tuning import TUNING
+from numbanorm.engine.interface import Kinds, Variant
+from numbanorm.walk import nest, slots
 from numbanorm.walk.nest import UNIT, Loop, LoopNest, joined
 
-SIZES = [2, 3, LANES - 1, LANES, 49, LONG_RUN - 1, LONG_RUN, 1000, TILE + 1, MAX_COLUMNS, MAX_COLUMNS + 1, 100_000]
+LONG_RUN, TINY_RUN, MANY_ROWS = TUNING.limits.long_run, TUNING.limits.tiny_run, TUNING.limits.many_rows
+TUNINGS = [TUNING, replace(TUNING, serial_work=0, serial_output=0, part_elements=200, output_elements=100, tile=48)]
 
 
-def contiguous(sizes, order, itemsize):
-    """Byte strides of a contiguous array whose axes lie in memory in this order, the last the innermost."""
-    strides, step = [0] * len(sizes), itemsize
-    for axis in reversed(order):
-        strides[axis] = step
-        step *= sizes[axis]
-    return strides
-
-
-@st.composite
-def nests(draw):
-    """The nest of any array of up to 2^40 elements: axes kept or reduced, x and out in an order of their own."""
-    rng = draw(RANDOM)
-    sizes = [int(rng.choice(SIZES)) for _ in range(rng.integers(7))]
-    while prod(sizes) > 2**40:
-        sizes.remove(max(sizes))
-    ndim = len(sizes)
-    kept = rng.random(ndim) < 0.5
-    among_kept = contiguous([s if k else 1 for s, k in zip(sizes, kept, strict=True)], range(ndim), 1)
-    factors = [Factor(i, sizes[i], 1, among_kept[i] if kept[i] else 0) for i in range(ndim)]
-    order = rng.permutation(ndim) if rng.random() < 0.5 else range(ndim)
-    x = contiguous(sizes, order, 4)
-    if rng.random() < 0.3:
-        x = [s * int(rng.choice([1, 1, 2, -1])) for s in x]
-    out = None if rng.random() < 0.3 else x if rng.random() < 0.7 else contiguous(sizes, rng.permutation(ndim), 4)
-    along = [s if rng.random() < 0.5 else 0 for s in contiguous(sizes, order, 4)]
-    weight, bias = ((along if rng.random() < 0.7 else None) for _ in range(2))
-    group_shape = tuple(s for s, k in zip(sizes, kept, strict=True) if k)
-    return nest.build(Grouping(tuple(factors), group_shape), [x, out, weight, bias])
-
-
-def check(made, itemsize=4, in_place=False):
-    """What holds for every schedule."""
-    chosen = schedule.choose(made, itemsize, in_place)
+def work(loops, made, tuning):
+    """What there is to do, in elements of long runs."""
     elements = prod(loop.size for loop in made.loops)
-    parts_of = [*chosen.outer, *chosen.inner, chosen.rows, chosen.high, chosen.low]
-    assert Counter(loop for loop in parts_of if loop != UNIT) == Counter(made.loops)
-    assert chosen.base == made.base
-    assert all(loop.kept for loop in chosen.outer)
-    assert not any(loop.kept for loop in (*chosen.inner, chosen.rows))
-    over = prod(loop.size for loop in chosen.outer)
-    reduced = prod(loop.size for loop in chosen.inner) * chosen.rows.size
-    columns = chosen.high.size * chosen.low.size
-    if chosen.family == "rows":
-        assert chosen.high == UNIT
-        assert not chosen.low.kept
+    if loops.family == "rows":
+        return elements + tuning.run_work * elements // loops.low.size
+    in_order = not made.loops or loops.low == made.loops[-1]
+    return elements if in_order else tuning.run_work * elements
+
+
+def check(made, itemsize=4, in_place=False, tuning=TUNING):
+    """What holds for every schedule; `test_families` has what holds for its loops."""
+    chosen = plan.choose(made, itemsize, in_place, tuning)
+    loops = chosen.loops
+    elements = prod(loop.size for loop in made.loops)
+    over = prod(loop.size for loop in loops.outer)
+    reduced = prod(loop.size for loop in loops.inner) * loops.rows.size
+    columns = loops.high.size * loops.low.size
+    assert chosen.columns == columns
+    assert chosen.groups == made.groups
+    if loops.family == "rows":
         size, states = reduced * columns, made.groups
         assert chosen.tasks == over == made.groups
         assert 1 <= chosen.tile <= LANES
         assert chosen.tile == 1 or chosen.parts == 1
     else:
-        assert chosen.low.kept or chosen.high.kept or columns == 1
         assert 1 <= chosen.tile <= MAX_COLUMNS
         assert chosen.tasks == over * -(-columns // chosen.tile)
-        if chosen.high.size > 1:  # a tile holds whole groups
-            assert chosen.high.kept != chosen.low.kept
-            assert chosen.tile == columns if chosen.low.kept else chosen.tile % chosen.low.size == 0
+        if loops.high.size > 1:  # a tile holds whole groups
+            assert chosen.tile == columns if loops.low.kept else chosen.tile % loops.low.size == 0
         if chosen.fold:
-            assert all(loop.weight == loop.bias == 0 for loop in (*chosen.inner, chosen.rows))
+            assert all(loop.weight == loop.bias == 0 for loop in (*loops.inner, loops.rows))
         size, states = reduced, over * columns
     assert chosen.partial_states == states * chosen.parts
     assert (chosen.parts - 1) * chosen.part_size < size <= chosen.parts * chosen.part_size
-    assert chosen.serial == (schedule._work(chosen.family, chosen.low, made) <= SERIAL_WORK)
-    assert not chosen.serial or elements <= SERIAL_WORK
-    assert chosen.serial or elements * (1 + RUN_WORK) > SERIAL_WORK
+    assert chosen.serial == (work(loops, made, tuning) <= tuning.serial_work)
+    assert not chosen.serial or elements <= tuning.serial_work
+    assert chosen.serial or elements * (1 + tuning.run_work) > tuning.serial_work
     assert chosen.parts == 1 or not chosen.serial
-    assert not chosen.stream or (elements * itemsize > schedule.STREAM_BYTES and not in_place)
-    check_output(schedule.for_output(chosen, made), made, chosen)
+    assert not chosen.stream or (elements * itemsize > tuning.stream_bytes and not in_place)
+    check_output(plan.for_output(chosen, made, tuning), made, chosen)
     return chosen
 
 
 def check_output(output, made, chosen):
     """Where statistics are given, the loops but the lanes' may come in any order; all are there."""
-    rows, high = output.rows, output.high
-    if high != chosen.high:  # several rows, one behind the other, were taken as one
-        assert chosen.high == UNIT
+    written, before = output.loops, chosen.loops
+    rows, high = written.rows, written.high
+    if high != before.high:  # several rows, one behind the other, were taken as one
+        assert before.high == UNIT
         assert not high.kept
         assert joined(rows, high) or rows.size == 1
-        assert joined(high, output.low, operands=2)
-        assert output.tile == high.size * output.low.size
+        assert joined(high, written.low, operands=2)
+        assert output.tile == high.size * written.low.size
         rows, high = high._replace(size=rows.size * high.size), UNIT
-    loops = [*output.outer, *output.inner, rows, high, output.low]
+    loops = [*written.outer, *written.inner, rows, high, written.low]
     assert Counter(loop for loop in loops if loop != UNIT) == Counter(made.loops)
-    assert (output.family, high, output.low) == (chosen.family, chosen.high, chosen.low)
-    over = prod(loop.size for loop in output.outer)
-    if output.family == "rows":
-        assert output.inner == ()
-        size, tiles = output.low.size, 1
+    assert (written.family, high, written.low) == (before.family, before.high, before.low)
+    over = prod(loop.size for loop in written.outer)
+    if written.family == "rows":
+        assert written.inner == ()
+        size, tiles = written.low.size, 1
     else:
-        columns = output.high.size * output.low.size
         assert 1 <= output.tile <= MAX_COLUMNS
-        assert output.high.size == 1 or output.high != chosen.high or output.tile == chosen.tile
-        size, tiles = prod(loop.size for loop in output.inner) * output.rows.size, -(-columns // output.tile)
+        assert written.high.size == 1 or written.high != before.high or output.tile == chosen.tile
+        size = prod(loop.size for loop in written.inner) * written.rows.size
+        tiles = -(-output.columns // output.tile)
     assert (output.parts - 1) * output.part_size < size <= output.parts * output.part_size
     assert output.tasks == over * tiles * output.parts
 
 
 @settings(max_examples=500)
-@given(nests(), st.sampled_from([0, 2, 8]), st.booleans())
-def test_a_schedule_covers_its_nest(made, itemsize, in_place):
-    check(made, itemsize, in_place)
+@given(nests(), st.sampled_from([0, 2, 8]), st.booleans(), st.sampled_from(TUNINGS))
+def test_a_schedule_covers_its_nest(made, itemsize, in_place, tuning):
+    check(made, itemsize, in_place, tuning)
 
 
 @settings(max_examples=300)
 @given(nests())
 def test_the_table_is_the_schedule(made):
-    """As `kernels.cpu.walk` reads it."""
+    """Its settings as `kernels.walk` reads them; `test_table` has the rest."""
     from numbanorm.cpu.kernels import walk
 
-    chosen = schedule.choose(made, 4)
+    chosen = plan.choose(made, 4)
     table = chosen.table.tolist()
-    assert chosen.table.dtype == np.int64
-    assert (table[walk.OUTER], table[walk.INNER]) == (len(chosen.outer), len(chosen.inner))
-    assert table[walk.REPEATS] == prod(loop.size for loop in chosen.inner)
     numbers = [table[i] for i in (walk.PARTS, walk.PART_SIZE, walk.TILE, walk.STREAM, walk.FOLD)]
     assert numbers == [chosen.parts, chosen.part_size, chosen.tile, chosen.stream, chosen.fold]
-    assert tuple(table[walk.BASE : walk.BASE_GROUP + 1]) == chosen.base
-
-    def loop(at):
-        return Loop(*(table[at + i] for i in (walk.SIZE, walk.X, walk.OUT, walk.WEIGHT, walk.BIAS, walk.GROUP)))
-
-    assert [loop(at) for at in (walk.ROWS, walk.HIGH, walk.LOW)] == [chosen.rows, chosen.high, chosen.low]
-    starts = range(walk.LOOPS, len(table), walk.LOOP)
-    assert tuple(map(loop, starts)) == chosen.outer + chosen.inner
+    assert table[slots.OUTER : slots.BASE] == [
+        len(chosen.loops.outer),
+        len(chosen.loops.inner),
+        prod(loop.size for loop in chosen.loops.inner),
+    ]
 
 
 def of(shape, layout, order=None, weight=None):
@@ -163,27 +122,16 @@ def of(shape, layout, order=None, weight=None):
     return check(nest.build(layout.resolve(shape), [strides, strides, weight, weight]))
 
 
-def form(chosen):
-    """What the kernels branch on, in words."""
-    kinds = [kind for kind in ("high", "low") if getattr(chosen, kind).size > 1 and getattr(chosen, kind).kept]
-    columns = chosen.high.size * chosen.low.size
-    tiles = "tiles" if columns > chosen.tile else ""
-    if chosen.family == "rows":
-        tiles = "beside" if chosen.tile > 1 else ""
-    merged = f"{'+'.join(kinds)} kept" if chosen.high.size > 1 else ""
-    words = [chosen.family, merged, tiles, "parts" if chosen.parts > 1 else "", "serial" if chosen.serial else ""]
-    return " ".join(word for word in words if word)
-
-
-LARGE = max(SERIAL_WORK, 2 * PART_ELEMENTS, WANTED_TASKS * TILE) + 1
-FEW = WANTED_TASKS - 1
+LARGE = max(TUNING.serial_work, 2 * TUNING.part_elements, TUNING.wanted_tasks * TUNING.tile) + 1
+FEW = TUNING.wanted_tasks - 1
+SMALL = 1, TUNING.serial_work - TUNING.run_work  # the largest row that one thread takes
 FORMS = {
     "long runs": ((LARGE, LONG_RUN), nbn.Layout.layer(), None, "rows beside"),
     "one group": ((LARGE,), nbn.Layout.axes(None), None, "rows parts"),
     "few groups": ((FEW, LARGE), nbn.Layout.layer(), None, "rows parts"),
-    "few groups, not large": ((FEW, PART_ELEMENTS), nbn.Layout.layer(), None, "rows"),
-    "enough groups": ((WANTED_TASKS, LARGE), nbn.Layout.layer(), None, "rows"),
-    "small": ((1, SERIAL_WORK - RUN_WORK), nbn.Layout.layer(), None, "rows serial"),
+    "few groups, not large": ((FEW, TUNING.part_elements), nbn.Layout.layer(), None, "rows"),
+    "enough groups": ((TUNING.wanted_tasks, LARGE), nbn.Layout.layer(), None, "rows"),
+    "small": (SMALL, nbn.Layout.layer(), None, "rows serial"),
     "a table": ((LARGE, LANES), nbn.Layout.axes(0), None, "columns parts"),
     "a wide table": ((LANES, LARGE), nbn.Layout.axes(0), None, "columns tiles"),
     "channels last": ((LARGE, 64, 2, 2), nbn.Layout.batch(), (0, 2, 3, 1), "columns parts"),
@@ -212,9 +160,9 @@ def test_interleaved_groups_take_the_reduced_channels_along():
 def test_few_rows_are_not_worth_merging_columns():
     layout = nbn.Layout("r (g c) -> g", g=8)
     many = of((LARGE, 8 * LANES), layout)
-    assert (many.high.kept, many.low.kept) == (True, False)
+    assert (many.loops.high.kept, many.loops.low.kept) == (True, False)
     few = of((MANY_ROWS - 1, LARGE * 8), layout)
-    assert few.family == "rows"
+    assert few.loops.family == "rows"
 
 
 def test_folding_needs_one_weight_for_each_group_or_column():
@@ -225,7 +173,7 @@ def test_folding_needs_one_weight_for_each_group_or_column():
 
 
 def test_only_large_outputs_are_streamed():
-    elements = schedule.STREAM_BYTES // 4
+    elements = TUNING.stream_bytes // 4
     for size, itemsize, in_place, stream in [
         (elements, 4, False, False),
         (elements + 1, 4, False, True),
@@ -234,19 +182,19 @@ def test_only_large_outputs_are_streamed():
         (elements + 1, 2, False, False),
     ]:
         made = LoopNest((Loop(size, 4, itemsize, 0, 0, 0),), (0,) * 5, 1)
-        assert schedule.choose(made, itemsize, in_place).stream is stream
+        assert plan.choose(made, itemsize, in_place).stream is stream
 
 
 def test_tiles_are_equal():
     """So that no thread waits for a larger one; and there are some for each thread, if they can be wide enough."""
-    for columns in (TILE + 16, 2 * TILE, 20_000, 8 * TILE + 1):
+    for columns in (TUNING.tile + 16, 2 * TUNING.tile, 20_000, 8 * TUNING.tile + 1):
         chosen = of((LANES, columns), nbn.Layout.axes(0))
         tiles = -(-columns // chosen.tile)
         assert columns <= tiles * chosen.tile < columns + tiles * LANES
         assert chosen.tile % LANES == 0
-        assert chosen.tile >= schedule.LEAST_TILE or chosen.tasks <= schedule.LEAST_TILES
+        assert chosen.tile >= TUNING.least_tile or chosen.tasks <= TUNING.least_tiles
     groups = of((2, 2560, 256), nbn.Layout.group(32), (0, 2, 1))
-    assert (groups.high.size, groups.low.size, groups.tile, groups.tasks) == (32, 80, 640, 8)
+    assert (groups.loops.high.size, groups.loops.low.size, groups.tile, groups.tasks) == (32, 80, 640, 8)
 
 
 @pytest.mark.parametrize(
@@ -258,26 +206,40 @@ def test_columns_have_as_many_parts_as_their_merge_allows(rows, parts):
     assert chosen.parts * chosen.part_size - rows < chosen.parts
 
 
-def test_stored_statistics_are_applied_in_runs_where_there_are_some():
+def test_given_statistics_are_applied_in_runs_where_there_are_some():
     """As rows, in the order of memory, unless runs are short, or their elements have weights of their own."""
 
-    def stored(run, weight):
-        nest_ = nest.build(
-            nbn.Layout.batch().resolve((64, 256, run)), [*[contiguous((64, 256, run), range(3), 4)] * 2, weight, None]
-        )
-        chosen = schedule.choose(nest_, 4)
-        made = schedule.for_stored(chosen, nest_)
-        if made.family == chosen.family:
-            check_output(made, nest_, chosen)
+    def families(run, weight):
+        strides = contiguous((64, 256, run), range(3), 4)
+        made = nest.build(nbn.Layout.batch().resolve((64, 256, run)), [strides, strides, weight, None])
+        chosen = plan.choose(made, 4)
+        output = plan.for_given(chosen, made)
+        if output.loops.family == chosen.loops.family:
+            check_output(output, made, chosen)
         else:
-            assert (made.family, made.outer, made.low) == ("rows", nest_.loops[:-1], nest_.loops[-1])
-            assert made.tasks == 64 * 256 * made.parts
-        return chosen.family, made.family
+            assert (output.loops.family, output.loops.outer, output.loops.low) == (
+                "rows",
+                made.loops[:-1],
+                made.loops[-1],
+            )
+            assert output.tasks == 64 * 256 * output.parts
+        return chosen.loops.family, output.loops.family
 
-    assert stored(schedule.OUTPUT_RUN, [0, 4, 0]) == ("columns", "rows")
-    assert stored(schedule.OUTPUT_RUN - 1, [0, 4, 0]) == ("columns", "columns")
-    assert stored(schedule.OUTPUT_RUN, [0, 4 * 16, 4]) == ("columns", "columns")
-    assert stored(LONG_RUN, [0, 4, 0]) == ("rows", "rows")
+    assert families(TUNING.output_run, [0, 4, 0]) == ("columns", "rows")
+    assert families(TUNING.output_run - 1, [0, 4, 0]) == ("columns", "columns")
+    assert families(TUNING.output_run, [0, 4 * 16, 4]) == ("columns", "columns")
+    assert families(LONG_RUN, [0, 4, 0]) == ("rows", "rows")
+
+
+def test_given_statistics_have_their_own_limit_of_one_thread():
+    """One row of statistics and output, and one element more than that for output alone."""
+    for more, serial in [(0, True), (1, False)]:
+        shape = 1, TUNING.serial_output - TUNING.run_work + more
+        strides = contiguous(shape, range(2), 4)
+        made = nest.build(nbn.Layout.layer().resolve(shape), [strides, strides, None, None])
+        chosen = plan.choose(made, 4)
+        assert not chosen.serial
+        assert plan.for_given(chosen, made).serial is serial
 
 
 @pytest.mark.parametrize(
@@ -291,70 +253,110 @@ def test_stored_statistics_are_applied_in_runs_where_there_are_some():
 )
 @pytest.mark.parametrize("workers", [1, 2, 7, 64])
 def test_a_split_has_all_that_a_team_needs(shape, layout, order, workers):
-    """Tables one behind the other, and a board as `kernels.cpu.team` reads it."""
-    from numbanorm.cpu.kernels import team
+    """Tables one behind the other, and a board as `kernels.team` reads it."""
+    from numbanorm.cpu.kernels import team, walk
 
     strides = contiguous(shape, order or range(len(shape)), 4)
     made = nest.build(layout.resolve(shape), [strides, strides, None, None])
-    chosen = schedule.choose(made, 4)
-    output = schedule.for_output(chosen, made)
-    split = schedule.split(chosen, output, workers)
-    board = split.board.view(np.int64)
-    assert (board[team.WORKERS], board[team.GROUPS], split.groups) == (workers, made.groups, made.groups)
-    assert split.states == made.groups + chosen.partial_states
-    assert split.board.size == split.before + split.states
-    assert split.before == schedule.LINE * (1 + schedule.PHASES + schedule.PHASES * workers)
+    chosen = plan.choose(made, 4)
+    output = plan.for_output(chosen, made)
+    table, board = plan.split(chosen, output, workers)
+    assert (table.dtype, board.dtype) == (np.int64, np.int64)
+    assert board[team.WORKERS] == workers
+    assert board.size == LINE * (1 + PHASES + PHASES * workers)
     merge, last = board[team.MERGE], board[team.OUTPUT]
-    np.testing.assert_array_equal(split.table[:merge], chosen.table)
-    np.testing.assert_array_equal(split.table[last:], output.table)
-    tasks = board[team.TASKS : team.TASKS + schedule.PHASES].tolist()
+    np.testing.assert_array_equal(table[:merge], chosen.table)
+    np.testing.assert_array_equal(table[last:], output.table)
+    tasks = board[team.TASKS : team.TASKS + PHASES].tolist()
     assert tasks[0] == chosen.tasks * chosen.parts
-    assert tasks[2] == min(output.tasks, schedule.CHUNKS * workers)
+    assert tasks[2] == min(output.tasks, TUNING.chunks * workers)
     assert board[team.OUTPUT_TASKS] == output.tasks
-    assert not board[schedule.LINE :].any()
-    if chosen.family == "rows":
+    assert not board[LINE:].any()
+    if chosen.loops.family == "rows":
         assert tasks[1] == made.groups
     else:
-        from numbanorm.cpu.kernels import walk
-
-        tile = split.table[merge + walk.TILE]
-        assert tile <= max(schedule.MERGE_COLUMNS, chosen.low.size if chosen.high.size > 1 else 1)
-        assert tasks[1] == prod(n.size for n in chosen.outer) * -(-chosen.high.size * chosen.low.size // tile)
-
-
-def test_merging_is_one_group_a_task():
-    made, table = schedule.merging(7, 5)
-    assert (made.tasks, made.parts, made.partial_states) == (7, 5, 35)
-    assert np.array_equal(table, made.table)
+        tile = table[merge + walk.TILE]
+        assert tile <= max(TUNING.merge_columns, chosen.loops.low.size if chosen.loops.high.size > 1 else 1)
+        assert tasks[1] == prod(loop.size for loop in chosen.loops.outer) * -(-chosen.columns // tile)
 
 
 def test_passes_are_split_for_want_of_groups():
     """One thread never needs it; many threads and few groups do; enough groups for all of them do not."""
     chosen = of((FEW, LARGE), nbn.Layout.layer())
-    assert not schedule.is_split(chosen, 1)
-    assert schedule.is_split(chosen, 100 * FEW)
-    assert not schedule.is_split(chosen, FEW)
-    assert not schedule.is_split(of((WANTED_TASKS, LARGE), nbn.Layout.layer()), 100 * FEW)
-    assert not schedule.is_split(of((1, SERIAL_WORK - RUN_WORK), nbn.Layout.layer()), 100)
+    assert not plan.is_split(chosen, 1)
+    assert plan.is_split(chosen, 100 * FEW)
+    assert not plan.is_split(chosen, FEW)
+    assert not plan.is_split(of((TUNING.wanted_tasks, LARGE), nbn.Layout.layer()), 100 * FEW)
+    assert not plan.is_split(of(SMALL, nbn.Layout.layer()), 100)
 
 
-@pytest.mark.parametrize("shape", [(3, LARGE), (LARGE, 3), (100, 1000), (2, 64, 33, 33)])
-def test_the_number_of_threads_changes_no_schedule(shape, threads):
-    x = np.empty(shape, np.float32)
-    plans = []
-    for count in (1, 3, 64):
-        nbn.set_num_threads(count)
-        engine._plan.cache_clear()
-        plans.append(engine.plan(nbn.Layout.axes(0), x, x.copy()).schedule)
-    assert plans[0] == plans[1] == plans[2]
+# steps ----------------------------------------------------------------------------------------------------------------
+
+KINDS = Kinds("f4", "f4")
+SHAPES = [(3, LARGE), (LARGE, 3), (100, 1000), (2, 64, 33, 33)]
 
 
-@pytest.mark.parametrize("missing", ["SC_LEVEL3_CACHE_SIZE", ""])
-def test_cache_size_where_the_system_does_not_tell(missing, monkeypatch):
-    def sysconf(name):
-        if missing:
-            raise ValueError(name)
-        return 0
+def columns_of(shape):
+    """The nest of a float32 array, reduced along its first axis."""
+    strides = contiguous(shape, range(len(shape)), 4)
+    return nest.build(nbn.Layout.axes(0).resolve(shape), [strides, strides, None, None])
 
-    monkeypatch.setattr(schedule.os, "sysconf", sysconf, raising=False)
-    assert schedule._cache_bytes() == 32 << 20
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_number_of_threads_changes_no_schedule(shape):
+    made = columns_of(shape)
+    chosen = plan.choose(made, 4)
+    for threads in (1, 3, 64):
+        (step,), scratch = plan.normalize(made, KINDS, 4, False, threads)
+        np.testing.assert_array_equal(step.table[: chosen.table.size], chosen.table)
+        split = plan.is_split(chosen, threads)
+        assert step.variant == Variant("normalize_split" if split else "normalize", chosen.loops.family, KINDS)
+        assert step.tasks == (threads if split else chosen.tasks)
+        assert (scratch is not None) is split
+        if split:
+            assert (scratch.states, scratch.partial_states) == (made.groups, chosen.partial_states)
+            table, board = plan.split(chosen, plan.for_output(chosen, made), threads)
+            np.testing.assert_array_equal(step.table, table)
+            np.testing.assert_array_equal(scratch.board, board)
+
+
+def test_statistics_of_parts_are_merged_by_a_step_of_their_own():
+    kinds, made = Kinds("f4"), columns_of((LARGE, 3))
+    chosen = plan.choose(made, 0)
+    assert chosen.parts > 1
+    (parts, merge), scratch = plan.moments(made, kinds)
+    assert (parts.variant, merge.variant) == (Variant("moments", "columns", kinds), Variant("merge", "columns", kinds))
+    assert (parts.tasks, merge.tasks) == (chosen.tasks * chosen.parts, chosen.tasks)
+    assert (parts.serial, merge.serial) == (False, True)
+    assert scratch == (0, chosen.partial_states, None)
+    for step in (parts, merge):
+        np.testing.assert_array_equal(step.table, chosen.table)
+    (whole,), scratch = plan.moments(columns_of((100, 10)), kinds)
+    assert (whole.variant, whole.serial, scratch) == (Variant("moments", "columns", kinds), True, None)
+
+
+def test_output_by_given_statistics_is_one_step():
+    kinds, made = Kinds("f4", "f4", mean="f4"), columns_of((LARGE, 3))
+    chosen = plan.for_given(plan.choose(made, 4), made)
+    (step,), scratch = plan.apply(made, kinds, 4, False)
+    assert (step.variant, step.tasks, scratch) == (Variant("apply", chosen.loops.family, kinds), chosen.tasks, None)
+    np.testing.assert_array_equal(step.table, chosen.table)
+
+
+def test_merging_is_one_group_a_task():
+    from numbanorm.cpu.kernels import walk
+
+    (step,), scratch = plan.merge(7, 5)
+    assert (step.variant, step.tasks, step.serial, scratch) == (Variant("merge", "rows", Kinds()), 7, True, None)
+    assert step.table[walk.PARTS] == 5
+    group = Loop(*step.table[slots.LOOPS :].tolist())
+    assert (group.size, group.group, group.x) == (7, 1, 0)
+
+
+def test_running_statistics_are_moved_in_their_own_steps():
+    from numbanorm.cpu.kernels import states
+
+    kinds = Kinds(running_mean="f4", running_var="f8")
+    (step,), scratch = plan.update_running(9, kinds, 4, -16)
+    assert (step.variant, step.tasks, step.serial) == (Variant("update_running", "states", kinds), 9, True)
+    assert (step.table[states.MEAN_STEP], step.table[states.VAR_STEP], scratch) == (4, -16, None)

@@ -3,14 +3,21 @@
 import processes
 import pytest
 
+# The default run has each case on both kinds of threads: Numba's on OpenMP, and this package's where Numba has its
+# workqueue. The other layers, and torch beside each, have these.
+EVERYWHERE = ("any_number_of_threads", "threads_at_once", "fork_after_use")
+
 
 def combinations():
     for name, case in processes.CASES.items():
         for layer in processes.LAYERS:
             for torch in (False, True):
+                marks = []
+                if name not in EVERYWHERE and (torch or layer not in ("omp", "workqueue")):
+                    marks.append(pytest.mark.exhaustive)
                 # The default is one of the others; nothing of torch is compiled.
-                slow = torch and (case.cold or layer == "default")
-                marks = [pytest.mark.slow] if slow else []
+                if torch and (case.cold or layer == "default"):
+                    marks.append(pytest.mark.slow)
                 yield pytest.param(name, layer, torch, marks=marks, id=f"{name}-{layer}{'-torch' * torch}")
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from numbanorm.cpu import engine, processors
+from numbanorm.cpu import processors, threads
 
 
 @pytest.fixture
@@ -119,5 +119,5 @@ def test_nobody_knows(count, tmp_path, monkeypatch):
 
 def test_it_is_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 5)
-    monkeypatch.setattr(engine, "_num_threads", None)
-    assert engine.get_num_threads() == 5
+    monkeypatch.setattr(threads, "_num_threads", None)
+    assert threads.get_num_threads() == 5

@@ -5,10 +5,12 @@ import time
 
 import numpy as np
 import pytest
+from kernel_calls import kinds_of, nest_of, normalize
 
 import numbanorm as nbn
-from numbanorm.cpu import engine
-from numbanorm.cpu import plan as schedule
+from numbanorm.cpu import plan
+from numbanorm.cpu.engine import ENGINE
+from numbanorm.engine.interface import Frame, Plan, Variant
 
 WORKERS = 5
 CASES = {
@@ -28,30 +30,30 @@ def team(request, rng, threads):
     shape, layout, of_weight = CASES[request.param]
     x = rng.standard_normal(shape).astype(np.float32)
     weight, bias = (rng.standard_normal(of_weight).astype(np.float32) for _ in range(2))
-    expected = np.empty_like(x)
     nbn.set_num_threads(1)
-    expected_states = engine.normalize(layout, x, expected, weight, bias, 1e-5, keep=True)
-    made = engine.plan(layout, x, expected, weight, bias)
-    split = schedule.split(made.schedule, made.output, WORKERS)
-    template = split.board.copy()
-    kernel = launcher.compiled_kernel(made.schedule.family, "normalize_split", made.kinds)
-    assert made.schedule.parts > 1
+    expected, expected_states = normalize(layout, x, weight, bias)
+    made = nest_of(layout, x, expected, weight, bias)
+    chosen = plan.choose(made, x.itemsize)
+    assert chosen.parts > 1
+    table, template = plan.split(chosen, plan.for_output(chosen, made), WORKERS)
+    scratch = plan.Scratch(chosen.groups, chosen.partial_states, template.copy())
+    address = launcher.address_of(Variant("normalize_split", chosen.loops.family, kinds_of(x, expected, weight, bias)))
+    run = launcher.serial()
 
     class Call:
         def __init__(self):
-            self.out = np.full_like(x, np.nan)
-            self.count, self.mean, self.m2 = split.board.copy(), np.empty(split.states), np.empty(split.states)
+            room = ENGINE.scratch(x, Plan((), (), scratch))
+            self.out, self.states = np.full_like(x, np.nan), [room[name] for name in ("count", "mean", "m2")]
+            self.frame = Frame(x, self.out, weight, bias, eps=1e-5, **room)
 
         def run(self, first, last):
-            states = self.count, self.mean, self.m2
-            kernel.run(first, last, split.table, x, self.out, weight, bias, 1e-5, 1, *states)
+            run(address, first, last, table, self.frame)
 
         def check(self):
             np.testing.assert_array_equal(self.out, expected)
-            count = self.count[split.before :]
-            for got, want in zip((count, self.mean, self.m2), expected_states, strict=True):
-                np.testing.assert_array_equal(got[: split.groups], want.ravel())
-            np.testing.assert_array_equal(split.board, template)  # the next call's
+            for got, want in zip(self.states, expected_states, strict=True):
+                np.testing.assert_array_equal(got, want.ravel())
+            np.testing.assert_array_equal(scratch.board, template)  # the next call's
 
     return Call
 
@@ -67,11 +69,11 @@ def test_who_comes_late_finds_nothing_to_do(team):
     call = team()
     call.run(2, 3)
     call.out[...] = 0
-    call.mean[...] = 0
+    call.frame.mean[...] = 0
     for worker in (0, 1, 3, 4):
         call.run(worker, worker + 1)
     assert not call.out.any()
-    assert not call.mean.any()
+    assert not call.frame.mean.any()
 
 
 def test_one_thread_for_several_workers(team):

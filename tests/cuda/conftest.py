@@ -74,16 +74,18 @@ def small_table(request, monkeypatch):
     if "real_table" in request.fixturenames or not find_spec("numba_cuda"):
         yield
         return
-    from numbanorm.cuda import engine as device
-    from numbanorm.cuda import plan as launches
+    from numbanorm.call import known
+    from numbanorm.cuda import engine, plan
 
-    planned = device._plan, launches.merging, launches.moving, launches.formula, launches.product
-    monkeypatch.setattr(launches, "SHAPES", SMALL)
-    for plan in planned:
-        plan.cache_clear()
+    def forget():
+        for cached in (engine._plan, engine._merge, engine._update, engine._formula, engine._matvec):
+            cached.cache_clear()
+        known.forget()
+
+    monkeypatch.setattr(plan, "SHAPES", SMALL)
+    forget()
     yield
-    for plan in planned:
-        plan.cache_clear()
+    forget()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A small launch table: the simulator runs one Python thread for each of the GPU's."""
 
-from numbanorm.cuda.kernels.shapes import Shapes, Team
+from numbanorm.cuda.shapes import Shapes, Team
 
 SMALL = Shapes(
     rows=(

@@ -1,34 +1,37 @@
 """Machine code for GPUs on disk: found again by the next process, never stale, and never a reason to fail.
 
 Each case is a process of its own without Numba's simulator, which compiles small kernels: that needs no GPU. What is
-the same for all processors is tested in test_cache.py.
+the same for all processors is tested in test_cache.py, and what the stamp covers in test_disk.py.
 """
 
 import os
 import shutil
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import run_python
-from test_cache import files, package, posix
-from test_cuda_launcher import NO_GPU
+from no_gpu import CODES, NO_GPU
+from processes import PATIENCE, edit, files, package, run_python
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
 # Says for each kernel whether it was compiled or found, and what its machine code is.
 PREAMBLE = (
     NO_GPU
+    + CODES
     + """
 import os
 from hashlib import sha256
 
 from numba.core.extending import register_jitable
 
-from numbanorm.maths import coefficients, disk
-from numbanorm.cuda.kernels import cubins, launcher
-from numbanorm.cuda.kernels.shapes import Code
+from numbanorm.cuda import cubins, launcher
+from numbanorm.engine import disk
+from numbanorm.maths import coefficients
 
 calls = []
 compiled = launcher.ptx_of
@@ -39,36 +42,34 @@ def ptx_of(*arguments):
     return compiled(*arguments)
 
 
-def show(*kernel, capability=(9, 0)):
+def show(code, capability=(9, 0)):
     before = len(calls)
-    code, name = launcher.cubin_of(kernel[0] if isinstance(kernel[0], Code) else kernel, capability)
-    assert code.code[:4] == b"\\x7fELF"
-    assert name.encode() in code.code
-    print("found" if len(calls) == before else "compiled", sha256(code.code).hexdigest()[:9])
+    cubin, name = launcher.cubin_of(code, capability)
+    assert cubin.code[:4] == b"\\x7fELF"
+    assert name.encode() in cubin.code
+    print("found" if len(calls) == before else "compiled", sha256(cubin.code).hexdigest()[:9])
 
 
 def look():
     cubins._compilers.cache_clear()
-    print("found" if cubins.load(("move", 32), (9, 0)) else "missed", 0)
+    print("found" if cubins.load(small, (9, 0)) else "missed", 0)
 
 
 def formula(function):
-    show("formula", function, 1, 1, 32)
+    show(states("formula", function=function, arrays=1, outputs=1))
 
 
 launcher.ptx_of = ptx_of
+small = states("update_running")
 """
 )
-SMALL = "show('move', 32)"
-CODE = """
-code = Code("rows", ("f4", "f4", "none", "none"), 4, 8, 32, 4, 64, False, True, True, True, True, False, 0, 0)
-"""
+SMALL = "show(small)"
 
 
 def said(program, folder, **env):
     """What a fresh process says of each kernel: compiled, found or missed; and its machine code."""
     env = {"NUMBA_ENABLE_CUDASIM": "0", "NUMBANORM_CACHE_DIR": str(folder), **env}
-    lines = [line.split() for line in run_python(PREAMBLE + program, **env).splitlines()]
+    lines = [line.split() for line in run_python(PREAMBLE + program, PATIENCE, **env).splitlines()]
     return [line[0] for line in lines], [line[1] for line in lines]
 
 
@@ -111,27 +112,29 @@ def test_info_counts_it(folder):
 
 
 def test_each_kernel_is_kept_by_what_it_is_compiled_for(tmp_path):
-    """Another name, block, entry of `Code`, or capability; and a name in place of a `Code`."""
-    program = f"""
-{CODE}
-show("move", 32)
-show("move", 64)
-show("matvec", 32)
-show("merge", "f4", 32)
-show("merge", "f8", 32)
-show("move", 32, capability=(8, 0))
+    """Another operation, kind of elements, block, entry of `Code`, or capability; walking x, or states."""
+    program = """
+sizes = dict(vector=4, threads=8, block=32, values=4, registers=64)
+code = walking("apply", "rows", ("f4", "f4"), **sizes, whole=True, near=True, span=True)
+show(small)
+show(states("update_running", 64))
+show(states("matvec"))
+show(states("merge", of_x="f4"))
+show(states("merge", of_x="f8"))
+show(small, capability=(8, 0))
 show(code)
-show(code._replace(output=False, statistics=True))
+show(code._replace(variant=Variant("moments", "rows", Kinds("f4"))))
+show(code._replace(values=8))
 show(code, capability=(8, 0))
 """
     made, codes = said(program, tmp_path)
-    assert made == ["compiled"] * 9
-    assert len(set(codes)) == 9
-    assert said(program, tmp_path) == (["found"] * 9, codes)
+    assert made == ["compiled"] * 10
+    assert len(set(codes)) == 10
+    assert said(program, tmp_path) == (["found"] * 10, codes)
 
 
 def test_formulas_are_kept_by_name(tmp_path):
-    program = "formula(coefficients.same)\nformula(coefficients.inverse)"
+    program = "formula(coefficients.to_float64)\nformula(coefficients.inverse)"
     made, codes = said(program, tmp_path)
     assert made == ["compiled"] * 2
     assert len(set(codes)) == 2
@@ -143,7 +146,7 @@ def test_formulas_are_kept_by_name(tmp_path):
     [
         "register_jitable(lambda value: (value,))",
         "mine",
-        "named(mine, 'numbanorm.maths.coefficients', 'same')",
+        "named(mine, 'numbanorm.maths.coefficients', 'to_float64')",
         "named(mine, 'numbanorm.maths.coefficients', 'nowhere')",
         "named(mine, 'numbanorm_of_others', 'mine')",
     ],
@@ -171,13 +174,20 @@ formula({function})
     assert not files(tmp_path)
 
 
-def test_any_edited_source_counts(folder, tmp_path):
-    path = package(tmp_path) / "schedule.py"
+def test_an_edited_kernel_is_compiled_again(folder, tmp_path):
+    """The edit is in what the kernel calls, in another file."""
+    path = package(tmp_path) / "cuda" / "kernels" / "scalars.py"
     assert found(SMALL, folder, PYTHONPATH=str(tmp_path)) == 1
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
     assert found(SMALL, folder, PYTHONPATH=str(tmp_path)) == 0
     assert found(SMALL, folder, PYTHONPATH=str(tmp_path)) == 1
     assert found(SMALL, folder) == 1
+
+
+def test_an_edited_launch_table_is_not(folder, tmp_path):
+    """Kernels are kept by the sizes that follow from it."""
+    edit(package(tmp_path) / "cuda" / "shapes.py", "LIMITS = Limits(lanes=16,", "LIMITS = Limits(lanes=32,")
+    assert found(SMALL, folder, PYTHONPATH=str(tmp_path)) == 1
 
 
 # what else decides what the compilers make ----------------------------------------------------------------------------
@@ -262,7 +272,7 @@ DAMAGE = {
     "garbage": lambda old: b"garbage",
     "truncated": lambda old: old[:-20],
     "with a hole": lambda old: old[:-2000] + bytes(1000) + old[-1000:],  # a GPU might run it
-    "of another key": lambda old: old.replace(b"move", b"mode", 1),
+    "of another key": lambda old: old.replace(b"update_running", b"update_runninG", 1),
 }
 
 
@@ -294,7 +304,7 @@ def test_a_folder_that_others_can_write(folder):
 @posix
 def test_a_folder_that_can_only_be_read(warm, tmp_path):
     """What is there is found; what is not cannot be kept, and the folder stays as it is."""
-    program = f"{SMALL}\ncubins.save(('matvec', 32), (9, 0), b'some code', 'its name')"
+    program = f"{SMALL}\ncubins.save(states('matvec'), (9, 0), b'some code', 'its name')"
     with tempfile.TemporaryDirectory() as home:
         folder = shutil.copytree(warm, Path(home) / "cache")
         before = files(folder)
@@ -307,7 +317,7 @@ def test_a_folder_that_can_only_be_read(warm, tmp_path):
             for path in (Path(home), folder):
                 path.chmod(0o755)
             switch = f"os.setgid(65534)\nos.setuid(65534)\nos.environ['NUMBANORM_CACHE_DIR'] = {str(folder)!r}\n"
-            program = f"show('move', 96)\n{switch}disk.folder.cache_clear()\n{program}"
+            program = f"show(states('update_running', 96))\n{switch}disk.folder.cache_clear()\n{program}"
             assert said(program, tmp_path)[0] == ["compiled", "found"]
         assert files(folder) == before
 
@@ -339,7 +349,7 @@ class ObjectCode:
 launcher.ObjectCode = ObjectCode
 launcher.Device = lambda device: SimpleNamespace(compute_capability=(9, 0))
 try:
-    loaded = "kernel" in launcher._loaded(("move", 32), 0)
+    loaded = "kernel" in launcher._loaded(small, 0)
 except RuntimeError as error:
     loaded = error
 print("compiled" if calls else "found", loaded, len(calls))
@@ -364,7 +374,7 @@ import numpy as np
 from numba import cuda
 
 import numbanorm as nbn
-from numbanorm.cuda.kernels import launcher
+from numbanorm.cuda import launcher
 
 calls = []
 compiled = launcher.ptx_of
@@ -379,7 +389,7 @@ print(len(calls), *(sha256(result.copy_to_host()).hexdigest() for result in resu
 def test_a_gpu_runs_what_was_found(gpu, tmp_path):
     if gpu.simulated:
         pytest.skip("no GPU")
-    first, second = (run_python(CALL, NUMBANORM_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
+    first, second = (run_python(CALL, PATIENCE, NUMBANORM_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
     assert first[1:] == second[1:]
     assert int(first[0]) == len(files(tmp_path)) > 2
     assert second[0] == "0"

@@ -4,7 +4,6 @@ The launch table is made small for it: the simulator runs one Python thread for 
 tests run, with the small table and with the real one.
 """
 
-import ctypes
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -13,104 +12,34 @@ import oracle
 import pytest
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
+from device_kernels import (
+    CASES,
+    COLUMNS,
+    LAYER,
+    WAYS,
+    Memory,
+    array,
+    check,
+    check_result,
+    every,
+    normalize,
+    output_like,
+    run_all,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numbanorm.arrays.take.take import take as libraries
-from oracle import assert_within
+from oracle import result_dtype
 from small import SMALL
 from strategies import BFLOAT16, FLOATS, arrays, groupings, parameters
-from test_kernels import array
-from test_kernels import check_states as check_exact_states
 
 import numbanorm as nbn
-from numbanorm.cpu import engine
+from numbanorm.arrays.take import view
 from numbanorm.cuda import launcher
-
-LAYER, BATCH, COLUMNS, GROUPS = nbn.Layout.layer(), nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
-INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
-LAST3, LAST4 = (0, 2, 1), (0, 2, 3, 1)  # channels last in memory
-
-
-class Memory:
-    """Arrays of any strides on the GPU: the bytes between their first and their last element are sent as they are."""
-
-    def __init__(self, gpu):
-        self.gpu = gpu
-
-    def send(self, x):
-        if x is None:
-            return None
-        low, high = np.lib.array_utils.byte_bounds(x) if x.size else (x.ctypes.data, x.ctypes.data)
-        ahead = low % 64  # as far from an aligned address as on the host
-        raw = np.zeros(ahead + high - low, np.uint8)
-        raw[ahead:] = np.frombuffer((ctypes.c_ubyte * (high - low)).from_address(low), np.uint8)
-        home = np.zeros(raw.size + 64, np.uint8)
-        sent = libraries.view(self.gpu.send(home))
-        ahead += -sent.pointer % 64
-        home[ahead - low % 64 :][: raw.size] = raw
-        sent.owner.copy_to_device(home)
-        about = {"shape": x.shape, "strides": x.strides, "dtype": x.dtype.newbyteorder("=")}
-        return replace(sent, pointer=sent.pointer + ahead + x.ctypes.data - low, **about)
-
-    def get(self, x):
-        """A host array of a device array, in the order of its strides."""
-        home = x.owner.copy_to_host()
-        if home.dtype != np.uint8:  # the library's own
-            return home
-        start = x.pointer - libraries.view(x.owner).pointer
-        return np.ndarray(x.shape, x.dtype, home, start, x.strides).copy(order="K")
 
 
 @pytest.fixture
 def memory(gpu):
     return Memory(gpu)
-
-
-def run(memory, layout, x, weight=None, bias=None, eps=1e-5, center=True):
-    """Output and states, on the host; the same output from given states; and statistics alone."""
-    on_device = memory.send(x)
-    weight, bias = memory.send(weight), memory.send(bias)
-    out, again = libraries.result_like(on_device), libraries.result_like(on_device)
-    states = engine.normalize(layout, on_device, out, weight, bias, eps, center=center, keep=True)
-    engine.normalize(layout, on_device, again, weight, bias, eps, states=states)
-    alone = engine.reduce(layout, on_device, center)
-    out, again = memory.get(out), memory.get(again)
-    oracle.assert_same(again, out)
-    return out, [memory.get(s) for s in states], [memory.get(s) for s in alone]
-
-
-def check_states(states, x, layout, center):
-    """States against the definition. Squares about zero are summed in float32, like those about the mean."""
-    if center or oracle.working_eps(x.dtype) == oracle.EPS64:
-        return check_exact_states(states, x, layout, center)
-    ids, n = oracle.groups(layout, x.shape)
-    squares = np.array([np.sum(group**2) for group in oracle.members(oracle.wide(x), ids, n)])
-    exact = np.bincount(ids.ravel(), minlength=n).astype(float), np.zeros(n), squares
-    for got, want, tolerance in zip(states, exact, (0.0, 0.0, 8 * oracle.EPS32 * squares), strict=True):
-        assert_within(got.ravel(), want, tolerance)
-    return exact
-
-
-def check_result(got, states, x, layout, weight=None, bias=None, eps=1e-5, center=True):
-    """States against the definition, and the output against the exact ones.
-
-    A thread sums float32 in float32, so a mean may be off by a small part of an ulp of the largest deviation.
-    """
-    ids, n = oracle.groups(layout, x.shape)
-    stats = check_states(states, x, layout, center)
-    expected = oracle.normalize(x, ids, n, weight, bias, eps, stats)
-    allowed = oracle.output_tolerance(x, ids, n, expected, weight, bias, eps, stats)
-    reach = oracle.mean_tolerance(x, ids, n, stats[1]) / 4 / np.sqrt(stats[2] / stats[0] + eps)
-    allowed += np.nan_to_num(reach[ids] * np.abs(1 if weight is None else oracle.wide(weight)))
-    assert_within(got, expected, allowed)
-
-
-def check(memory, layout, x, weight=None, bias=None, eps=1e-5):
-    for center in (True, False):
-        out, states, alone = run(memory, layout, x, weight, bias, eps, center)
-        with np.errstate(all="ignore"):
-            check_result(out, states, x, layout, weight, bias, eps, center=center)
-            check_states(alone, x, layout, center)
 
 
 def around(*sizes):
@@ -132,7 +61,7 @@ def test_sizes_of_rows(size, memory, rng):
 @pytest.mark.parametrize("size", [48, 50, 200, 1040])
 def test_dtypes_of_rows(size, dtype, memory, rng):
     x = (array(rng, (3, size), np.float64) * 9).astype(dtype)
-    out = libraries.result_dtype(x.dtype)
+    out = result_dtype(x.dtype)
     check(memory, LAYER, x, array(rng, (size,)).astype(out), array(rng, (size,)).astype(out))
 
 
@@ -140,52 +69,14 @@ def test_dtypes_of_rows(size, dtype, memory, rng):
 @pytest.mark.parametrize("shape", [(7, 48), (70, 24), (70, 9)])
 def test_dtypes_of_columns(shape, dtype, memory, rng):
     x = (array(rng, shape, np.float64) * 9).astype(dtype)
-    out = libraries.result_dtype(x.dtype)
+    out = result_dtype(x.dtype)
     check(memory, COLUMNS, x, array(rng, shape[1:]).astype(out), array(rng, shape[1:]).astype(out))
 
 
-CASES = {
-    # name: shape, order in memory, layout, shape of weight and bias
-    "many rows": ((6, 300), None, LAYER, (300,)),
-    "rows in parts": ((2, 1400), None, LAYER, (1400,)),
-    "rows in parts, one weight each": ((2, 5, 280), None, nbn.Layout.layer(2), (5, 1)),
-    "rows kept": ((3, 572), None, LAYER, (572,)),
-    "rows kept, runs with gaps": ((3, 3, 180), (1, 0, 2), nbn.Layout("n a b -> n"), (3, 180)),
-    "rows kept, odd": ((4, 565), None, LAYER, ()),
-    "batch": ((9, 3, 4, 8), None, BATCH, (3, 1, 1)),
-    "batch of odd runs": ((9, 3, 7, 7), None, BATCH, (3, 1, 1)),
-    "batch in parts": ((30, 2, 4, 8), None, BATCH, (2, 1, 1)),
-    "groups": ((3, 8, 4, 6), None, GROUPS, (8, 1, 1)),
-    "groups of odd runs": ((2, 8, 7, 7), None, GROUPS, (8, 1, 1)),
-    "weights by element": ((3, 4, 24), None, nbn.Layout.layer(2), (4, 24)),
-    "weights by group": ((3, 4, 24), None, LAYER, (4, 1)),
-    "columns": ((30, 40), None, COLUMNS, (40,)),
-    "columns, few rows": ((3, 40), None, COLUMNS, (40,)),
-    "columns in parts": ((90, 40), None, COLUMNS, (40,)),
-    "columns kept": ((20, 328), None, COLUMNS, (328,)),
-    "columns kept, odd": ((70, 23), None, COLUMNS, (23,)),
-    "columns, odd": ((50, 37), None, COLUMNS, (37,)),
-    "columns, weights by row": ((26, 40), None, COLUMNS, (26, 1)),
-    "columns, weights by element": ((26, 40), None, COLUMNS, (26, 40)),
-    "channels last": ((5, 24, 3, 5), LAST4, BATCH, (24, 1, 1)),
-    "instances, channels last": ((3, 24, 3, 5), LAST4, nbn.Layout.instance(), (24, 1, 1)),
-    "groups, channels last": ((3, 24, 20), LAST3, GROUPS, (24, 1)),
-    "odd groups, channels last": ((3, 20, 40), LAST3, GROUPS, (20, 1)),
-    "interleaved groups": ((3, 24, 20), LAST3, INTERLEAVED, (24, 1)),
-    "windows": ((2, 12, 8, 3), None, nbn.Layout("n (h p) (w q) c -> n h w c", p=4, q=2), (3,)),
-    "tiny runs": ((90, 5), None, LAYER, (5,)),
-    "nothing reduced": ((3, 70), None, nbn.Layout.axes(()), (70,)),
-    "all reduced": ((3, 4, 5), None, nbn.Layout.axes(None), ()),
-    "a number": ((), None, nbn.Layout.axes(None), ()),
-    "six axes, rows": ((3, 2, 4, 2, 3, 9), (1, 3, 0, 4, 2, 5), nbn.Layout.axes((0, 2, 5)), (3, 9)),
-    "six axes, columns": ((3, 2, 4, 2, 3, 9), (1, 3, 0, 5, 2, 4), nbn.Layout.axes((0, 2, 5)), (3, 9)),
-}
+KINDS = [("float32", True), ("float32", False), ("float64", True), (BFLOAT16, True)]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "affine"), [("float32", True), ("float32", False), ("float64", True), (BFLOAT16, True)], ids=str
-)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "dtype", "affine"), every(CASES, KINDS, WAYS))
 def test_every_way(name, dtype, affine, memory, rng):
     shape, order, layout, of_weight = CASES[name]
     x = array(rng, shape, dtype, order)
@@ -194,19 +85,19 @@ def test_every_way(name, dtype, affine, memory, rng):
 
 
 class Watched:
-    """In place of `launcher.launch`: which kernels there were, and with how much shared memory; or the same kernels,
-    kept from keeping, as on a device with too little of it.
+    """In place of `launcher.launch`: which steps there were; or the same ones, kept from keeping, as on a device with
+    too little shared memory.
     """
 
     def __init__(self, launch):
         self.launch, self.keeping, self.seen = launch, True, []
 
-    def __call__(self, kernel, blocks, threads, shared, *others):
-        self.seen.append((kernel, shared))
-        assert kernel[0] not in ("rows", "columns") or kernel.kept == (shared > 0)
-        if shared and not self.keeping:
-            kernel, shared = kernel._replace(kept=False), 0
-        self.launch(kernel, blocks, threads, shared, *others)
+    def __call__(self, step, device, stream, values):
+        self.seen.append(step)
+        assert step.code.kept == (step.shared > 0)
+        if step.shared and not self.keeping:
+            step = replace(step, code=step.code._replace(kept=False), shared=0, kernels={})
+        self.launch(step, device, stream, values)
 
 
 @pytest.fixture
@@ -225,13 +116,14 @@ def check_kept(memory, watched, layout, x, weight=None, bias=None):
     def normalized(x, keeping=True):
         watched.keeping = keeping
         on_device = memory.send(x)
-        out, affine = libraries.result_like(on_device), (memory.send(weight), memory.send(bias))
-        states = engine.normalize(layout, on_device, out, *affine, 1e-5, keep=True)
+        out, affine = output_like(on_device), (memory.send(weight), memory.send(bias))
+        states = normalize(layout, on_device, out, *affine, keep=True)
         return [memory.get(array) for array in (out, *states)]
 
     out, *states = results = normalized(x)
-    kernel, shared = watched.seen[0]
-    assert kernel.output or not any(kept for _, kept in watched.seen)
+    first = watched.seen[0]
+    code, shared = first.code, first.shared
+    assert code.output or not any(step.shared for step in watched.seen)
     check_result(out, states, x, layout, weight, bias)
     if shared:
         for one, other in zip(results, normalized(x, keeping=False), strict=True):
@@ -240,7 +132,7 @@ def check_kept(memory, watched, layout, x, weight=None, bias=None):
         x[(1,) * x.ndim], x[(-1,) * x.ndim] = np.nan, np.inf
         for one, other in zip(normalized(x), normalized(x, keeping=False), strict=True):
             oracle.assert_same(one, other)
-    return shared if kernel.output else None
+    return shared if code.output else None
 
 
 # Of the small launch table: groups that just stay in registers, are just beyond, can just be kept, and just not.
@@ -265,7 +157,7 @@ SWITCHES = [
 @pytest.mark.parametrize(("dtype", "layout", "shape", "shared"), SWITCHES, ids=str)
 def test_what_is_kept(dtype, layout, shape, shared, memory, watched, rng):
     x = (array(rng, shape, np.float64) * 9).astype(dtype)
-    weight, bias = (array(rng, shape[1:], libraries.result_dtype(x.dtype)) for _ in range(2))
+    weight, bias = (array(rng, shape[1:], result_dtype(x.dtype)) for _ in range(2))
     assert check_kept(memory, watched, layout, x, weight, bias) == shared
 
 
@@ -276,7 +168,7 @@ INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 @pytest.mark.parametrize("way", ["rows", "rows with gaps", "columns"])
 def test_every_dtype_is_kept(way, dtype, memory, watched, rng):
     """Their bits are: large integers, too, are rounded only when they are worked on."""
-    wide = libraries.result_dtype(np.dtype(dtype)) == np.float64
+    wide = result_dtype(dtype) == np.float64
     shape, order, layout = {
         "rows": ((3, 200 if wide else 524), None, LAYER),
         "rows with gaps": ((3, 3, 60 if wide else 180), (1, 0, 2), nbn.Layout("n a b -> n")),
@@ -285,7 +177,7 @@ def test_every_dtype_is_kept(way, dtype, memory, watched, rng):
     x = (array(rng, shape, np.float64, order) * 9).astype(dtype)
     if np.dtype(dtype).kind in "iu":
         x.flat[7], x.flat[-7] = np.iinfo(dtype).min, np.iinfo(dtype).max
-    weight = array(rng, shape[1:], libraries.result_dtype(x.dtype))
+    weight = array(rng, shape[1:], result_dtype(x.dtype))
     assert check_kept(memory, watched, layout, x, weight) > 0
 
 
@@ -330,7 +222,7 @@ def test_the_simulator_sees_what_is_wrong_in_shared_memory(kept, taken, thread, 
 
     keep, take = machine.keeper("f4", 4), machine.taker("f4", 4)
     x, results = np.arange(16, dtype=np.float32).reshape(4, 4)[1], np.zeros(4, np.float32)
-    given = libraries.view(gpu.send(x))
+    given = view(gpu.send(x))
 
     @cuda.jit
     def kernel(address):
@@ -353,15 +245,6 @@ def test_the_real_table(name, memory, real_table, rng):
     check(memory, layout, array(rng, shape, "float32", order), array(rng, of_weight), array(rng, of_weight))
 
 
-WAYS = [
-    "many rows",
-    "rows kept",
-    "rows in parts",
-    "columns kept",
-    "columns in parts",
-    "groups, channels last",
-    "groups",
-]
 STRANGE = {
     "sliced": lambda x: x[:, 1::2, 1:-2, ::3],
     "one in": lambda x: x[..., 1:],
@@ -386,7 +269,7 @@ def test_constants_become_their_bias(name, dtype, memory, rng):
     x = np.full_like(array(rng, shape, dtype, order), 6e4 if dtype == np.float16 else 7e30)
     weight, bias = array(rng, of_weight, dtype), array(rng, of_weight, dtype)
     for eps in (0.0, 1e-80, 1e-5):
-        out, states, _ = run(memory, layout, x, weight, bias, eps)
+        out, states, _ = run_all(memory, layout, x, weight, bias, eps)
         assert np.all(states[2] == 0)
         np.testing.assert_array_equal(out, np.broadcast_to(bias, shape))
 
@@ -396,10 +279,10 @@ def test_constants_become_their_bias(name, dtype, memory, rng):
 def test_nan_stays_in_its_group(name, bad, memory, rng):
     shape, order, layout, _ = CASES[name]
     x = array(rng, shape, "float32", order)
-    clean, _, _ = run(memory, layout, x)
+    clean, _, _ = run_all(memory, layout, x)
     ids = layout.group_ids(shape)
     x[tuple(np.argwhere(ids == 1)[5])] = bad
-    out, states, _ = run(memory, layout, x)
+    out, states, _ = run_all(memory, layout, x)
     np.testing.assert_array_equal(out[ids != 1], clean[ids != 1])
     assert np.isnan(out[ids == 1]).all() or np.isinf(bad)
     np.testing.assert_array_equal(states[1].ravel()[1], bad)
@@ -422,7 +305,7 @@ def test_float64_far_from_zero(name, ratio, memory, rng):
     """Means are kept as distances from the group's first element, so the variance keeps nearly all of its digits."""
     shape, order, layout, _ = CASES[name]
     x = array(rng, shape, "float64", order, mean=ratio)
-    _, states, _ = run(memory, layout, x)
+    _, states, _ = run_all(memory, layout, x)
     _, _, m2 = oracle.moments(x, *oracle.groups(layout, shape))
     np.testing.assert_allclose(states[2].ravel(), m2, rtol=16 * oracle.EPS64)
 
@@ -431,9 +314,9 @@ def test_float64_far_from_zero(name, ratio, memory, rng):
 def test_in_place_gives_the_same(name, memory, rng):
     shape, order, layout, of_weight = CASES[name]
     x, weight = array(rng, shape, "float32", order), array(rng, of_weight)
-    apart, _, _ = run(memory, layout, x, weight)
+    apart, _, _ = run_all(memory, layout, x, weight)
     here, weight = memory.send(x), memory.send(weight)
-    engine.normalize(layout, here, here, weight, None, 1e-5)
+    normalize(layout, here, here, weight)
     np.testing.assert_array_equal(memory.get(here), apart)
 
 
@@ -448,7 +331,7 @@ def test_any_layout_of_any_array(data):
         return
     weight, bias = data.draw(parameters(x))
     layout = grouping.as_layout()
-    out, states, _ = run(memory, layout, x, weight, bias)
+    out, states, _ = run_all(memory, layout, x, weight, bias)
     if x.size:
         with np.errstate(all="ignore"):
             check_result(out, states, x, layout, weight, bias)

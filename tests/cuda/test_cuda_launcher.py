@@ -3,26 +3,19 @@
 import json
 
 import pytest
-from processes import run_python
+from no_gpu import CODES, NO_GPU
+from processes import PATIENCE, run_python
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
-# Numba's simulator is chosen when it is imported, so this runs in a process of its own, without it.
-NO_GPU = """
-from types import SimpleNamespace
-
-import numba.cuda.dispatcher
-
-numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
-"""
-
 CODE = """
 import json
+from contextlib import nullcontext
 
 from cuda.bindings import driver
 
-from numbanorm.cuda.kernels import launcher
-from numbanorm.cuda.kernels.shapes import Code
+from numbanorm.cuda import launcher
+from numbanorm.cuda.plan import Step
 
 said = []
 state = {"current": 0, "context": "of 0"}
@@ -45,8 +38,8 @@ def set_context(context):
 def launched(stream, config, kernel, *arguments):
     said.append({
         "stream": int(stream.handle), "grid": config.grid, "block": config.block, "shared": config.shmem_size,
-        "kernel": kernel.name,
-        "types": sorted({type(a).__name__ for a in arguments}), "number": len(arguments), "context": state["context"],
+        "kernel": kernel.name, "arguments": arguments, "types": [type(a).__name__ for a in arguments],
+        "context": state["context"],
     })
 
 
@@ -92,33 +85,63 @@ launcher.driver = SimpleNamespace(
 )
 launcher.Device, launcher._launch = Device, launched
 launcher._stream = lambda handle: SimpleNamespace(handle=handle)
-code = Code("rows", ("bf", "bf", "bf", "none"), 8, 32, 128, 32, 160, True, True, True, True, True, False, 2, 0)
+code = walking(
+    "normalize", "rows", ("bf", "bf", "bf"), vector=8, threads=32, block=128, values=32, registers=160,
+    whole=True, near=True, span=True, weight=NEAR,
+)
 machine_code, name = launcher.cubin_of(code, (9, 0))
 said.append({"size": len(machine_code.code), "elf": machine_code.code[:4] == b"\\x7fELF", "name": name})
 launcher._loaded = Kernel
-arguments = (64, 128, 256, 0, 0, 1e-5, 1, 0, 0, 0)
-launcher.launch(code, 7, 128, 0, 0, 0x50, *arguments)
-launcher.launch(code, 7, 128, 0, 1, 0x50, *arguments)
-said.append({"after": state["context"], "raised": list(raised)})
+
+
+class GPUs:
+    # Numba's devices: which one gets what, and when it is there
+
+    def __getitem__(self, device):
+        self.device = device
+        return nullcontext()
+
+    def to_device(self, table):
+        tables.append(["sent", self.device, table])
+        return 4096 * (1 + self.device)
+
+    def synchronize(self):
+        tables.append(["is there", self.device])
+
+
+gpus, tables = GPUs(), []
+launcher.cuda = SimpleNamespace(gpus=gpus, to_device=gpus.to_device, default_stream=lambda: gpus)
+launcher.view = lambda address: SimpleNamespace(pointer=address)
+# A frame: addresses, 0 where there is none, and numbers.
+values = (64, 128, 256, 0, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1e-5, 1, 0.25, 3)
+step = Step(code, 7, "of the first")
+for device in (0, 1, 0):
+    launcher.launch(step, device, 0x50, values)
+said.append({"after": state["context"], "raised": list(raised), "tables": list(tables)})
 code = code._replace(whole=False, kept=True)
 for shared, device in ((8192, 0), (231680, 0), (8192, 1), (48384, 2), (48385, 2), (8192, 3)):
-    launcher.launch(code, 7, 128, shared, device, 0x50, *arguments)
+    launcher.launch(Step(code, 7, "of others", shared), device, 0x50, values)
 said.append(raised)
 print(json.dumps(said))
 """
 
 
 def test_a_launch():
-    said = run_python(NO_GPU + CODE, NUMBA_ENABLE_CUDASIM="0")
-    compiled, here, there, after, *kept, raised = json.loads(said.splitlines()[-1])
+    said = run_python(NO_GPU + CODES + CODE, PATIENCE, NUMBA_ENABLE_CUDASIM="0")
+    compiled, here, there, again, after, *kept, raised = json.loads(said.splitlines()[-1])
     assert compiled["elf"]
     assert "kernel" in compiled["name"]
-    for launch, device in ((here, 0), (there, 1)):
+    for launch, device in ((here, 0), (there, 1), (again, 0)):
         assert (launch["stream"], launch["grid"], launch["block"]) == (0x50, [7, 1, 1], [128, 1, 1])
-        assert (launch["types"], launch["number"]) == (["float", "int"], 10)
+        # The table; x, out, weight and no bias; eps and center; count, mean and m2.
+        assert launch["arguments"] == [4096 * (1 + device), 64, 128, 256, 0, 1e-5, 1, 512, 576, 640]
+        assert launch["types"] == ["int"] * 5 + ["float"] + ["int"] * 4
         assert (launch["kernel"], launch["context"]) == (f"rows on {device}", f"of {device}")
         assert launch["shared"] == 0
-    assert after == {"after": "of 0", "raised": []}  # the caller's device is still the current one
+    assert after["after"] == "of 0"  # the caller's device is still the current one
+    assert after["raised"] == []
+    sent = [[what, device, *table] for device in (0, 1) for what, *table in (["sent", "of the first"], ["is there"])]
+    assert after["tables"] == sent  # once to each device
     # As much as fits beside what the kernel declares, or none: device 2 has little, and the driver refuses device 3.
     assert [(launch["kernel"], launch["shared"]) for launch in kept] == [
         ("rows kept on 0", 8192),
@@ -133,17 +156,18 @@ def test_a_launch():
 
 # The compiler's report has kernels of wide vectors; these are all others, in both families, and some that keep.
 WIDTHS = """
-from numbanorm.cuda.kernels import launcher
-from numbanorm.cuda.kernels.shapes import ITEMSIZES, Code
+from numbanorm.cuda import launcher
 
 number = 0
-for kind, size in ITEMSIZES.items():
+for kind in kinds or ITEMSIZES:
+    size = ITEMSIZES[kind]
     out, vectors = (kind, (1, 2, 4, 8)) if kind in ("f8", "f4", "f2", "bf") else ("f8", (1,))
     for vector in vectors:
         if vector * size <= 16:
             family, kept = (("rows", "columns")[number % 2], number % 3 == 0)
-            ways = True, True, not kept, vector > 1, True, False, 2 if vector > 1 else 3, 1, kept
-            code = Code(family, (kind, out, out, out), vector, 32, 64, 2 * vector, 160, *ways)
+            sizes = dict(vector=vector, threads=32, block=64, values=2 * vector, registers=160)
+            ways = dict(whole=not kept, near=vector > 1, span=True, weight=NEAR if vector > 1 else FAR, bias=ONE)
+            code = walking("normalize", family, (kind, out, out, out), **sizes, **ways, kept=kept)
             text, name = launcher.ptx_of(code, (9, 0))
             assert name in text
             number += 1
@@ -151,5 +175,11 @@ print(number)
 """
 
 
-def test_every_kind_and_width_compiles():
-    assert int(run_python(NO_GPU + WIDTHS, NUMBA_ENABLE_CUDASIM="0")) == 2 + 3 + 2 * 4 + 9
+@pytest.mark.parametrize(
+    "kinds, number",
+    [(["bf", "i4"], 4 + 1), pytest.param([], 2 + 3 + 2 * 4 + 9, marks=pytest.mark.exhaustive)],
+    ids=["everyday", "all"],
+)
+def test_every_kind_and_width_compiles(kinds, number):
+    program = f"{NO_GPU}{CODES}\nkinds = {kinds!r}\n{WIDTHS}"
+    assert int(run_python(program, PATIENCE, NUMBA_ENABLE_CUDASIM="0")) == number

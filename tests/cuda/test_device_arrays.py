@@ -8,15 +8,18 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
+from exported import Exported, Typed
 from hypothesis import given
-from numbanorm.arrays.take.take import libraries
-from numbanorm.arrays.take.take import take as arrays
-from numbanorm.arrays.take.take.memory import DeviceArray, same_memory, together
 from oracle import assert_within
 from strategies import BFLOAT16, RANDOM
 
 import numbanorm as nbn
-from numbanorm.cpu import engine
+from numbanorm.arrays import libraries
+from numbanorm.arrays.forms import result_dtype
+from numbanorm.arrays.give import empty, give, result_like, send, to_host
+from numbanorm.arrays.memory import DeviceArray, check_same_device, same_memory
+from numbanorm.arrays.take import take, view
+from numbanorm.call.choose import engine_of
 
 KINDS = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i4", "u8", "?")]
 
@@ -25,24 +28,6 @@ def described(array, **changes):
     """An ndarray's memory as if it were that of a GPU."""
     about = array.ctypes.data, array.shape, array.strides, array.dtype
     return replace(DeviceArray(*about, "numba", 0, 0, array), **changes)
-
-
-class Exported:
-    """What an unknown library gives: the interface over some memory, and nothing else."""
-
-    def __init__(self, array, **changes):
-        self.array = array
-        strides = None if array.flags.c_contiguous else array.strides
-        about = {"shape": array.shape, "typestr": array.dtype.str, "strides": strides, "version": 3}
-        self.__cuda_array_interface__ = {**about, "data": (array.ctypes.data, False), **changes}
-
-
-class Typed(Exported):
-    """The same, of a library that names its dtypes."""
-
-    def __init__(self, array, dtype, **changes):
-        super().__init__(array, **changes)
-        self.dtype = dtype
 
 
 # DeviceArray ----------------------------------------------------------------------------------------------------------
@@ -87,12 +72,12 @@ def test_what_a_device_array_knows():
 @pytest.mark.parametrize("dtype", [*KINDS, BFLOAT16], ids=str)
 def test_numba_arrays_are_taken(dtype, gpu):
     x = gpu.send(np.zeros((3, 4), dtype))[1:, ::2]
-    array, library = arrays.take(x)
+    array, library = take(x)
     assert library == array.library == "numba"
     assert (array.shape, array.strides, array.dtype) == ((2, 2), (4 * dtype.itemsize, 2 * dtype.itemsize), dtype)
     assert (array.device, array.stream, array.writeable) == (0, 0, True)
     assert array.owner is x
-    assert arrays.view(array) is array
+    assert view(array) is array
     if gpu.simulated:
         assert array.pointer == x._ary.ctypes.data
 
@@ -102,19 +87,19 @@ def test_numba_arrays_are_taken(dtype, gpu):
 def test_the_interface_is_taken(stream, read_only, simulated):
     plain = np.zeros((3, 4), np.float32)
     for x in (plain, plain.T, plain[::2, ::-1]):
-        array, library = arrays.take(Exported(x, stream=stream, data=(x.ctypes.data, read_only)))
+        array, library = take(Exported(x, stream=stream, data=(x.ctypes.data, read_only)))
         assert library == "numba"
         assert (array.pointer, array.shape, array.strides) == (x.ctypes.data, x.shape, x.strides)
         assert (array.stream, array.writeable) == (stream or 0, not read_only)
     older = Exported(plain, version=2)
-    assert arrays.view(older).stream == 0
+    assert view(older).stream == 0
 
 
 @pytest.mark.parametrize(
     ("dtype", "code"), [(BFLOAT16, "<V2"), (BFLOAT16, "<f2"), ("bfloat16", "|V2"), ("some.bfloat16", "<u2")]
 )
 def test_bfloat16_is_read_where_the_array_says_so(dtype, code, simulated):
-    array = arrays.view(Typed(np.zeros(3, BFLOAT16), dtype, typestr=code))
+    array = view(Typed(np.zeros(3, BFLOAT16), dtype, typestr=code))
     assert array.dtype == BFLOAT16
 
 
@@ -132,37 +117,42 @@ REFUSED = {
 def test_what_is_refused(name, simulated):
     x, said = REFUSED[name]
     with pytest.raises(TypeError, match=rf"(?s)^weight .*{said}"):
-        arrays.take(x, "weight")
+        take(x, "weight")
 
 
 @pytest.mark.parametrize("dtype", [*KINDS, BFLOAT16], ids=str)
 def test_results_are_alike(dtype, simulated):
     plain = np.zeros((3, 4, 6), dtype)
     for x in (plain, np.asfortranarray(plain), plain.transpose(1, 2, 0), plain[:, ::-1], plain[..., ::2], plain[:0]):
-        expected = arrays.result_like(x)
-        result = arrays.result_like(arrays.view(Exported(x) if dtype != BFLOAT16 else Typed(x, dtype)))
+        expected = result_like(x, result_dtype(x.dtype))
+        array = view(Exported(x) if dtype != BFLOAT16 else Typed(x, dtype))
+        result = result_like(array, result_dtype(array.dtype))
         assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
         assert x.size == 0 or result.strides == expected.strides
-        given = arrays.give(result, "numba")
-        assert type(given) is simulated.kind
-        assert (tuple(given.shape), given.dtype) == (x.shape, expected.dtype)
+        given_back = give(result, "numba")
+        assert type(given_back) is simulated.kind
+        assert (tuple(given_back.shape), given_back.dtype) == (x.shape, expected.dtype)
 
 
 def test_results_in_another_shape(gpu):
-    made = arrays.empty(arrays.view(gpu.send(np.zeros(3))), (6,))
-    assert arrays.give(made.reshape((2, 3)), "numba").shape == (2, 3)
+    made = empty(view(gpu.send(np.zeros(3))), (6,))
+    assert give(made.reshape((2, 3)), "numba").shape == (2, 3)
 
 
 def test_constants_and_copies(gpu):
-    like = arrays.view(gpu.send(np.zeros((2, 3), np.float32)))
-    sent = arrays.send(np.arange(3.0), like)
+    like = view(gpu.send(np.zeros((2, 3), np.float32)))
+    sent = send(np.arange(3.0), like)
     np.testing.assert_array_equal(gpu.get(sent.owner), [0, 1, 2])
-    np.testing.assert_array_equal(arrays.to_host(sent.owner), [0, 1, 2])
-    assert gpu.get(engine.constant(2.5, like).owner) == 2.5
-    assert engine.constant(2.5, np.zeros(3)) == 2.5
-    narrow = engine.cast(sent, np.dtype(np.float32))
+    np.testing.assert_array_equal(to_host(sent.owner), [0, 1, 2])
+    engine, host = engine_of(like), np.zeros(3)
+    number = np.array(2.5)
+    assert gpu.get(engine.send(number, like).owner) == 2.5
+    assert engine.send(sent, like) is sent
+    assert engine_of(host).send(number, host) == 2.5
+    (narrow,) = engine.pointwise("to_float64", 1, sent, dtype=np.dtype(np.float32))
     np.testing.assert_array_equal(gpu.get(narrow.owner), np.arange(3, dtype=np.float32))
-    wide = engine.cast(sent, np.dtype(np.float64))
+    assert narrow.dtype == np.float32
+    (wide,) = engine.pointwise("to_float64", 1, sent)
     np.testing.assert_array_equal(gpu.get(wide.owner), np.arange(3.0))
     assert not same_memory(wide, sent)
 
@@ -174,14 +164,14 @@ def test_cupy(cupy_like, rng):
     cupy = cupy_like
     plain = rng.standard_normal((4, 6)).astype(np.float32)
     x = cupy.send(plain)
-    array, library = arrays.take(x)
+    array, library = take(x)
     assert (library, array.stream, array.pointer) == ("cupy", 0x70, plain.ctypes.data)
     y = nbn.layer_norm(x, 6)
     assert type(y) is cupy.ndarray
     np.testing.assert_allclose(y.get(), oracle.layer_norm(plain, (6,)), atol=1e-6)
     m = nbn.moments(x, axis=0)
     assert type(m.mean) is type(m.var()) is cupy.ndarray
-    np.testing.assert_allclose(arrays.to_host(m.mean), plain.mean(0), atol=1e-6)
+    np.testing.assert_allclose(to_host(m.mean), plain.mean(0), atol=1e-6)
     normalized, sigma, u = nbn.spectral_norm(x, num_iterations=30)
     assert type(normalized) is type(sigma) is type(u) is cupy.ndarray
     np.testing.assert_allclose(sigma.get(), np.linalg.norm(plain.astype(float), 2), rtol=1e-5)
@@ -192,12 +182,12 @@ def test_torch_tensors_are_taken(dtype, torch_like):
     import torch
 
     x = torch_like(torch.zeros(4, 6, dtype=getattr(torch, dtype)).T[::2])
-    array, library = arrays.take(x)
+    array, library = take(x)
     assert (library, array.stream, array.device) == ("torch", 0x50, 0)
     assert array.dtype == (BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype))
     assert (array.pointer, array.shape) == (x.data_ptr(), tuple(x.shape))
     assert [s // array.itemsize for s in array.strides] == list(x.stride())
-    result = arrays.give(arrays.result_like(array), library)
+    result = give(result_like(array, result_dtype(array.dtype)), library)
     inexact = x.dtype.is_floating_point
     assert (type(result), result.dtype) == (type(x), x.dtype if inexact else torch.float64)
     assert result.stride() == torch.empty_like(x).stride()
@@ -230,9 +220,9 @@ def test_torch_tensors_that_are_refused(torch_like):
         (torch.zeros(3, dtype=torch.float8_e4m3fn), "float8"),
     ]:
         with pytest.raises(TypeError, match=f"^weight .*{said}"):
-            arrays.take(torch_like(x), "weight")
+            take(torch_like(x), "weight")
     negative = torch_like(torch.complex(torch.zeros(3), torch.ones(3)).conj().imag)
-    assert not arrays.view(negative).writeable
+    assert not view(negative).writeable
 
 
 # where arrays lie -----------------------------------------------------------------------------------------------------
@@ -262,9 +252,9 @@ def test_host_and_gpu_are_not_mixed(name, gpu):
 
 def test_two_gpus_are_not_mixed():
     x = described(np.zeros(3))
-    together(x, {"weight": None, "bias": x})
+    check_same_device(x, {"weight": None, "bias": x})
     with pytest.raises(ValueError, match=r"^bias lies on GPU 1, but x lies on GPU 0; copy"):
-        together(x, {"bias": replace(x, device=1)})
+        check_same_device(x, {"bias": replace(x, device=1)})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Calls on a GPU that were made before: right again, and refused again. tests/test_calls.py does it on the host."""
+"""Calls on a GPU that were made before: right again, and refused again. On the host call/test_known.py does it."""
 
 import gc
 import weakref
@@ -8,34 +8,26 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
+from exported import Exported, Shaped
 from known_calls import CALLS, C, images, some_vectors
 from strategies import BFLOAT16
-from test_device_arrays import Exported
 
 import numbanorm as nbn
 from numbanorm.call import known as calls
-from numbanorm.cuda import engine as device
-from numbanorm.cuda import known as device_calls
+from numbanorm.call.known import forget
+from numbanorm.cuda import launcher, repeat
 
 
 @pytest.fixture(autouse=True)
-def forget():
-    calls._known.clear()
+def forgotten():
+    forget()
     yield
-    calls._known.clear()
+    forget()
 
 
 @pytest.fixture
 def vectors(rng):
     return some_vectors(rng)
-
-
-class Shaped(Exported):
-    """One that knows its shape."""
-
-    @property
-    def shape(self):
-        return self.array.shape
 
 
 class Library:
@@ -69,11 +61,11 @@ def known_only(monkeypatch):
 
     @contextmanager
     def forbidden():
-        def remember(*args):
+        def checked(*args, **keywords):
             raise AssertionError("not known")
 
         with monkeypatch.context() as patched:
-            patched.setattr(calls, "remember", remember)
+            patched.setattr(calls, "transform", checked)
             yield
 
     return forbidden
@@ -96,7 +88,7 @@ def test_known_calls_give_what_new_ones_give(name, library, known_only, rng, vec
     call, first, second = GPU_CALLS[name], images(rng), images(rng)
     fresh, known = of(vectors, library), of(vectors, library)
     expected = library.get(call(library.send(second.copy()), fresh))
-    calls._known.clear()
+    forget()
     call(library.send(first), of(vectors, library))
     assert len(calls._known) == 1
     x = library.send(second)
@@ -148,7 +140,7 @@ def test_another_description_is_another_call(name, change, library, rng, vectors
     call, x = GPU_CALLS[name], shifted(images(rng), 0)
     y = CHANGES[change](x)
     expected = library.get(call(library.send(y.copy() if change == "address" else y), of(vectors, library)))
-    calls._known.clear()
+    forget()
     call(library.send(x), of(vectors, library))
     result = library.get(call(library.send(y), of(vectors, library)))
     # Where vectors are narrower, sums run in another order.
@@ -294,13 +286,13 @@ def test_a_shape_of_torch_is_a_shape(torch_like, known_only):
 def test_the_stream_is_that_of_this_call(library, monkeypatch, rng):
     if library.set_stream is None:
         pytest.skip("the simulator has no streams")
-    streams, launch = [], device.launcher.launch
+    streams, launch = [], launcher.launch
 
-    def launched(*arguments):
-        streams.append(arguments[5])
-        launch(*arguments)
+    def launched(step, device, stream, values):
+        streams.append(stream)
+        launch(step, device, stream, values)
 
-    monkeypatch.setattr(device.launcher, "launch", launched)
+    monkeypatch.setattr(launcher, "launch", launched)
     x = library.send(images(rng))
     for stream in (0x70, 0x90):
         library.set_stream(stream)
@@ -312,7 +304,7 @@ def test_no_array_is_kept(cupy_like, rng):
     x, weight, out = (cupy_like.send(images(rng, size=s)) for s in (6, 6, 6))
     nbn.normalize(x, axis=1, weight=weight, out=out)
     (call,) = calls._known.values()
-    assert isinstance(call, device_calls.Call)
+    assert call.__module__ == repeat.__name__
     gone = [weakref.ref(a) for a in (x, weight, out)]
     del x, weight, out
     gc.collect()

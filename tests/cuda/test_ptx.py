@@ -21,7 +21,7 @@ import ptx
 
 kernels = ptx.of_table()
 said = {"all": list(kernels)}
-for name in ("f4 rows 32x32 normalize", "bf kept columns 32 normalize", "move"):
+for name in ("f4 rows 32x32 normalize", "bf kept columns 32 normalize", "update_running"):
     row = ptx.examine((name, kernels[name], (9, 0)))
     said[name] = row.faults, row.registers, row.loads, row.stores
 row = ptx.examine(("f4 rows 32x32 normalize", kernels["f4 rows 32x32 normalize"]._replace(registers=32), (9, 0)))
@@ -46,7 +46,7 @@ def test_faults_are_found():
         assert faults == []
         assert 32 < registers < 255
         assert loads >= stores > 0
-    assert said["move"][0] == []
+    assert said["update_running"][0] == []
     (spilled,) = said["held to 32 registers"]
     assert "bytes spilled" in spilled
     assert said["fine"] == []

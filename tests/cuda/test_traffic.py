@@ -6,20 +6,21 @@ from math import gcd, prod
 
 import numpy as np
 import pytest
-from strategies import BFLOAT16
-from test_cuda_kernels import CASES as ALL_CASES
-from test_cuda_kernels import COLUMNS, LAYER, Memory
-from test_kernels import array
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
 import traffic
-from numbanorm.arrays.take.take import take as libraries
+from device_kernels import CASES as ALL_CASES
+from device_kernels import COLUMNS, LAYER, WAYS, Memory, array, every, normalize, output_like
+from strategies import BFLOAT16
 
-from numbanorm.cpu import engine
-from numbanorm.cuda import engine as device
-from numbanorm.cuda.kernels.shapes import Code
+from numbanorm.arrays import give
+from numbanorm.arrays.take import view
+from numbanorm.call import run
+from numbanorm.cuda import launcher
+from numbanorm.cuda.engine import ENGINE
 from numbanorm.cuda.kernels.twins import Traffic
+from numbanorm.engine.interface import Frame
 
 # Enough groups for a launch, each of more than registers and shared memory hold.
 TWICE = {
@@ -73,28 +74,29 @@ RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4
 
 @pytest.fixture
 def watch(gpu, monkeypatch):
-    """Count what each launch moves: a function watch(**arrays) that returns a list of (launch, its areas)."""
+    """Count what each step moves: a function watch(**arrays) that returns a list of (step, its areas)."""
     if not gpu.simulated:
         pytest.skip("only the simulator counts")
     seen, areas = [], {}
-    launch, empty = device._launch, device.empty
+    launch, empty = launcher.launch, give.empty
 
-    def counted(made, like, *arguments):
+    def counted(step, *arguments):
         with Traffic(**areas) as counts:
-            launch(made, like, *arguments)
-        seen.append((made, counts.areas))
+            launch(step, *arguments)
+        seen.append((step, counts.areas))
 
-    def named(*description):  # states: all else that kernels are given
+    def named(*description):  # states: all that is made from `watch` on
         made = empty(*description)
-        areas[f"states{len(areas)}"] = made.pointer, made.size * 8
+        areas[f"states{len(areas)}"] = made.pointer, made.nbytes
         return made
 
     def watch(**arrays):
-        areas.update({name: (a.pointer, a.size * a.dtype.itemsize) for name, a in arrays.items() if a is not None})
+        areas.clear()
+        areas.update({name: (a.pointer, a.nbytes) for name, a in arrays.items() if a is not None})
         return seen
 
-    monkeypatch.setattr(device, "_launch", counted)
-    monkeypatch.setattr(device, "empty", named)
+    monkeypatch.setattr(launcher, "launch", counted)
+    monkeypatch.setattr(give, "empty", named)
     return watch
 
 
@@ -102,8 +104,8 @@ def total(sizes):
     return sum(size * count for size, count in sizes.items())
 
 
-def check(launch, areas, expected):
-    """What one launch moved, byte by byte and in all."""
+def check(step, areas, expected):
+    """What one step moved, byte by byte and in all."""
     states = [area for name, area in areas.items() if name.startswith("states")]
     read = {name: total(areas[name].loads) if name in areas else 0 for name in ("x", "weight", "bias")}
     assert read["x"] == expected.x + expected.pivots
@@ -114,18 +116,18 @@ def check(launch, areas, expected):
     assert all(area.writes.max() <= 1 for area in states)
     assert total(areas["out"].stores) == expected.out
     assert not any(areas[name].stores for name in read if name in areas) and not areas["out"].loads
-    if isinstance(launch.kernel, Code):
-        assert np.all(areas["out"].writes == launch.kernel.output)
+    if step.code.family != "states":
+        assert np.all(areas["out"].writes == step.code.output)
         nbytes = areas["x"].size
         assert areas["x"].reads.min() >= 1
         assert nbytes <= expected.x == nbytes + expected.again <= 2 * nbytes
         if expected.pivots == 0:
             assert areas["x"].reads.max() == 1 + (expected.again > 0)
-        if launch.kernel.whole or launch.kernel.kept or not (launch.kernel.statistics and launch.kernel.output):
+        if step.code.whole or step.code.kept or not (step.code.statistics and step.code.output):
             assert expected.x == nbytes
 
 
-def check_widths(launch, areas, expected, width, itemsize):
+def check_widths(areas, expected, width, itemsize):
     """That x and the output move in pieces of this many bytes, all but single elements of x."""
     loads = Counter({width: expected.x // width})
     loads[itemsize] += expected.pivots // itemsize
@@ -138,44 +140,47 @@ def arrays_of(gpu, name, dtype, affine, rng):
     memory = Memory(gpu)
     x = memory.send(array(rng, shape, dtype, order))
     weight, bias = (memory.send(array(rng, of_weight, dtype)) if affine else None for _ in range(2))
-    return layout, x, libraries.result_like(x), weight, bias
+    return layout, x, output_like(x), weight, bias
 
 
-def check_all(seen, made, what, width, itemsize, **how):
-    """All launches of one call: which there were, and what each moved."""
-    steps = traffic.steps(made, what)
-    assert [launch for launch, _ in seen] == list(steps.values())
-    for launch, areas in seen:
-        expected = traffic.of(launch, **how)
-        check(launch, areas, expected)
-        check_widths(launch, areas, expected, width, itemsize)
+def check_all(seen, steps, width, itemsize, **how):
+    """All steps of one call: which there were, and what each moved."""
+    assert [step for step, _ in seen] == list(steps)
+    for step, areas in seen:
+        expected = traffic.of(step, **how)
+        check(step, areas, expected)
+        check_widths(areas, expected, width, itemsize)
     seen.clear()
 
 
-def planned(layout, *arrays):
-    return device.plan(layout, *arrays).launches
+def planned(operation, layout, *operands, **statistics):
+    """The steps of a call, which the engine has planned once and keeps."""
+    return ENGINE.plan(operation, layout, Frame(*operands, **statistics)).steps
 
 
-@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
-@pytest.mark.parametrize("dtype", ["float32", BFLOAT16], ids=str)
-@pytest.mark.parametrize("name", CASES)
+KINDS = [("float32", True), ("float32", False), (BFLOAT16, True), (BFLOAT16, False)]
+
+
+@pytest.mark.parametrize(("name", "dtype", "affine"), every(CASES, KINDS, {*WAYS, *ALONE, *TWICE}))
 def test_kernels_move_what_the_model_says(name, dtype, affine, gpu, watch, rng):
-    layout, x, out, weight, bias = arrays_of(gpu, name, dtype, affine, rng)
-    seen, made = watch(x=x, out=out, weight=weight, bias=bias), planned(layout, x, out, weight, bias)
-    run = (RUNS if affine else RUNS_WITHOUT_WEIGHTS)[name]
-    sizes = gcd(16, run * x.dtype.itemsize), x.dtype.itemsize
-    states = engine.normalize(layout, x, out, weight, bias, 1e-5, keep=affine)
-    check_all(seen, made, "normalize", *sizes, keep=affine)
-    assert name not in TWICE or traffic.of(made.normalize).again
-    assert "kept" not in name or made.normalize.kernel.kept
-    if made.normalize is None:
+    layout, *operands = arrays_of(gpu, name, dtype, affine, rng)
+    x, out, weight, bias = operands
+    seen, steps = watch(x=x, out=out, weight=weight, bias=bias), planned("normalize", layout, *operands)
+    run_of = (RUNS if affine else RUNS_WITHOUT_WEIGHTS)[name]
+    sizes = gcd(16, run_of * x.itemsize), x.itemsize
+    states = normalize(layout, *operands, keep=affine)
+    check_all(seen, steps, *sizes, keep=affine)
+    assert name not in TWICE or traffic.of(steps[0]).again
+    assert "kept" not in name or steps[0].code.kept
+    if steps[0].code.variant.operation == "moments":
         return  # the other kernels have just run
     if affine and dtype == "float32":  # else the simulator takes long
-        engine.normalize(layout, x, out, weight, bias, 1e-5, states=states)
-        check_all(seen, made, "apply", *sizes)
+        _, mean, m2 = states
+        normalize(layout, *operands, statistics=states)
+        check_all(seen, planned("apply", layout, *operands, mean=mean, m2=m2), *sizes)
     if name in ALONE and not affine:
-        engine.reduce(layout, x)
-        check_all(seen, planned(layout, x, None), "moments", *sizes)
+        run.moments(ENGINE, layout, x)
+        check_all(seen, planned("moments", layout, x), *sizes)
 
 
 @pytest.mark.parametrize("center", [True, False], ids=["centered", "about zero"])
@@ -184,26 +189,25 @@ def test_kernels_move_what_the_model_says(name, dtype, affine, gpu, watch, rng):
 def test_distances_in_float64_are_taken_from_elements(name, dtype, center, gpu, watch, rng):
     """Each thread of a group loads its first element, too."""
     layout, x, out, _, _ = arrays_of(gpu, name, dtype, False, rng)
-    seen, made = watch(x=x, out=out), planned(layout, x, out)
-    engine.normalize(layout, x, out, None, None, 1e-5, center=center)
-    steps = traffic.steps(made)
-    assert [launch for launch, _ in seen] == list(steps.values())
-    assert any(traffic.of(launch).pivots for launch in steps.values())
-    for launch, areas in seen:
-        check(launch, areas, traffic.of(launch, center=center))
+    seen, steps = watch(x=x, out=out), planned("normalize", layout, x, out)
+    normalize(layout, x, out, center=center)
+    assert [step for step, _ in seen] == list(steps)
+    assert any(traffic.of(step).pivots for step in steps)
+    for step, areas in seen:
+        check(step, areas, traffic.of(step, center=center))
 
 
 @pytest.mark.parametrize("name", ["batch", "channels last", "columns, odd"])
 def test_running_statistics_have_no_counts(name, gpu, watch, rng):
     layout, x, out, weight, bias = arrays_of(gpu, name, "float32", True, rng)
     shape = layout.group_shape(x.shape)
-    mean, var = (libraries.view(gpu.send(np.ones(shape, np.float32))) for _ in range(2))
+    mean, var = (view(gpu.send(np.ones(shape, np.float32))) for _ in range(2))
     seen = watch(x=x, out=out, weight=weight, bias=bias, states_mean=mean, states_var=var)
-    engine.normalize(layout, x, out, weight, bias, 1e-5, states=(None, mean, var))
-    ((launch, areas),) = seen
-    expected = traffic.of(launch, stored=traffic.RUNNING)
+    normalize(layout, x, out, weight, bias, statistics=(None, mean, var))
+    ((step, areas),) = seen
+    expected = traffic.of(step, given=traffic.RUNNING)
     assert expected.states == mean.size * 8
-    check(launch, areas, expected)
+    check(step, areas, expected)
 
 
 @pytest.mark.parametrize("name", ["many rows", "columns in parts", "groups"])
@@ -212,10 +216,10 @@ def test_arrays_that_are_not_aligned_move_in_smaller_pieces(name, gpu, watch, rn
     home = rng.standard_normal(np.prod(shape) + 1, np.float32)
     x = Memory(gpu).send(home[1:].reshape(shape))
     assert x.pointer % 16 == 4
-    out = libraries.result_like(x)
-    seen, made = watch(x=x, out=out), planned(layout, x, out)
-    engine.normalize(layout, x, out, None, None, 1e-5)
-    check_all(seen, made, "normalize", 4, 4)
+    out = output_like(x)
+    seen, steps = watch(x=x, out=out), planned("normalize", layout, x, out)
+    normalize(layout, x, out)
+    check_all(seen, steps, 4, 4)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -223,7 +227,7 @@ def test_the_least_is_every_byte_once(name, gpu, rng):
     layout, *arrays = arrays_of(gpu, name, "float32", True, rng)
     shape, order, _, of_weight = CASES[name]
     loops, operands, _ = traffic.planned("f4", shape, order, layout, of_weight)
-    nbytes = sum(array.size * array.dtype.itemsize for array in arrays)
+    nbytes = sum(array.nbytes for array in arrays)
     assert traffic.least(loops, operands, 24) == nbytes + 24 * np.prod(layout.group_shape(shape), dtype=int)
 
 
@@ -231,20 +235,19 @@ def test_an_access_outside_of_the_arrays_is_an_error(gpu, watch, rng):
     layout, x, out, _, _ = arrays_of(gpu, "batch", "float32", False, rng)
     watch(x=x, out=replace(out, shape=(1,)))
     with pytest.raises(AssertionError, match="outside"):
-        engine.normalize(layout, x, out, None, None, 1e-5)
+        normalize(layout, x, out)
 
 
 @pytest.mark.parametrize("layer", traffic.LAYERS, ids=lambda layer: f"{layer[0]} {layer[1]}")
-def test_layers_of_the_table(layer):
+def test_layers_of_the_table(layer, real_table):
     """With the real launch table: what a call moves is no less than the least, and x is read twice at most."""
     *_, what, keep = layer
-    loops, operands, made = traffic.planned(*layer[1:6])
-    stored = traffic.RUNNING if what == "apply" else traffic.STATES
-    steps = traffic.steps(made, what)
-    moved = {step: traffic.of(launch, keep=keep, stored=stored) for step, launch in steps.items()}
-    assert all(0 <= traffic.cached(step, steps[step], moved[step]) <= moved[step].x for step in steps)
+    loops, operands, steps = traffic.planned(*layer[1:6], what=what)
+    given = traffic.RUNNING if what == "apply" else traffic.STATES
+    moved = [traffic.of(step, keep=keep, given=given) for step in steps]
+    assert all(0 <= traffic.cached(step, of_step) <= of_step.x for step, of_step in zip(steps, moved, strict=True))
     x = prod(layer[2]) * operands[0].itemsize
-    assert sum(m.out for m in moved.values()) == x
-    assert x <= sum(m.x for m in moved.values()) <= 2 * x
-    fewest = traffic.least(loops, operands, sum(stored) if keep or what == "apply" else 0)
-    assert sum(m.moved + m.weight + m.bias for m in moved.values()) >= fewest
+    assert sum(m.out for m in moved) == x
+    assert x <= sum(m.x for m in moved) <= 2 * x
+    fewest = traffic.least(loops, operands, sum(given) if keep or what == "apply" else 0)
+    assert sum(m.moved + m.weight + m.bias for m in moved) >= fewest

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from numbanorm.cpu import engine
+from numbanorm.cpu.engine import ENGINE
 from numbanorm.maths import coefficients, welford
 
 INF, NAN = math.inf, math.nan
@@ -30,7 +30,7 @@ def apply(formula, *numbers):
     np.testing.assert_array_equal(compiled(formula)(*numbers), one)
     outputs = len(one)
     for shape in [(), (3,), (2, 0), (2, 3)]:
-        results = engine.pointwise(formula, outputs, *(np.full(shape, n) for n in numbers))
+        results = ENGINE.pointwise(formula, outputs, *(np.full(shape, n) for n in numbers))
         for result, value in zip(results, one, strict=True):
             assert (result.shape, result.dtype, result.flags.c_contiguous) == (shape, np.float64, True)
             np.testing.assert_array_equal(result, value)
@@ -69,32 +69,35 @@ def test_blend():
     assert apply("blend", *instance, *batch, 0.5, 2.0, 3.0, 0.0) == (1.5, 3.5, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("formula", "numbers", "expected"),
-    [
-        ("same", [2.5], [2.5]),
-        ("second", [NAN, 2.5], [2.5]),
-        ("neutral", [NAN], [0.0, 1.0]),
-        ("fewer", [5.0, 1.0], [4.0]),
-        ("unbiased", [6.0, 3.0], [3.0]),
-        ("rescale", [6.0, 9.0], [2.0, 0.0, 1.0]),
-        ("unit", [6.0, 9.0, 1.0], [2.0]),
-        ("unit", [6.0, 9.0, 4.0], [1.5]),
-        ("inverse", [4.0], [0.25]),
-        ("inverse", [0.0], [INF]),
-        ("inverse", [NAN], [NAN]),
-    ],
-)
+OTHERS = [
+    ("to_float64", [2.5], [2.5]),
+    ("full", [NAN, 2.5], [2.5]),
+    ("identity_statistics", [NAN], [0.0, 1.0]),
+    ("degrees_of_freedom", [5.0, 1.0], [4.0]),
+    ("merged", [1.0, 2.0, 0.5, 3.0, 6.0, 0.25], [4.0, 5.0, 12.75]),
+    ("merged", [0.0, NAN, 0.0, 3.0, 6.0, 0.25], [3.0, 6.0, 0.25]),
+    ("merged", [3.0, 6.0, 0.25, 0.0, NAN, 0.0], [3.0, 6.0, 0.25]),
+    ("unbiased", [6.0, 3.0], [3.0]),
+    ("rescale", [6.0, 9.0], [2.0, 0.0, 1.0]),
+    ("unit", [6.0, 9.0, 1.0], [2.0]),
+    ("unit", [6.0, 9.0, 4.0], [1.5]),
+    ("inverse", [4.0], [0.25]),
+    ("inverse", [0.0], [INF]),
+    ("inverse", [NAN], [NAN]),
+]
+
+
+@pytest.mark.parametrize(("formula", "numbers", "expected"), OTHERS)
 def test_the_others(formula, numbers, expected):
     np.testing.assert_array_equal(apply(formula, *numbers), expected)
 
 
 def test_arguments_broadcast(rng):
     m2, count = rng.random((4, 3)).astype(np.float32), np.full(3, 2, np.int32)
-    (got,) = engine.pointwise("variance", 1, m2.T, count[:, None], 1.0)
+    (got,) = ENGINE.pointwise("variance", 1, m2.T, count[:, None], 1.0)
     np.testing.assert_array_equal(got, m2.T.astype(np.float64))
     assert (got.dtype, got.flags.c_contiguous) == (np.float64, True)
-    zero, _ = engine.pointwise("neutral", 2, m2.T)
+    zero, _ = ENGINE.pointwise("identity_statistics", 2, m2.T)
     assert zero.shape == (3, 4)
 
 
@@ -103,3 +106,19 @@ def test_choices_and_roots_of_arrays():
     np.testing.assert_array_equal(welford.where(values > 5, values, 0.0), [0, 9])
     np.testing.assert_array_equal(welford.sqrt(values), [2, 3])
     assert (welford.where(True, 1.0, 2.0), welford.sqrt(16.0)) == (1.0, 4.0)
+
+
+def test_every_formula_is_tested():
+    """Those that engines apply to arrays: functions of this module, by their names."""
+    functions = vars(coefficients).items()
+    mine = {name for name, item in functions if getattr(item, "__module__", "") == coefficients.__name__}
+    formulas = {formula for formula, _, _ in OTHERS}
+    assert mine == formulas | {"variance", "deviation", "clip", "renorm", "blend"}
+
+
+def test_results_in_another_dtype(rng):
+    """As running statistics are kept: rounded once, from float64."""
+    values = rng.standard_normal(5)
+    (got,) = ENGINE.pointwise("to_float64", 1, values, dtype=np.float32)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, values.astype(np.float32))

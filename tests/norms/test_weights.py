@@ -3,6 +3,7 @@
 import numpy as np
 import oracle
 import pytest
+from everyday import every
 from oracle import assert_within
 from strategies import BFLOAT16, FLOATS, ORDERS, arrange
 
@@ -39,7 +40,7 @@ def test_weight_norm_neither_overflows_nor_underflows(scale, rng):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", every(FLOATS, [*FLOATS[:2], BFLOAT16]))
 @pytest.mark.parametrize(("axis", "eps", "ddof"), [(0, 1e-5, 0), (-1, 1e-3, 0), (0, 0.0, 1)])
 def test_weight_standardize(shape, dtype, axis, eps, ddof, rng):
     w = (2 + rng.standard_normal(shape)).astype(dtype)

@@ -1,0 +1,104 @@
+"""Thresholds: frozen, in one table, and an argument of the choice, which no GPU reads."""
+
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+from strategies import contiguous
+
+import numbanorm as nbn
+from numbanorm.cpu import plan, tuning
+from numbanorm.cpu.kernels import constants
+from numbanorm.cpu.tuning import TUNING
+from numbanorm.cuda.shapes import LIMITS as OF_GPUS
+from numbanorm.walk import nest
+
+NAMES = [field.name for field in fields(TUNING) if field.name != "limits"]
+LARGE = 10**6
+ROWS, COLUMNS = nbn.Layout.layer(), nbn.Layout.axes(0)
+
+
+def nest_of(shape, layout):
+    """The nest of a float32 array and its output."""
+    strides = contiguous(shape, range(len(shape)), 4)
+    return nest.build(layout.resolve(shape), [strides, strides, None, None])
+
+
+def schedules(made, by):
+    """All that is chosen for a nest: for its statistics, its output, and output from given ones; and for a team."""
+    chosen = plan.choose(made, 4, tuning=by)
+    output = plan.for_output(chosen, made, by)
+    table, board = plan.split(chosen, output, 3, by)
+    return chosen, output, plan.for_given(chosen, made, by), table.tolist(), board.tolist()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "limits"])
+def test_no_threshold_can_be_changed(name):
+    with pytest.raises(FrozenInstanceError):
+        setattr(TUNING, name, 1)
+
+
+def test_no_limit_can_be_changed():
+    with pytest.raises(AttributeError):
+        TUNING.limits.lanes = 1
+
+
+# For each threshold another number, and a nest for which it makes a difference.
+CHANGES = {
+    "tile": (48, (LARGE, 100), COLUMNS),
+    "least_tiles": (2, (100, 5000), COLUMNS),
+    "least_tile": (48, (100, 5000), COLUMNS),
+    "wanted_tasks": (1, (LARGE,), nbn.Layout.axes(None)),
+    "part_elements": (100, (3, 30_000), ROWS),
+    "part_rows": (10**6, (LARGE, 3), COLUMNS),
+    "merge_columns": (48, (LARGE, 1000), COLUMNS),
+    "chunks": (1, (3, LARGE), ROWS),
+    "batch_elements": (1, (LARGE, 500), ROWS),
+    "output_elements": (100, (3, LARGE), ROWS),
+    "output_run": (1000, (64, 256, 49), nbn.Layout.batch()),
+    "output_columns": (48, (LARGE, 24), COLUMNS),
+    "serial_work": (0, (10, 10), ROWS),
+    "serial_output": (0, (10, 10), ROWS),
+    "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
+    "stream_bytes": (0, (10, 10), ROWS),
+}
+
+
+def test_every_threshold_has_a_case():
+    assert set(CHANGES) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_threshold_changes_the_choice(name):
+    value, shape, layout = CHANGES[name]
+    made = nest_of(shape, layout)
+    assert schedules(made, TUNING) != schedules(made, replace(TUNING, **{name: value}))
+    assert schedules(made, TUNING) == schedules(made, replace(TUNING))
+
+
+def test_another_limit_changes_the_family_here_and_on_no_gpu():
+    made = nest_of((LARGE, TUNING.limits.tiny_run), ROWS)
+    others = replace(TUNING, limits=TUNING.limits._replace(tiny_run=1))
+    assert plan.choose(made, 4, tuning=TUNING).loops.family == "columns"
+    assert plan.choose(made, 4, tuning=others).loops.family == "rows"
+    # The order of a GPU's sums follows from these, so whoever changes them changes results.
+    assert OF_GPUS == (16, 256, 8, 8, 4096)
+    assert OF_GPUS is not TUNING.limits
+
+
+def test_limits_agree_with_what_is_baked_into_kernels():
+    """More columns than the stack has room for would end the process."""
+    assert TUNING.limits.max_columns <= constants.MAX_COLUMNS
+    assert TUNING.tile <= constants.MAX_COLUMNS
+    assert TUNING.output_columns <= constants.MAX_COLUMNS
+    assert TUNING.limits.lanes == constants.LANES
+
+
+@pytest.mark.parametrize("answer", [ValueError, 0], ids=["unknown", "zero"])
+def test_cache_size_where_the_system_does_not_tell(answer, monkeypatch):
+    def sysconf(name):
+        if answer:
+            raise answer(name)
+        return answer
+
+    monkeypatch.setattr(tuning.os, "sysconf", sysconf, raising=False)
+    assert tuning._cache_bytes() == 32 << 20

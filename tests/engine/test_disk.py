@@ -1,0 +1,123 @@
+"""What the stamp of kept kernels covers: all that kernels are made of, and no more."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from processes import package, run_python
+
+import numbanorm as nbn
+from numbanorm.engine import disk
+
+PACKAGE = Path(nbn.__file__).parent
+PROCESSORS = ["cpu", "cuda"]
+
+
+def sources(folder):
+    """Files of a folder of the package, by their names within it."""
+    found = sorted(path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+def covered(processor):
+    """Files of which the stamp is made."""
+    return {*sources("maths"), *sources(f"{processor}/kernels"), "walk/slots.py", "walk/table.py"}
+
+
+def imported(path):
+    """Modules of the package, as paths, that a file imports wherever it does."""
+    home = Path(path).parent.parts
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.split(".")[0] == "numbanorm" for alias in node.names), path
+        elif isinstance(node, ast.ImportFrom):
+            words = (node.module or "").split(".") if node.module else []
+            if node.level == 0:
+                assert words[0] != "numbanorm", path
+                continue
+            base = [*home[: len(home) - node.level + 1], *words]
+            for alias in node.names:  # a module of a package, or a name in a module
+                inner = Path(*base, alias.name)
+                yield (inner if (PACKAGE / inner).with_suffix(".py").exists() else Path(*base)).as_posix() + ".py"
+
+
+@pytest.mark.parametrize("path", [*sources("maths"), *sources("cpu/kernels"), *sources("cuda/kernels")])
+def test_kernels_are_made_of_what_the_stamp_covers(path):
+    """A number from anywhere else would be baked into code that is still taken for fresh when it has changed."""
+    processor = "cuda" if path.startswith("cuda") else "cpu"
+    allowed = covered(processor) - {"walk/table.py"} if "kernels" in path else set(sources("maths"))
+    assert set(imported(path)) <= allowed
+
+
+# Each file of a copy is edited, and the stamps are made anew.
+EDITED = """
+import sys
+from pathlib import Path
+from numbanorm.engine import disk
+
+home = Path(disk.__file__).parents[1]
+
+def stamps():
+    disk.stamp.cache_clear()
+    return [disk.stamp(processor) for processor in ("cpu", "cuda")]
+
+before = stamps()
+for path in sorted(home.rglob("*.py")):
+    text = path.read_bytes()
+    path.write_bytes(text + b"# edited\\n")
+    changed = [name for name, old, new in zip(("cpu", "cuda"), before, stamps()) if old != new]
+    path.write_bytes(text)
+    print(path.relative_to(home).as_posix(), *changed)
+assert stamps() == before
+"""
+
+
+def test_the_stamp_covers_these_files_and_no_others(tmp_path):
+    package(tmp_path)
+    said = [line.split() for line in run_python(EDITED, PYTHONPATH=str(tmp_path)).splitlines()]
+    changed = {path: stamps for path, *stamps in said}
+    assert len(changed) > 40
+    for path, stamps in changed.items():
+        assert stamps == [name for name in PROCESSORS if path in covered(name)], path
+    assert changed["cpu/tuning.py"] == changed["cuda/shapes.py"] == []
+
+
+@pytest.mark.parametrize("change", ["new", "renamed", "swapped"])
+def test_the_stamp_knows_which_file_is_which(change, tmp_path):
+    home = package(tmp_path)
+    maths = home / "maths"
+    if change == "new":
+        (maths / "empty.py").touch()
+    elif change == "renamed":
+        (maths / "welford.py").rename(maths / "welfare.py")
+    else:
+        first, second = maths / "welford.py", maths / "coefficients.py"
+        texts = first.read_bytes(), second.read_bytes()
+        first.write_bytes(texts[1])
+        second.write_bytes(texts[0])
+    code = "from numbanorm.engine import disk; print(disk.stamp('cpu'))"
+    assert run_python(code, PYTHONPATH=str(tmp_path)) != disk.stamp("cpu")
+
+
+def test_another_numba_is_another_stamp():
+    code = "import numba; numba.__version__ += '.1'; from numbanorm.engine import disk; print(disk.stamp('cpu'))"
+    assert run_python(code) != disk.stamp("cpu")
+    assert run_python(code.replace("+= '.1'", "+= ''")) == disk.stamp("cpu")
+
+
+def test_each_processor_has_its_own_folder(tmp_path):
+    """And code of one is none of the other's, whatever it is called."""
+    code = """
+from numbanorm.engine import disk
+print(disk.folder("cpu").name, disk.folder("cuda").name)
+disk.save("cpu", "code", "needs", b"of the cpu")
+assert disk.load("cpu", "code", "needs") == b"of the cpu"
+assert disk.load("cuda", "code", "needs") is None
+assert disk.load("cpu", "code", "more") is None
+assert disk.load("cpu", "coda", "needs") is None
+"""
+    cpu, cuda = run_python(code, NUMBANORM_CACHE_DIR=str(tmp_path)).split()
+    assert cpu == f"cpu-{disk.stamp('cpu')[:16]}"
+    assert cuda == f"cuda-{disk.stamp('cuda')[:16]}"
+    assert {path.name for path in tmp_path.iterdir()} == {cpu, cuda}
