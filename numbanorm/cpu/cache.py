@@ -9,6 +9,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from numba.core import config
+
 from ..engine import disk
 
 try:
@@ -30,7 +32,7 @@ class _Cache(NullCache):
     def _entry(self, sig: Any, codegen: Any) -> tuple[str, str]:
         """Name of a kernel's file, and all it depends on beside what every kernel does."""
         name = f"{self._function.__module__}.{self._function.__qualname__}"
-        return ".".join(name.split(".")[-2:]), repr((name, sig, codegen.magic_tuple()))
+        return ".".join(name.split(".")[-2:]), repr((name, sig, codegen.magic_tuple(), str(config.OPT)))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -16,13 +16,17 @@ from ..walk.slots import OPERANDS
 from . import forks
 from . import plan as steps
 from .threads import get_num_threads
+from .tuning import TUNING, Tuning
 
 HostArray = NDArray[Any]
 _may_share = np.may_share_memory
 
 
 class HostEngine:
-    """Runs plans on the processors."""
+    """Runs plans on the processors, by a table of thresholds."""
+
+    def __init__(self, tuning: Tuning = TUNING) -> None:
+        self.tuning = tuning
 
     def plan(self, operation: Operation, layout: Layout | None, frame: Frame) -> Plan:
         """Plan an operation: see `Engine.plan`."""
@@ -40,7 +44,7 @@ class HostEngine:
         )
         given = (frame.mean.dtype, frame.m2.dtype) if operation == "apply" else ()  # type: ignore[union-attr]
         threads = get_num_threads() if operation == "normalize" else 1
-        return _plan(operation, layout, operands, out is x, given, threads)
+        return _plan(operation, layout, operands, out is x, given, threads, self.tuning)
 
     def launch(self, step: steps.Step, frame: Frame) -> None:
         """Run a step: small work in this thread, larger work on several."""
@@ -166,7 +170,9 @@ ENGINE = HostEngine()
 
 
 @lru_cache(maxsize=4096)
-def _plan(operation: str, layout: Layout, operands: Any, in_place: bool, given: Any, threads: int) -> Plan:
+def _plan(
+    operation: str, layout: Layout, operands: Any, in_place: bool, given: Any, threads: int, tuning: Tuning
+) -> Plan:
     shape = operands[0][1]
     grouping = layout.resolve(shape)
     strides = [
@@ -178,11 +184,12 @@ def _plan(operation: str, layout: Layout, operands: Any, in_place: bool, given: 
         return Plan((), grouping.group_shape)
     nest: LoopNest = build(grouping, strides)
     if operation == "normalize":
-        made = steps.normalize(nest, kinds, itemsize, in_place, threads)
+        made = steps.normalize(nest, kinds, itemsize, in_place, threads, tuning)
     elif operation == "apply":
-        made = steps.apply(nest, kinds._replace(mean=kind(given[0]), m2=kind(given[1])), itemsize, in_place)
+        kinds = kinds._replace(mean=kind(given[0]), m2=kind(given[1]))
+        made = steps.apply(nest, kinds, itemsize, in_place, tuning)
     else:
-        made = steps.moments(nest, kinds)
+        made = steps.moments(nest, kinds, tuning)
     return Plan(_compiled(made[0]), grouping.group_shape, made[1])
 
 

@@ -196,26 +196,28 @@ def _tile(high: Loop, low: Loop, most: int) -> int:
 Steps = tuple[tuple[Step, ...], Scratch | None]
 
 
-def normalize(nest: LoopNest, kinds: Kinds, itemsize: int, in_place: bool, threads: int) -> Steps:
+def normalize(
+    nest: LoopNest, kinds: Kinds, itemsize: int, in_place: bool, threads: int, tuning: Tuning = TUNING
+) -> Steps:
     """Statistics and output: group after group, or in phases where there are too few groups for the threads."""
-    chosen = choose(nest, itemsize, in_place)
+    chosen = choose(nest, itemsize, in_place, tuning)
     family = chosen.loops.family
     if not is_split(chosen, threads):
         return (Step(Variant("normalize", family, kinds), chosen.table, chosen.tasks, chosen.serial),), None
-    table, board = split(chosen, for_output(chosen, nest), threads)
+    table, board = split(chosen, for_output(chosen, nest, tuning), threads, tuning)
     step = Step(Variant("normalize_split", family, kinds), table, threads)
     return (step,), Scratch(chosen.groups, chosen.partial_states, board)
 
 
-def apply(nest: LoopNest, kinds: Kinds, itemsize: int, in_place: bool) -> Steps:
+def apply(nest: LoopNest, kinds: Kinds, itemsize: int, in_place: bool, tuning: Tuning = TUNING) -> Steps:
     """Output by given statistics."""
-    chosen = for_given(choose(nest, itemsize, in_place), nest)
+    chosen = for_given(choose(nest, itemsize, in_place, tuning), nest, tuning)
     return (Step(Variant("apply", chosen.loops.family, kinds), chosen.table, chosen.tasks, chosen.serial),), None
 
 
-def moments(nest: LoopNest, kinds: Kinds) -> Steps:
+def moments(nest: LoopNest, kinds: Kinds, tuning: Tuning = TUNING) -> Steps:
     """Statistics: of the parts, and their merge, where groups are cut into parts."""
-    chosen = choose(nest, 0)
+    chosen = choose(nest, 0, tuning=tuning)
     family, table = chosen.loops.family, chosen.table
     variant = Variant("moments", family, kinds)
     if chosen.parts == 1:

@@ -10,7 +10,7 @@ import numpy as np
 from numba.core.extending import register_jitable
 
 
-# The kernels replace these two by instructions: see `cpu.lanes`.
+# The kernels replace these two by instructions: see `cpu.kernels.lanes`.
 def where(condition, a, b):
     """`a` where the condition holds, else `b`, without a branch."""
     if isinstance(condition, np.ndarray):

@@ -11,7 +11,7 @@ from oracle import result_dtype
 
 from numbanorm.arrays.forms import kind
 from numbanorm.call import known, run
-from numbanorm.cpu import engine, plan
+from numbanorm.cpu import engine
 from numbanorm.cpu.engine import ENGINE
 from numbanorm.cpu.tuning import Tuning
 from numbanorm.engine.interface import Kinds
@@ -98,12 +98,10 @@ def forget_plans():
 
 
 def plan_by(monkeypatch, tuning):
-    """Let the engine plan by another tuning, which is an argument of what it calls."""
-    for function in (plan.choose, plan.for_given, plan.for_output, plan.split):
-        *others, default = function.__defaults__
-        assert isinstance(default, Tuning)
-        monkeypatch.setattr(function, "__defaults__", (*others, tuning))
-    forget_plans()
+    """Let the engine plan by another tuning."""
+    assert isinstance(tuning, Tuning)
+    monkeypatch.setattr(ENGINE, "tuning", tuning)
+    known.forget()
 
 
 def planned(operation, layout, frame):

@@ -343,7 +343,7 @@ def store_first(typingctx, pointer, offset, step, count, lanes):
 
 @intrinsic
 def store_stream(typingctx, pointer, offset, lanes):
-    """Write WIDTH contiguous lanes past the cache. The address must be a multiple of `stream_alignment(pointer)`;
+    """Write WIDTH contiguous lanes past the cache. The address must be one that `stream_head` says it takes;
     `stream_fence` makes the stores visible to other threads.
     """
 

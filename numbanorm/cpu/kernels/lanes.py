@@ -1,6 +1,6 @@
 """Lanes: a vector of WIDTH numbers with the operators of a scalar.
 
-The one scalar mathematics of `kernels.welford` runs on lanes unchanged. Nothing here relies on the auto-vectoriser or
+The one scalar mathematics of `maths` runs on lanes unchanged. Nothing here relies on the auto-vectoriser or
 on fast-math: the same operations are made in the same order for every run.
 """
 
