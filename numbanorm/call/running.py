@@ -33,8 +33,8 @@ def update_running(frame: Any, momentum: float | None, owner: Any) -> None:
         (var,) = engine.pointwise("unbiased", 1, m2, count)
         mean, m2 = engine.mean_of_rows(mean), engine.mean_of_rows(var)
         (count,), ddof = engine.pointwise("full", 1, mean, 1.0), 0
-    running = frame.running_mean, frame.running_var
-    moved = Frame(None, None, None, None, count, mean, m2, None, None, None, None, *running, 0.0, 1, momentum, ddof)
+    running = {"running_mean": frame.running_mean, "running_var": frame.running_var}
+    moved = Frame(count=count, mean=mean, m2=m2, **running, momentum=momentum, ddof=ddof)
     for step in engine.plan("update_running", None, moved).steps:
         engine.launch(step, moved)
 

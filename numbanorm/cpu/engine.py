@@ -92,7 +92,8 @@ class HostEngine:
                 if not _may_update(mean, var, x):
                     return None
                 count, own, m2 = new(groups), new(groups), new(groups)
-                slots = Frame(x, out, weight, bias, count, own, m2, None, None, None, None, mean, var, eps, center)
+                running = {"running_mean": mean, "running_var": var}
+                slots = Frame(x, out, weight, bias, count, own, m2, **running, eps=eps, center=center)
             run(address, 0, tasks, table, slots)
             return out, slots if updates else None
 
@@ -114,7 +115,8 @@ class HostEngine:
             own, m2 = (mean, var) if by_given else (None, None)
             if updates:
                 count, own, m2 = np.empty(groups), np.empty(groups), np.empty(groups)
-            filled = Frame(x, out, weight, bias, count, own, m2, None, None, None, None, mean, var, eps, center)
+            running = {"running_mean": mean, "running_var": var}
+            filled = Frame(x, out, weight, bias, count, own, m2, **running, eps=eps, center=center)
             execute(self, plan, filled)
             return out, filled if updates else None
 
@@ -188,8 +190,10 @@ def _plan(
     elif operation == "apply":
         kinds = kinds._replace(mean=kind(given[0]), m2=kind(given[1]))
         made = steps.apply(nest, kinds, itemsize, in_place, tuning)
-    else:
+    elif operation == "moments":
         made = steps.moments(nest, kinds, tuning)
+    else:
+        raise ValueError(f"operation {operation!r} is not offered; see engine.interface.Operation")
     return Plan(_compiled(made[0]), grouping.group_shape, made[1])
 
 

@@ -136,6 +136,8 @@ def steps(
     moments = (chosen.step("moments", chosen.part), *([chosen.merge] if chosen.merge else []))
     if operation == "moments":
         return moments, Scratch(0, chosen.partial_states) if chosen.merge else None
+    if operation != "normalize":
+        raise ValueError(f"operation {operation!r} is not offered; see engine.interface.Operation")
     return (*moments, chosen.step("apply", chosen.written)), Scratch(chosen.groups, chosen.partial_states)
 
 

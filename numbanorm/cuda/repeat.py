@@ -48,7 +48,8 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
         if parts:
             room = give.empty(like, (3, parts))
             partial = [room.pointer + i * 8 * parts for i in range(3)]
-        values = (at, to, of_weight, of_bias, *groups, *partial, 0, 0, 0, eps, center, 0.0, 0)
+        (count_at, mean_at, m2_at), (a, b, c) = groups, partial
+        values = Frame(at, to, of_weight, of_bias, count_at, mean_at, m2_at, a, b, c, eps=eps, center=center)
         for step in steps:
             launcher.launch(step, device, like.stream, values)
         if not updates:

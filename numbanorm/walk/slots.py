@@ -1,7 +1,4 @@
-"""What kernels are handed: the slots of a frame, and the entries of a table. Both engines' kernels read these names.
-
-A new operand is one name here; loops, tables and frames follow.
-"""
+"""What kernels are handed: the slots of a frame, and the entries of a table. Both engines' kernels read these names."""
 
 OPERANDS = ("x", "out", "weight", "bias")  # what loops step through, element by element
 STATES = ("count", "mean", "m2")  # of the groups, in float64; or given ones, of any float type

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import run_python
+from processes import PATIENCE, run_python
 
 pytest.importorskip("numba_cuda", reason="needs the package numba-cuda")
 
@@ -40,7 +40,7 @@ print(json.dumps(said))
 
 
 def test_faults_are_found():
-    said = json.loads(run_python(CODE, NUMBA_ENABLE_CUDASIM="0").splitlines()[-1])
+    said = json.loads(run_python(CODE, PATIENCE, NUMBA_ENABLE_CUDASIM="0").splitlines()[-1])
     for name in ("f4 rows 32x32 normalize", "bf kept columns 32 normalize"):
         faults, registers, loads, stores = said[name]
         assert faults == []

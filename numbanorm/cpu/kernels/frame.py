@@ -18,8 +18,8 @@ from .lanes import FLOATS, I8, I32, I64
 
 _NUMBERS = dict(zip(NUMBERS, (types.float64, types.int64, types.float64, types.int64), strict=True))
 _AT = {name: 8 * i for i, name in enumerate((*SLOTS, *NUMBERS))}  # in bytes
-# Nobody may want the states: None stands for their arrays.
-_KINDS = {"count": "?f8", "part_count": "?f8", "part_mean": "?f8", "part_m2": "?f8", "board": "i8"}
+# Of slots whose kind no caller chooses. Nobody may want the states: None stands for their arrays.
+_KINDS = dict.fromkeys(SLOTS, "?f8") | {"board": "i8"}
 
 TABLE = Pointer("i8")
 FRAME = types.Tuple([*[Pointer("?u1")] * len(SLOTS), *_NUMBERS.values()])  # as Python passes it: any arrays, or None
@@ -29,7 +29,7 @@ class Frame(types.Type):
     """Address of a frame whose slots have these kinds, by name."""
 
     def __init__(self, kinds):
-        self.kinds = kinds | _KINDS | {name: f"?{kinds[name]}" for name in ("mean", "m2")}
+        self.kinds = _KINDS | kinds | {name: f"?{kinds[name]}" for name in ("mean", "m2")}
         super().__init__(name=f"Frame({kinds})")
 
 
