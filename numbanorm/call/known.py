@@ -85,7 +85,11 @@ def normalized(
                 update_running(frame, momentum, mean)
             return made
     ours = prepare(x, weight, bias, *settings) if running is None else prepare(x, weight, bias, running, *settings)
-    result, _, repeat = transform(x, eps=eps, out=out, repeatable=key is not None, **ours._asdict())
+    layout, weight, bias, checked, center = ours
+    repeatable = key is not None
+    result, _, repeat = transform(
+        x, layout, weight, bias, eps=eps, out=out, center=center, running=checked, repeatable=repeatable
+    )
     if repeat is not None:
         _remember(key, repeat)
     return result

@@ -15,7 +15,7 @@ def _cache_bytes() -> int:
         return 32 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed as an object, since it is part of the key of each plan
 class Tuning:
     """The whole table."""
 

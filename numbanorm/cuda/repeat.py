@@ -41,7 +41,8 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
         if out is None:
             out, to = make(like)
         own: Any = None
-        groups, partial = [0, of_mean, of_var] if given else NONE, NONE
+        groups: Any = (0, of_mean, of_var) if given else NONE
+        partial: Any = NONE
         if shape is not None:
             own = states_in_one(like, shape)
             groups = [array.pointer for array in own]

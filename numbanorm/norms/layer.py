@@ -67,8 +67,7 @@ def layer_norm(
     array([[-1.225,  0.   ,  1.225],
            [-0.926, -0.463,  1.389]])
     """
-    axes = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
-    return normalized(x, weight, bias, eps, out, _last_axes, axes)
+    return normalized(x, weight, bias, eps, out, _last_axes, _items(normalized_shape))
 
 
 @like_x
@@ -120,14 +119,16 @@ def rms_norm(
     """
     if eps is None:
         eps = _default_eps(x)
-    axes = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
-    return normalized(x, weight, None, eps, out, _last_axes_about_zero, axes)
+    return normalized(x, weight, None, eps, out, _last_axes_about_zero, _items(normalized_shape))
+
+
+def _items(normalized_shape: Any) -> tuple[Any, ...]:
+    """The sizes that a caller gives, as one number or several."""
+    return (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
 
 
 def _last_axes(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:
     """The layout of the last axes, and weight and bias checked against their shape."""
-    if len(sizes) == 1 and not hasattr(sizes[0], "__index__"):
-        sizes = tuple(sizes[0])
     sizes = tuple(as_int(n, "normalized_shape") for n in sizes)
     shape = shape_of(x)
     if not sizes:
