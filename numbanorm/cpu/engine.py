@@ -176,11 +176,11 @@ def _plan(
     operation: str, layout: Layout, operands: Any, in_place: bool, given: Any, threads: int, tuning: Tuning
 ) -> Plan:
     shape = operands[0][1]
+    kinds = Kinds(*("none" if operand is None else kind(operand[0]) for operand in operands))
     grouping = layout.resolve(shape)
     strides = [
         operand and stretched(name, shape, *operand[1:]) for name, operand in zip(OPERANDS, operands, strict=True)
     ]
-    kinds = Kinds(*("none" if operand is None else kind(operand[0]) for operand in operands))
     itemsize = operands[1][0].itemsize if operands[1] else 0
     if 0 in shape:
         return Plan((), grouping.group_shape)
