@@ -1,8 +1,10 @@
 """The engine for arrays on the host: `engine.interface.Engine`, on kernels that Numba compiles."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +13,23 @@ from ..arrays.forms import kind, result_dtype
 from ..arrays.memory import Shape
 from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat, execute
 from ..layout import Layout
-from ..walk.nest import LoopNest, build, stretched
+from ..walk.nest import build, stretched
 from ..walk.slots import OPERANDS
 from . import forks
-from . import plan as steps
 from .threads import get_num_threads
-from .tuning import TUNING, Tuning
+
+if TYPE_CHECKING:  # planning is imported with the first call, as Numba is
+    from .plan import Step
+    from .tuning import Tuning
 
 HostArray = NDArray[Any]
 _may_share = np.may_share_memory
 
 
 class HostEngine:
-    """Runs plans on the processors, by a table of thresholds."""
+    """Runs plans on the processors, by a table of thresholds: `tuning.TUNING` if none is handed over."""
 
-    def __init__(self, tuning: Tuning = TUNING) -> None:
+    def __init__(self, tuning: Tuning | None = None) -> None:
         self.tuning = tuning
 
     def plan(self, operation: Operation, layout: Layout | None, frame: Frame) -> Plan:
@@ -46,7 +50,7 @@ class HostEngine:
         threads = get_num_threads() if operation == "normalize" else 1
         return _plan(operation, layout, operands, out is x, given, threads, self.tuning)
 
-    def launch(self, step: steps.Step, frame: Frame) -> None:
+    def launch(self, step: Step, frame: Frame) -> None:
         """Run a step: small work in this thread, larger work on several."""
         if step.serial:
             _launcher().serial()(step.address, 0, step.tasks, step.table, frame)
@@ -173,8 +177,10 @@ ENGINE = HostEngine()
 
 @lru_cache(maxsize=4096)
 def _plan(
-    operation: str, layout: Layout, operands: Any, in_place: bool, given: Any, threads: int, tuning: Tuning
+    operation: str, layout: Layout, operands: Any, in_place: bool, given: Any, threads: int, tuning: Tuning | None
 ) -> Plan:
+    steps = _planning()
+    tuning = tuning or steps.TUNING
     shape = operands[0][1]
     kinds = Kinds(*("none" if operand is None else kind(operand[0]) for operand in operands))
     grouping = layout.resolve(shape)
@@ -184,7 +190,7 @@ def _plan(
     itemsize = operands[1][0].itemsize if operands[1] else 0
     if 0 in shape:
         return Plan((), grouping.group_shape)
-    nest: LoopNest = build(grouping, strides)
+    nest = build(grouping, strides)
     if operation == "normalize":
         made = steps.normalize(nest, kinds, itemsize, in_place, threads, tuning)
     elif operation == "apply":
@@ -201,16 +207,16 @@ def _plan(
 def _merge(shape: Shape) -> Plan:
     *kept, parts = shape
     groups = int(np.prod(kept, dtype=np.int64))
-    return Plan(_compiled(steps.merge(groups, parts)[0]) if groups else (), tuple(kept))
+    return Plan(_compiled(_planning().merge(groups, parts)[0]) if groups else (), tuple(kept))
 
 
 @lru_cache(maxsize=256)
 def _update(size: int, of_mean: np.dtype, mean_step: int, of_var: np.dtype, var_step: int) -> Plan:
     kinds = Kinds(running_mean=kind(of_mean), running_var=kind(of_var))
-    return Plan(_compiled(steps.update_running(size, kinds, mean_step, var_step)[0]), (size,))
+    return Plan(_compiled(_planning().update_running(size, kinds, mean_step, var_step)[0]), (size,))
 
 
-def _compiled(planned: tuple[steps.Step, ...]) -> tuple[steps.Step, ...]:
+def _compiled(planned: tuple[Step, ...]) -> tuple[Step, ...]:
     """Steps with the addresses of their kernels."""
     return tuple(step._replace(address=_launcher().address_of(step.variant)) for step in planned)
 
@@ -247,6 +253,14 @@ def _filled(result: Any, shape: Shape) -> NDArray[np.float64]:
     filled = np.empty(shape)
     filled[...] = result
     return filled
+
+
+@cache
+def _planning() -> Any:
+    """The module that plans steps."""
+    from . import plan
+
+    return plan
 
 
 @cache
