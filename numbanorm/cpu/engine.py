@@ -73,38 +73,24 @@ class HostEngine:
                 out = empty(shape or x, dtype)
             elif not _may_write(out, x, weight, bias, mean, var):
                 return None
-            slots: Any = (
-                x,
-                out,
-                weight,
-                bias,
-                None,
-                mean,
-                var,
-                None,
-                None,
-                None,
-                None,
-                None,
-                None,
-                eps,
-                center,
-                0.0,
-                0,
-            )
+            slots: Any
             if updates:
                 if not _may_update(mean, var, x):
                     return None
-                count, own, m2 = new(groups), new(groups), new(groups)
                 running = {"running_mean": mean, "running_var": var}
+                count, own, m2 = new(groups), new(groups), new(groups)
                 slots = Frame(x, out, weight, bias, count, own, m2, **running, eps=eps, center=center)
+            else:  # a frame by position, for speed
+                # fmt: off
+                slots = (x, out, weight, bias, None, mean, var, None, None, None, None, None, None, eps, center, 0.0, 0)
+                # fmt: on
             run(address, 0, tasks, table, slots)
             return out, slots if updates else None
 
         return repeat
 
     def _bind_large(self, plan: Plan, frame: Frame, updates: bool) -> Repeat:
-        """The same for what runs in several steps or on several threads, or leaves states for an update."""
+        """The same for what runs in several steps or on several threads."""
         groups, center, by_given = plan.group_shape, frame.center, frame.mean is not None
         (empty, shape, dtype), threads = _output(frame), get_num_threads()
 
