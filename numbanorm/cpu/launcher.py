@@ -170,14 +170,14 @@ def address_of(variant: Variant) -> int:
 @_undisturbed
 def serial() -> Any:
     """`frame.serial`, compiled: (address, first, last, table, frame), without a type look-up."""
-    return _compiled(entries.serial, entries.SERIAL).entry_point
+    return _compiled(entries.serial, entries.ENTRY).entry_point
 
 
 @cache
 @_undisturbed
 def _parallel() -> Any:
     """`frame.parallel`, compiled: (address, tasks, pieces, table, frame)."""
-    return _compiled(entries.parallel, entries.PARALLEL).entry_point
+    return _compiled(entries.parallel, entries.ENTRY).entry_point
 
 
 @cache

@@ -101,5 +101,4 @@ def parallel(address, tasks, pieces, table, frame):
         call(address, first, last, table, words)
 
 
-SERIAL = types.void(types.int64, types.int64, types.int64, TABLE, FRAME)
-PARALLEL = SERIAL  # address, tasks and pieces in the place of address, first and last
+ENTRY = types.void(types.int64, types.int64, types.int64, TABLE, FRAME)  # of both
