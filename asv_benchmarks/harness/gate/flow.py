@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,8 @@ PAIRS = 60  # on one thread, ...
 PAIRS_AGAIN = 120  # ... of suspects, in each of two fresh processes
 PAIRS_ON_ALL = 20  # ... and on all threads
 ROUNDS = 6  # tries to slow down by as much as is wanted ...
-CLOSE = 0.01  # ... give or take so much of a call
+CLOSE = 0.01  # ... give or take so much of a call ...
+ENOUGH = 1 / 3  # ... or, on a machine too noisy for that, so much of what is wanted
 INJECTED = "group_norm"  # the norm that the selftest slows down: runs of rows, as with channels first
 
 
@@ -127,29 +129,35 @@ def selftest(args: argparse.Namespace, console: Console) -> int:
         alarms = [_alarm("identical", Gate((own, twin), cases, console)) for _ in range(args.runs)]
         caught = [_alarm(slow.title, Gate((own, slow), cases, console)) for _ in range(args.runs)]
     console.print(f"identical code: {alarms.count(True)} false alarms in {args.runs} runs", style="bold")
-    console.print(f"{args.percent:g}% slower: caught {caught.count(True)} times in {args.runs} runs", style="bold")
+    console.print(f"{slow.title}: caught {caught.count(True)} times in {args.runs} runs", style="bold")
     if None in alarms + caught:
         return 3
     return int(any(alarms) or not all(caught))
 
 
 def _slowed(own: Version, cases: Sequence[Case], wanted: float, folder: Path, console: Console) -> Version:
-    """Return the files as they are, with as much work added as slows the case that it slows most by `wanted`."""
-    share = wanted
+    """Return the files as they are, with as much work added as slows the case that it slows most by about `wanted`."""
+    tries: list[tuple[float, float, Version]] = []
     for number in range(ROUNDS):
-        slow = Version(f"{wanted:.0%} slower", folder / f"slow{number}", f"numbanorm_slow{number}")
+        # All tries together say what a share costs: each by itself is off by the machine's noise.
+        cost = sum(found for _, found, _ in tries) / sum(share for share, _, _ in tries) if tries else 1.0
+        share = wanted / max(cost, CLOSE)
+        slow = Version("", folder / f"slow{number}", f"numbanorm_slow{number}")
         check_out(WORKTREE, slow.folder)
         slow_down(slow.folder, share)
-        found = list(compare((own, slow), cases, 1, PAIRS))
-        ratios = [pair.ratio.median for pair in found if isinstance(pair, Pair)]
+        pairs = list(compare((own, slow), cases, 1, PAIRS))
+        ratios = [pair.ratio.median for pair in pairs if isinstance(pair, Pair)]
         if not ratios:
-            raise ValueError(reasons(one for one in found if isinstance(one, Left))[0])
-        most = max(ratios)
-        console.print(f"{share:.0%} of a second pass over x: {most - 1:.1%} slower")
-        if abs(most - 1 - wanted) < CLOSE:
-            return slow
-        share *= wanted / max(most - 1, CLOSE)
-    raise ValueError(f"no share of a second pass slows calls by {wanted:.0%}; is the machine busy?")
+            raise ValueError(reasons(one for one in pairs if isinstance(one, Left))[0])
+        found = max(ratios) - 1
+        console.print(f"{share:.0%} of a second pass over x: {found:.1%} slower")
+        tries.append((share, found, replace(slow, title=f"{found:.1%} slower")))
+        if abs(found - wanted) < CLOSE:
+            break
+    _, found, slow = min(tries, key=lambda one: abs(one[1] - wanted))
+    if abs(found - wanted) > ENOUGH * wanted:
+        raise ValueError(f"no share of a second pass slows calls by about {wanted:.0%}; is the machine busy?")
+    return slow
 
 
 def _alarm(what: str, gate: Gate) -> bool | None:
