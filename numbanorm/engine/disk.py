@@ -10,22 +10,60 @@ import sys
 from contextlib import suppress
 from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
+from types import CodeType
+from typing import Any
 from uuid import uuid4
 
 
 @cache
-def stamp(processor: str) -> str:
-    """Digest of all that the kernels of a processor, "cpu" or "cuda", are made of: the freshness of what is kept."""
+def stamp(processor: str) -> str | None:
+    """Digest of all that the kernels of a processor, "cpu" or "cuda", are made of: the freshness of what is kept.
+
+    The package may lie in a zip file, or be compiled to byte code without sources: what its modules are made of is
+    asked of whatever imports them. None if that is not known, for then old kernels could not be told from new ones.
+    """
     import numba  # which takes a while: not where this module is imported
 
-    package = Path(__file__).parents[1]
-    sources = [*package.glob("maths/*.py"), *package.glob(f"{processor}/kernels/*.py")]
-    sources += [package / "walk" / "slots.py", package / "walk" / "table.py"]
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(sources):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    package, digest = __package__.rpartition(".")[0], hashlib.sha256(numba.__version__.encode())
+    names = ["walk.slots", "walk.table"]
+    for folder in ("maths", f"{processor}.kernels"):
+        found = find_spec(f"{package}.{folder}")
+        inside = [] if found is None else [one.name for one in iter_modules(found.submodule_search_locations)]
+        if not inside:
+            return None
+        names += [folder, *(f"{folder}.{name}" for name in inside)]
+    for name in sorted(names):
+        if (text := _made_of(f"{package}.{name}")) is None:
+            return None
+        digest.update(name.encode() + b"\0" + text)
     return digest.hexdigest()
+
+
+def _made_of(name: str) -> bytes | None:
+    """The source of a module, else its byte code; None if neither is to be had."""
+    spec = find_spec(name)
+    loader: Any = None if spec is None else spec.loader
+    with suppress(AttributeError, ImportError, OSError):
+        if (source := loader.get_source(name)) is not None:
+            return bytes(source, "utf-8")
+    with suppress(AttributeError, ImportError, OSError):
+        if (code := loader.get_code(name)) is not None:
+            return repr(_parts(code)).encode()
+    return None
+
+
+def _parts(code: CodeType) -> tuple[Any, ...]:
+    """All that decides what byte code does. `marshal` would write the same code in several ways."""
+    constants = [_parts(one) if isinstance(one, CodeType) else _plain(one) for one in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, constants
+
+
+def _plain(constant: Any) -> Any:
+    """A constant whose repr is the same in every process."""
+    return sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
 
 
 @cache
@@ -44,8 +82,10 @@ def folder(processor: str) -> Path | None:
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numbanorm"
         except RuntimeError:  # no home
             return None
+    if (fresh := stamp(processor)) is None:
+        return None
     try:
-        path = base / f"{processor}-{stamp(processor)[:16]}"
+        path = base / f"{processor}-{fresh[:16]}"
         path.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask: for others to read, not to write
         about = path.stat()
     except OSError:

@@ -1,10 +1,12 @@
 """What the stamp of kept kernels covers: all that kernels are made of, and no more."""
 
 import ast
+import compileall
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
-from processes import package, run_python
+from processes import edit, package, run_python
 
 import numbanorm as nbn
 from numbanorm.engine import disk
@@ -98,6 +100,67 @@ def test_the_stamp_knows_which_file_is_which(change, tmp_path):
         second.write_bytes(texts[0])
     code = "from numbanorm.engine import disk; print(disk.stamp('cpu'))"
     assert run_python(code, PYTHONPATH=str(tmp_path)) != disk.stamp("cpu")
+
+
+# Packages as others ship them: in a zip file, or as byte code alone, beside a folder or inside of a zip file.
+
+
+def ship(folder, form):
+    """The package of a folder in a form, in a place of its own; gives what to put on the path."""
+    place = folder / form.replace(" ", "-")
+    if "byte code" in form:
+        assert compileall.compile_dir(folder / "numbanorm", quiet=1, legacy=True, force=True)
+    endings = {".pyc"} if "byte code" in form else {".py"}
+    files = [
+        path for path in (folder / "numbanorm").rglob("*") if path.suffix in endings and "__pycache__" not in str(path)
+    ]
+    if "zip" in form:
+        with ZipFile(place.with_suffix(".zip"), "w") as archive:
+            for path in files:
+                archive.write(path, path.relative_to(folder))
+        return place.with_suffix(".zip")
+    for path in files:
+        target = place / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return place
+
+
+# Statistics of a function of the kernels' own, compiled, or loaded from disk.
+USED = """
+import numpy as np
+import numbanorm as nbn
+from numbanorm.cpu.kernels import states
+from numbanorm.engine import disk
+
+mean, var = np.zeros(2), np.ones(2)
+nbn.batch_norm(np.arange(8.0).reshape(4, 2), mean, var, training=True, momentum=0.5)
+assert all(disk.stamp(processor) for processor in ("cpu", "cuda"))
+print(*mean, sum(states.update_running.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.parametrize("form", ["zip of sources", "byte code", "zip of byte code"])
+def test_kernels_are_fresh_however_the_package_is_shipped(form, tmp_path):
+    home = package(tmp_path / "first")
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def used():
+        return run_python(USED, PYTHONPATH=str(ship(tmp_path / "first", form)), **env).split()
+
+    assert used() == ["1.5", "2.0", "1"]
+    assert used() == ["1.5", "2.0", "0"], "not kept for the next process"
+    edit(home / "maths" / "welford.py", "(1.0 - share) * old + share * new", "(1.0 - share) * old + share * new + 1.0")
+    assert used() == ["2.5", "3.0", "1"], "the code of another version"
+
+
+def test_without_a_stamp_nothing_is_kept(tmp_path):
+    code = (
+        "from numbanorm.engine import disk; disk._made_of = lambda name: None; "
+        "print(disk.stamp('cpu'), disk.folder('cpu'))"
+    )
+    assert run_python(code, NUMBANORM_CACHE_DIR=str(tmp_path)).split() == ["None", "None"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_numba_is_another_stamp():
