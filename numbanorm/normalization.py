@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from .arrays.annotations import AnyArray, ArrayLike, Floats, HostArrayLike, Sizes, Tensor
 from .arrays.take import view
-from .call.arguments import as_layout
+from .call.arguments import EpsOn, as_layout, on_std
 from .call.choose import engine_of
 from .call.known import normalized
 from .call.run import Prepared, Statistics, packed, transform
-from .layout import Layout
+from .layout import Layout, as_int
 from .statistics import Moments
 
 
@@ -23,50 +23,57 @@ from .statistics import Moments
 def normalize(
     x: np.ndarray[Sizes, Floats],
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: Literal[False] = False, **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: None = None,
+    return_moments: Literal[False] = False, **sizes: int,
 ) -> np.ndarray[Sizes, Floats]: ...
 @overload
 def normalize(
     x: np.ndarray[Sizes, Floats],
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: Literal[True], **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: None = None,
+    return_moments: Literal[True], **sizes: int,
 ) -> tuple[np.ndarray[Sizes, Floats], Moments]: ...
 @overload
 def normalize(
     x: Tensor,
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: Literal[False] = False, **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: Any = None,
+    return_moments: Literal[False] = False, **sizes: int,
 ) -> Tensor: ...
 @overload
 def normalize(
     x: Tensor,
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: Literal[True], **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: Any = None,
+    return_moments: Literal[True], **sizes: int,
 ) -> tuple[Tensor, Moments[Any]]: ...
 @overload
 def normalize(
     x: HostArrayLike,
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: Literal[False] = False, **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: Any = None,
+    return_moments: Literal[False] = False, **sizes: int,
 ) -> NDArray[Any]: ...
 @overload
 def normalize(
     x: HostArrayLike,
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: Literal[True], **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: Any = None,
+    return_moments: Literal[True], **sizes: int,
 ) -> tuple[NDArray[Any], Moments]: ...
 @overload
 def normalize(
     x: ArrayLike,
     layout: str | Layout | None = None, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *,
-    axis: int | Sequence[int] | None = None, eps: float = 1e-5, moments: Moments[Any] | None = None,
-    out: AnyArray | None = None, return_moments: bool, **sizes: int,
+    axis: int | Sequence[int] | None = None, eps: float = 1e-5, ddof: int = 0, eps_on: EpsOn = "var",
+    moments: Moments[Any] | None = None, out: AnyArray | None = None, dtype: Any = None,
+    return_moments: bool, **sizes: int,
 ) -> Any: ...
 # fmt: on
 def normalize(
@@ -77,8 +84,11 @@ def normalize(
     *,
     axis: int | Sequence[int] | None = None,
     eps: float = 1e-5,
+    ddof: int = 0,
+    eps_on: EpsOn = "var",
     moments: Moments | None = None,
     out: AnyArray | None = None,
+    dtype: Any = None,
     return_moments: bool = False,
     **sizes: int,
 ) -> AnyArray | tuple[AnyArray, Moments]:
@@ -97,11 +107,17 @@ def normalize(
         In place of a layout: the axes to reduce, as in NumPy. With neither, all of x is one group.
     eps : float
         Added to the variance, in units of x squared; not negative.
+    ddof : int
+        0: divide by the variance of the values. 1: by the unbiased estimate, m2 / (count - 1).
+    eps_on : {"var", "std"}
+        Where eps is added: ``(x - mean) / sqrt(var + eps)``, or ``(x - mean) / (std + eps)``, in units of x.
     moments : Moments, optional
         Statistics to use in place of x's own, of the layout's group shape.
     out : array, optional
-        Where to write the result: x itself to work in place, or an array apart from it; of the result's shape and
-        dtype.
+        Where to write the result: x itself to work in place, or an array apart from it; of x's shape and any float
+        type.
+    dtype : dtype, optional
+        Of the result: any float type. By default that of `out`, or x's own, and float64 for integers and booleans.
     return_moments : bool
         Return ``(result, moments)``.
     **sizes : int
@@ -110,8 +126,8 @@ def normalize(
     Returns
     -------
     array
-        As x: its type, shape, memory order, device and dtype (float64 for integers and booleans).
-        A group without spread becomes exactly its bias.
+        As x: its type, shape, memory order, device, and dtype if no other is asked for. A group
+        without spread becomes exactly its bias.
 
     Raises
     ------
@@ -148,22 +164,22 @@ def normalize(
     array([[-1.21, -0.73],
            [ 0.73,  1.21]], dtype=float32)
     """
-    if moments is None and not return_moments:
-        return normalized(x, weight, bias, eps, out, _by_layout, (layout, axis, *sizes, *sizes.values()))
-    chosen, statistics = as_layout(layout, axis, sizes), None
-    if moments is not None:
-        statistics = _statistics(x, chosen, moments)
-    keep = return_moments and moments is None
-    result, states, _ = transform(x, chosen, weight, bias, eps=eps, out=out, statistics=statistics, keep=keep)
-    if not return_moments:
-        return result
-    return result, Moments(*states) if moments is None else moments  # type: ignore[misc]
+    if moments is None:
+        settings = (layout, axis, ddof, eps_on, *sizes, *sizes.values())
+        keep = Moments if return_moments else None
+        return normalized(x, weight, bias, eps, out, _by_layout, settings, dtype=dtype, keep=keep)
+    chosen = as_layout(layout, axis, sizes)
+    numbers: dict[str, Any] = {"eps": eps, "ddof": as_int(ddof, "ddof"), "eps_on_std": on_std(eps_on)}
+    statistics = _statistics(x, chosen, moments)
+    result = transform(x, chosen, weight, bias, out=out, dtype=dtype, statistics=statistics, **numbers)[0]
+    return (result, moments) if return_moments else result
 
 
-def _by_layout(x: Any, weight: Any, bias: Any, layout: Any, axis: Any, *sizes: Any) -> Prepared:
+def _by_layout(x: Any, weight: Any, bias: Any, layout: Any, axis: Any, ddof: Any, eps_on: Any, *sizes: Any) -> Prepared:
     """The layout that a caller's arguments mean; `sizes`: all names, and behind them their sizes."""
     half = len(sizes) // 2
-    return Prepared(as_layout(layout, axis, dict(zip(sizes[:half], sizes[half:], strict=True))), weight, bias)
+    chosen = as_layout(layout, axis, dict(zip(sizes[:half], sizes[half:], strict=True)))
+    return Prepared(chosen, weight, bias, ddof=as_int(ddof, "ddof"), eps_on_std=on_std(eps_on))
 
 
 def _statistics(x: Any, layout: Layout, moments: Any) -> Statistics:

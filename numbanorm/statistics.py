@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any, Generic, Self, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays.annotations import ArrayLike, HasCudaInterface, HostArrayLike, Statistic
 from .arrays.give import give, to_host
@@ -40,6 +41,7 @@ class Moments(Generic[Statistic]):
     Notes
     -----
     Two states merge by the formula of Chan, Golub and LeVeque (1979), which is as exact as one pass over all values.
+    `sum` merges many. ``m[index]`` are the Moments of some groups, and ``m == other`` compares all states.
 
     What was made on a GPU stays there: all that is computed from it is queued on the caller's current stream, and
     only `save` copies to the host.
@@ -56,11 +58,11 @@ class Moments(Generic[Statistic]):
     array([10.66666667, 10.66666667, 10.66666667, 10.66666667])
     """
 
-    __slots__ = ("count", "m2", "mean")
+    __slots__ = ("_count", "_m2", "_mean")
 
-    count: Statistic
-    mean: Statistic
-    m2: Statistic
+    _count: Statistic
+    _mean: Statistic
+    _m2: Statistic
 
     def __init__(self, count: ArrayLike, mean: ArrayLike, m2: ArrayLike) -> None:
         if any(map(on_device, (count, mean, m2))):
@@ -74,7 +76,27 @@ class Moments(Generic[Statistic]):
         if on_device(states[0]):
             engine = engine_of(states[0])
             states = [give(to_float64(engine, a), a.library) for a in states]
-        self.count, self.mean, self.m2 = states
+        self._count, self._mean, self._m2 = states
+
+    @property
+    def count(self) -> Statistic:
+        """How many values each group has."""
+        return self._count
+
+    @property
+    def mean(self) -> Statistic:
+        """Their mean; NaN where there are none."""
+        return self._mean
+
+    @property
+    def m2(self) -> Statistic:
+        """Sum of the squared distances from the mean."""
+        return self._m2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The group shape."""
+        return tuple(view(self._mean).shape)
 
     @classmethod
     def empty(cls, shape: int | tuple[int, ...]) -> Self:
@@ -139,6 +161,37 @@ class Moments(Generic[Statistic]):
     def __add__(self, other: Moments[Any]) -> Moments[Statistic]:
         return self.merge(other) if isinstance(other, Moments) else NotImplemented
 
+    def __radd__(self, other: object) -> Self:
+        """The first step of `sum`, which begins with 0."""
+        return self if type(other) is int and other == 0 else NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two have the same states of the same groups, bit by bit but for the sign of 0; it waits for a GPU."""
+        if not isinstance(other, Moments):
+            return NotImplemented
+        pairs = zip(self._on_host, other._on_host, strict=True)
+        return self.shape == other.shape and all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("these Moments are of one group, and have no len(); their shape is ()")
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Moments[Any]:
+        """Moments of some of the groups, chosen as in an array of the group shape."""
+        if not self.shape and index != () and index is not Ellipsis:
+            raise IndexError(f"these Moments are of one group, and have no index {index!r}; their shape is ()")
+        return Moments(*(state[index] for state in (self._count, self._mean, self._m2)))  # type: ignore[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._count, self._mean, self._m2)
+
+    @property
+    def _on_host(self) -> tuple[NDArray[Any], ...]:
+        return to_host(self._count), to_host(self._mean), to_host(self._m2)
+
     @property
     def _states(self) -> States:
         return view(self.count), view(self.mean), view(self.m2)
@@ -170,7 +223,19 @@ class Moments(Generic[Statistic]):
             return cls(file["count"], file["mean"], file["m2"])
 
     def __repr__(self) -> str:
-        return f"Moments(count={self.count!r}, mean={self.mean!r}, m2={self.m2!r})"
+        """Count, mean and deviation, shortened where there are many groups; it waits for a GPU."""
+        count, mean, m2 = self._on_host
+        with np.errstate(all="ignore"):
+            std = np.sqrt(m2 / np.where(count > 0, count, np.nan))
+        equal = count.size > 0 and np.all(count == count.flat[0])
+        shown = [f"count={_shown(count.flat[0] if equal else count)}", f"mean={_shown(mean)}", f"std={_shown(std)}"]
+        of_shape = [f"shape={self.shape}"] if self.shape else []
+        return f"Moments({', '.join([*of_shape, *shown])})"
+
+
+def _shown(values: Any) -> str:
+    """Numbers as people read them: on one line, with six digits."""
+    return " ".join(np.array2string(np.asarray(values), threshold=8, edgeitems=2, precision=6, separator=", ").split())
 
 
 @overload

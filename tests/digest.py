@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from zlib import crc32
 
@@ -159,6 +160,10 @@ def by_channel(norm, dtypes, shape, axis, make, stats=None, order="C", steps="C"
     running = [] if stats is None else [make(channels, stats, steps), make(channels, stats, steps, "offset")]
     own = {"group_norm": [2], "batch_instance_norm": [send(np.linspace(0, 1, shape[axis]))]}.get(norm, [None, None])
     pair = make.pair(dtypes, channels)
+    if (
+        "momentum" in keywords and "num_batches_tracked" in signature(getattr(nbn, norm)).parameters
+    ):  # else it is hidden
+        keywords = keywords | {"num_batches_tracked": send(np.zeros((), np.int64))}
     return [getattr(nbn, norm)(x, *(running or own), *pair, channel_axis=axis, **keywords) for _ in "12"], running
 
 

@@ -44,8 +44,9 @@ class NumpyEngine:
         else:
             _store(frame, count, mean, m2)
         if operation != "moments":
-            spread = m2 / count + frame.eps
-            scale = np.where(spread == 0, 0.0, 1 / np.sqrt(spread))
+            var = m2 / (count - frame.ddof)
+            std = np.sqrt(var) + frame.eps if frame.eps_on_std else np.sqrt(var + frame.eps)
+            scale = np.where(std == 0, 0.0, 1 / std)
             result = (x - mean[ids]) * scale[ids]
             result = result if frame.weight is None else result * frame.weight.astype(np.float64)
             frame.out[...] = result if frame.bias is None else result + frame.bias.astype(np.float64)
@@ -54,11 +55,11 @@ class NumpyEngine:
         if out_given or frame.mean is not None or frame.running_mean is not None:
             return None  # memory and statistics of the caller's are checked every time
         shapes = [None if a is None else a.shape for a in (frame.weight, frame.bias)]
-        dtype, center = frame.out.dtype, frame.center
+        dtype, numbers = frame.out.dtype, {name: getattr(frame, name) for name in ("center", "ddof", "eps_on_std")}
 
         def repeat(x, out, weight, bias, mean, var, eps, addresses):
             pair = [None if s is None else a.reshape(s) for a, s in zip((weight, bias), shapes, strict=True)]
-            filled = Frame(x, np.empty_like(x, dtype=dtype), *pair, eps=eps, center=center)
+            filled = Frame(x, np.empty_like(x, dtype=dtype), *pair, eps=eps, **numbers)
             execute(self, plan, filled)
             return filled.out, None
 

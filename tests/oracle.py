@@ -51,12 +51,13 @@ def moments(x, ids, num_groups):
     return count, mean, m2
 
 
-def normalize(x, ids, num_groups, weight=None, bias=None, eps=1e-5, stats=None):
+def normalize(x, ids, num_groups, weight=None, bias=None, eps=1e-5, stats=None, ddof=0, eps_on="var"):
     """(x - mean) / sqrt(var + eps) * weight + bias; a group whose var + eps is 0 becomes its bias."""
     count, mean, m2 = moments(x, ids, num_groups) if stats is None else stats
     with np.errstate(all="ignore"):
-        var = m2 / count
-        scale = np.where(var + eps == 0, 0.0, 1 / np.sqrt(var + eps))
+        var = m2 / (count - ddof)
+        std = np.sqrt(var + eps) if eps_on == "var" else np.sqrt(var) + eps
+        scale = np.where(std == 0, 0.0, 1 / std)
         normalized = (wide(x) - mean[ids]) * scale[ids]
     return affine(normalized, weight, bias)
 

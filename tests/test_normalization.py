@@ -3,7 +3,7 @@
 import numpy as np
 import oracle
 import pytest
-from everyday import dtypes, every, floats, weights_for
+from everyday import dtypes, every, exhaustive, floats, weights_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import assert_same, assert_within
@@ -188,3 +188,116 @@ def test_torch_out_weight_and_bias():
     assert nbn.normalize(x, "... c -> ...", weight, bias, out=out) is out
     expected = nbn.normalize(x.numpy(), "... c -> ...", weight.numpy(), bias.numpy())
     np.testing.assert_array_equal(out.numpy(), expected)
+
+
+# what a result is made of, and into -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=150)
+@given(data=st.data(), ddof=st.sampled_from([0, 1, 2]), eps_on=st.sampled_from(["var", "std"]))
+def test_ddof_and_where_eps_is_added(data, ddof, eps_on):
+    grouping = data.draw(groupings())
+    x = data.draw(arrays(grouping.shape, FLOATS[:2], special=False))
+    ids, eps = grouping.as_layout().group_ids(grouping.shape), data.draw(st.sampled_from([1e-5, 0.0, 0.5]))
+    size = x.size // max(1, grouping.num_groups)
+    how = {"ddof": ddof, "eps_on": eps_on, "eps": eps}
+    if x.size and size <= ddof:
+        with pytest.raises(ValueError, match=f"ddof={ddof} needs groups of more than {ddof} values"):
+            nbn.normalize(x, grouping.layout, **how, **grouping.keywords)
+        return
+    expected = oracle.normalize(x, ids, grouping.num_groups, **how)
+    allowed = 4 * oracle.output_tolerance(x, ids, grouping.num_groups, expected, eps=0.0 if eps_on == "std" else eps)
+    assert_within(nbn.normalize(x, grouping.layout, **how, **grouping.keywords), expected, allowed)
+
+
+def test_ddof_of_given_moments(rng):
+    x = rng.standard_normal((4, 30))
+    got = nbn.normalize(x, axis=1, moments=nbn.moments(x, axis=1), ddof=1, eps=0.0)
+    np.testing.assert_array_equal(got, nbn.normalize(x, axis=1, ddof=1, eps=0.0))
+    np.testing.assert_allclose(got.std(axis=1, ddof=1), 1, rtol=1e-14)
+
+
+PAIRS = [("uint8", "float32"), ("float32", "float64"), ("float64", "float32"), ("float32", "float16")]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        pytest.param(x, y, marks=() if (x, y) in PAIRS else exhaustive)
+        for x in ["uint8", "int16", "int64", "bool", "float16", "bfloat16", "float32", "float64"]
+        for y in ["float16", "bfloat16", "float32", "float64"]
+    ],
+)
+@pytest.mark.parametrize("layout", ["n c h w -> n", "n c h w -> c", "n h w c -> n c"])
+def test_any_float_type_may_be_asked_for(given, wanted, layout, rng):
+    """As accurate as that type, or x, allows: a wider result has more digits than one that is converted afterwards."""
+    given, wanted = (BFLOAT16 if name == "bfloat16" else np.dtype(name) for name in (given, wanted))
+    x = (100 + 20 * rng.standard_normal((4, 6, 9, 5))).astype(given)
+    ids, num = oracle.groups(nbn.Layout(layout), x.shape)
+    expected = oracle.normalize(x, ids, num)
+    narrow = {np.dtype(d) for d in ("uint8", "int16", "bool", "float16", "float32")} | {BFLOAT16}
+    working = oracle.EPS64 if wanted == np.float64 or given not in narrow else oracle.EPS32
+    unit = 2.0**-8 if wanted == BFLOAT16 else float(np.finfo(wanted).eps)
+    size = np.abs(expected).max()
+    for got in (nbn.normalize(x, layout, dtype=wanted), nbn.normalize(x, layout, out=np.empty(x.shape, wanted))):
+        assert got.dtype == wanted
+        assert_within(got, expected, 0.51 * unit * np.abs(expected) + 6 * working * size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "f4", "float32", np.dtype("f4"), np.dtype(">f4")])
+def test_a_dtype_by_any_name(dtype, rng):
+    x = rng.integers(0, 255, (3, 40)).astype(np.uint8)
+    for _ in range(2):
+        assert nbn.layer_norm(x, 40, dtype=dtype).dtype == np.float32
+        assert nbn.layer_norm(x, 40).dtype == np.float64
+
+
+def test_a_dtype_of_torch(rng):
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(rng.integers(0, 255, (3, 40)).astype(np.uint8))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, np.float32):
+        got = nbn.layer_norm(x, 40, dtype=dtype)
+        assert got.dtype == (torch.float32 if dtype is np.float32 else dtype)
+    np.testing.assert_array_equal(nbn.layer_norm(x, 40, dtype=torch.float32), nbn.layer_norm(x.numpy(), 40, dtype="f4"))
+
+
+@pytest.mark.parametrize("dtype", ["int32", bool, complex, "no dtype", np.longdouble, 3, object])
+def test_a_dtype_that_no_result_has(dtype, rng):
+    with pytest.raises(TypeError, match="give float64, float32, float16 or bfloat16"):
+        nbn.normalize(rng.standard_normal((3, 4)), axis=1, dtype=dtype)
+    with pytest.raises(TypeError, match="results are of a float type"):
+        nbn.normalize(rng.standard_normal((3, 4)), axis=1, out=np.zeros((3, 4), np.int32))
+    with pytest.raises(TypeError, match="out has dtype float64, but dtype=float32"):
+        nbn.normalize(rng.standard_normal((3, 4)), axis=1, dtype="f4", out=np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("eps_on", ["variance", None, 1, True])
+def test_eps_belongs_to_the_variance_or_the_deviation(eps_on, rng):
+    with pytest.raises(ValueError, match="eps_on must be 'var'"):
+        nbn.normalize(rng.standard_normal((3, 4)), axis=1, eps_on=eps_on)
+
+
+# values at the end of float64's range ---------------------------------------------------------------------------------
+
+FAR = 1.7e308
+
+
+@pytest.mark.parametrize("layout", ["r c -> r", "c r -> r", "r (c d) -> r d", "n ->"])
+@pytest.mark.parametrize("size", [2, 6, 66, 4200])
+def test_means_of_values_too_far_apart_for_a_difference(layout, size):
+    row = np.where(np.arange(size) % 3 == 0, FAR, -FAR)
+    x = {"c r -> r": np.stack([row] * 20, 1), "n ->": row}.get(layout, np.stack([row] * 20))
+    sizes = {"d": 2} if "d" in layout else {}
+    m = nbn.moments(x, layout, **sizes)
+    members = row.reshape(-1, 2).T if sizes else row[None]
+    expected = np.array([np.sum(r / r.size) for r in members])
+    np.testing.assert_allclose(m.mean, np.broadcast_to(expected if sizes else expected[0], m.shape), rtol=1e-12)
+    assert np.all((m.m2 == np.inf) | (m.m2 == 0))
+    parts = nbn.moments(row[: size // 2], axis=0) + nbn.moments(row[size // 2 :], axis=0)
+    np.testing.assert_allclose(parts.mean, np.sum(row / size), rtol=1e-12)
+
+
+def test_equal_values_at_the_end_of_the_range():
+    m = nbn.moments(np.full((3, 5000), FAR), axis=1)
+    np.testing.assert_array_equal(m.mean, FAR)
+    np.testing.assert_array_equal(m.m2, 0)

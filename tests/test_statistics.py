@@ -1,5 +1,8 @@
 """moments() and Moments against the oracle."""
 
+import copy
+import pickle
+
 import numpy as np
 import oracle
 import pytest
@@ -168,3 +171,74 @@ def test_float32_means_of_many_values(rng):
     """The mean of 5e6 uniforms, which a float32 sum loses."""
     x = rng.random(5_000_000, np.float32)
     assert abs(nbn.moments(x).mean - x.mean(dtype=np.float64)) < EPS32
+
+
+# Moments as values ----------------------------------------------------------------------------------------------------
+
+
+def test_moments_add_up_by_sum(rng):
+    x = rng.standard_normal((6, 50, 4))
+    total = sum(nbn.moments(part, axis=0) for part in x)
+    expected = nbn.moments(x, axis=(0, 1))
+    np.testing.assert_allclose(total.mean, expected.mean, rtol=1e-13)
+    np.testing.assert_allclose(total.m2, expected.m2, rtol=1e-13)
+    for other in (0.0, 1, None, "0", np.zeros(4)):
+        with pytest.raises(TypeError):
+            other + total
+
+
+def test_moments_are_equal_if_all_their_states_are(rng):
+    x = rng.standard_normal((5, 8))
+    m = nbn.moments(x, axis=1)
+    assert m == nbn.moments(x.copy(), axis=1)
+    assert nbn.Moments.empty(3) == nbn.Moments.empty(3)
+    assert m != nbn.moments(2 * x, axis=1)
+    assert m != nbn.moments(x[:4], axis=1)
+    assert m != nbn.Moments(m.count + 1, m.mean, m.m2)
+    assert (m == 5) is False
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(m)
+
+
+def test_groups_of_moments(rng):
+    x = rng.standard_normal((5, 3, 8))
+    m = nbn.moments(x, axis=2)
+    assert (m.shape, len(m)) == ((5, 3), 5)
+    assert m[2] == nbn.moments(x[2], axis=1)
+    assert m[1:3, ::2] == nbn.moments(x[1:3, ::2], axis=2)
+    assert m[m.mean > 0].shape == (int(np.sum(m.mean > 0)),)
+    assert [one.shape for one in m] == [(3,)] * 5
+    assert m[-1, -1].var() == nbn.moments(x[-1, -1]).var()
+    with pytest.raises(IndexError):
+        m[5]
+    whole = nbn.moments(x)
+    assert whole.shape == ()
+    with pytest.raises(TypeError, match="of one group"):
+        len(whole)
+    with pytest.raises(IndexError, match="of one group"):
+        whole[0]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_moments_are_pickled_and_copied(protocol, rng):
+    for m in (nbn.moments(rng.standard_normal((5, 3)), axis=0), nbn.moments(rng.standard_normal(4))):
+        for other in (pickle.loads(pickle.dumps(m, protocol)), copy.copy(m), copy.deepcopy(m)):
+            assert type(other) is nbn.Moments
+            assert other == m
+
+
+@pytest.mark.parametrize("name", ["count", "mean", "m2", "shape", "std_dev"])
+def test_attributes_of_moments_stay(name, rng):
+    m = nbn.moments(rng.standard_normal(4))
+    with pytest.raises(AttributeError):
+        setattr(m, name, np.zeros(()))
+
+
+def test_moments_are_shown_shortly():
+    assert repr(nbn.moments([1.0, 2.0, 3.0])) == "Moments(count=3., mean=2., std=0.816497)"
+    shown = repr(nbn.moments([[1.0, 3.0], [5.0, 5.0]], axis=1))
+    assert shown == "Moments(shape=(2,), count=2., mean=[2., 5.], std=[1., 0.])"
+    unequal = nbn.Moments([2.0, 0.0], [1.0, np.nan], [2.0, 0.0])
+    assert repr(unequal) == "Moments(shape=(2,), count=[2., 0.], mean=[ 1., nan], std=[ 1., nan])"
+    many = repr(nbn.moments(np.arange(200_000.0).reshape(-1, 2), axis=1))
+    assert len(many) < 200 and "..." in many and "\n" not in many

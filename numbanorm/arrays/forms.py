@@ -1,11 +1,15 @@
 """Element types: what kernels call them, and which results have."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 _NUMPY_DTYPES = [np.dtype(code) for code in ("f8", "f4", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 KINDS = {dtype: dtype.kind + str(dtype.itemsize) for dtype in _NUMPY_DTYPES}  # what kernels call them
+
+RESULTS = frozenset({"f8", "f4", "f2", "bf"})  # kinds of results
+_FLOATS = "give float64, float32, float16 or bfloat16"
 
 
 def kind(dtype: np.dtype, name: str = "x") -> str:
@@ -37,6 +41,24 @@ def _kind(dtype: np.dtype) -> str:
 def result_dtype(dtype: np.dtype) -> np.dtype:
     """Dtype of the result of normalizing: the input's own, or float64 for integers and booleans."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype.newbyteorder("=")
+
+
+def float_dtype(dtype: Any) -> np.dtype:
+    """NumPy's dtype for the one that a caller wants of a result, by any name: of NumPy, torch or ml_dtypes.
+
+    Raises
+    ------
+    TypeError
+        If no result has such elements.
+    """
+    wanted = str(dtype).removeprefix("torch.") if type(dtype).__module__ == "torch" else dtype
+    try:
+        known = bfloat16("dtype") if isinstance(wanted, str) and wanted == "bfloat16" else np.dtype(wanted)
+    except TypeError as error:
+        raise error if wanted == "bfloat16" else TypeError(f"dtype={dtype!r} is no dtype; {_FLOATS}") from None
+    if _kind(known).lstrip(">") in RESULTS:
+        return known.newbyteorder("=")
+    raise TypeError(f"dtype={dtype!r}, but results are of a float type; {_FLOATS}")
 
 
 def bfloat16(name: str) -> np.dtype:

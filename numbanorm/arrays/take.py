@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .forms import KINDS, kind
+from .forms import KINDS, RESULTS, kind
 from .libraries import library_of, on_device, require_cuda
 from .library import Library
 from .memory import Array, DeviceArray, check_same_device, overlap, overlaps_itself, same_memory, writeable
@@ -60,7 +60,7 @@ def view(x: Any, name: str = "x") -> Any:
     return take(x, name)[0]
 
 
-def take_out(out: Any, x: Array, dtype: np.dtype, others: Mapping[str, Array | None]) -> Any:
+def take_out(out: Any, x: Array, dtype: np.dtype | None, others: Mapping[str, Array | None]) -> Any:
     """Check an output array: its shape, dtype, that it can be written, and what it overlaps.
 
     Parameters
@@ -69,19 +69,21 @@ def take_out(out: Any, x: Array, dtype: np.dtype, others: Mapping[str, Array | N
         The caller's output.
     x : ndarray or DeviceArray
         The input. `out` may be x itself.
-    dtype : numpy.dtype
-        Of the result.
+    dtype : numpy.dtype or None
+        Of the result; None: any float type.
     others : dict
         Further inputs by name, which `out` must not overlap.
     """
     if not isinstance(out, np.ndarray) and not is_torch(out) and not on_device(out):
-        raise TypeError(f"out must be an array of dtype {dtype}, got {type(out).__name__}")
+        raise TypeError(f"out must be an array of {dtype or 'a float type'}, got {type(out).__name__}")
     array = view(out, "out")
     check_same_device(x, {"out": array})
     if array.shape != x.shape:
         raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass an out of that shape")
-    if array.dtype.newbyteorder("=") != dtype:
-        raise TypeError(f"out has dtype {array.dtype}, the result has {dtype}; pass an out of that dtype")
+    if dtype is None and kind(array.dtype, "out").lstrip(">") not in RESULTS:
+        raise TypeError(f"out has dtype {array.dtype}, but results are of a float type; pass an out of one")
+    if dtype is not None and array.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"out has dtype {array.dtype}, but dtype={dtype} is asked for; pass an out of that dtype")
     if not writeable(array):
         raise ValueError("out is read-only; pass an array that can be written")
     if overlaps_itself(array):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from ..arrays.memory import Array
 from ..arrays.take import view
@@ -26,6 +26,16 @@ def check_eps(eps: Any) -> float:
     if not value >= 0:
         raise ValueError(f"eps must not be negative or NaN, got {eps}; it is added to the variance, 1e-5 is usual")
     return value
+
+
+EpsOn = Literal["var", "std"]
+
+
+def on_std(eps_on: Any) -> bool:
+    """Whether eps is added to the standard deviation."""
+    if not isinstance(eps_on, str) or eps_on not in ("var", "std"):
+        raise ValueError(f"eps_on must be 'var', for sqrt(var + eps), or 'std', for std + eps; got {eps_on!r}")
+    return eps_on == "std"
 
 
 def check_momentum(momentum: Any) -> float | None:

@@ -34,32 +34,40 @@ def normalized(
     out: Any,
     prepare: Callable[..., Prepared],
     settings: tuple[Any, ...],
-    running: tuple[Any, Any, Any] | None = None,
+    running: tuple[Any, Any, Any, Any] | None = None,
+    dtype: Any = None,
+    keep: Callable[..., Any] | None = None,
 ) -> Any:
     """Normalize by a norm.
 
     Parameters
     ----------
-    x, weight, bias, eps, out
+    x, weight, bias, eps, out, dtype
         The norm's arguments, as the caller gave them.
     prepare : function
         The norm's own checks: prepare(x, weight, bias, *settings), with `running` before the settings if there is one.
     settings : tuple
         What else tells one call of the norm from another.
     running : tuple, optional
-        Running mean and variance (or None, None), and the momentum by which they move.
+        Running mean and variance (or None, None), the momentum by which they move, and the counter of batches.
+    keep : function, optional
+        What makes of count, mean and m2 that which is returned beside the output.
     """
     # In one piece: a function more takes a fortieth of the shortest call.
-    key = addresses = mean = var = momentum = of_weight = of_bias = of_out = of_running = None
+    key = addresses = mean = var = momentum = counter = of_weight = of_bias = of_out = of_running = None
     typed: Any = settings
     for setting in settings:
         if type(setting) not in _DISTINCT:
             typed = _typed(settings)
             break
+    if dtype is not None:
+        typed = typed, dtype
     if running is not None:
-        mean, var, momentum = running
+        mean, var, momentum, counter = running
         of_running = _form_of_running(mean, var)
-    if type(x) is not ndarray:
+    if keep is not None or counter is not None or (momentum is None and running is not None and mean is not None):
+        key = None
+    elif type(x) is not ndarray:
         key, addresses = _describe_on_gpu(prepare, typed, (x, out, weight, bias, mean, var))
     elif (
         (weight is None or type(weight) is ndarray)
@@ -82,17 +90,26 @@ def normalized(
         if repeat is not None and (result := repeat(x, out, weight, bias, mean, var, eps, addresses)) is not None:
             made, frame = result
             if frame is not None:
-                update_running(frame, momentum, mean)
+                update_running(frame, momentum, None)
             return made
     ours = prepare(x, weight, bias, *settings) if running is None else prepare(x, weight, bias, running, *settings)
-    layout, weight, bias, checked, center = ours
-    repeatable = key is not None
-    result, _, repeat = transform(
-        x, layout, weight, bias, eps=eps, out=out, center=center, running=checked, repeatable=repeatable
+    layout, weight, bias, checked, center, ddof, eps_on_std = ours
+    numbers = {"eps": eps, "center": center, "ddof": ddof, "eps_on_std": eps_on_std}
+    result, states, repeat = transform(
+        x,
+        layout,
+        weight,
+        bias,
+        out=out,
+        dtype=dtype,
+        running=checked,
+        keep=keep is not None,
+        repeatable=key is not None,
+        **numbers,
     )
     if repeat is not None:
         _remember(key, repeat)
-    return result
+    return result if keep is None else (result, keep(*states))  # type: ignore[misc]
 
 
 def forget() -> None:

@@ -5,9 +5,10 @@ the move of running statistics.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, NamedTuple
 
-from ..arrays.forms import result_dtype
+from ..arrays.forms import float_dtype, result_dtype
 from ..arrays.give import give, result_like
 from ..arrays.memory import Array, check_same_device, contiguous, same_memory
 from ..arrays.take import take, take_out
@@ -31,6 +32,8 @@ class Prepared(NamedTuple):
     bias: Any = None
     running: Running | None = None
     center: bool = True  # False: about zero, as in RMS norm
+    ddof: int = 0  # taken from the count
+    eps_on_std: bool = False  # whether eps is added to the deviation
 
 
 def transform(
@@ -41,7 +44,10 @@ def transform(
     *,
     eps: Any,
     out: Any = None,
+    dtype: Any = None,
     center: bool = True,
+    ddof: int = 0,
+    eps_on_std: bool = False,
     statistics: Statistics | None = None,
     running: Running | None = None,
     keep: bool = False,
@@ -51,10 +57,12 @@ def transform(
 
     Parameters
     ----------
-    x, layout, weight, bias, eps, out
+    x, layout, weight, bias, eps, out, dtype, ddof
         As in `numbanorm.normalize`.
     center : bool
         False: about zero.
+    eps_on_std : bool
+        Add eps to the deviation.
     statistics : tuple, optional
         Count, mean and m2 to use in place of x's own; or no count, and mean and variance.
     running : Running, optional
@@ -68,14 +76,21 @@ def transform(
     engine, eps = engine_of(array), check_eps(eps)
     weight, bias = operand(engine, weight, "weight", array), operand(engine, bias, "bias", array)
     updates = running is not None and running.updated and array.size > 0
+    if ddof:
+        _check_ddof(ddof, layout, array)
     if running is not None and not running.updated and statistics is None:
+        if keep:
+            raise ValueError(
+                "return_moments=True gives x's own statistics, but stored ones are used here; leave it out"
+            )
         statistics = None, packed(engine, running.mean), packed(engine, running.var)
     others = {"weight": weight, "bias": bias, **({} if running is None else running.arrays)}
     if statistics is not None:
         others |= dict(zip(STATES, statistics, strict=True))
     check_same_device(array, others)
-    target = _target(out, array, others)
-    frame = Frame(array, target, weight, bias, eps=eps, center=int(center))
+    target = _target(out, array, dtype, others)
+    numbers = {"eps": eps, "center": int(center), "ddof": ddof, "eps_on_std": int(eps_on_std)}
+    frame = Frame(array, target, weight, bias, **numbers)
     if statistics is not None:
         frame = frame._replace(count=statistics[0], mean=statistics[1], m2=statistics[2])
     if running is not None:
@@ -86,17 +101,27 @@ def transform(
     if updates:
         count, mean, m2 = states or statistics  # type: ignore[misc]
         moved = frame._replace(count=count, mean=mean, m2=m2)
-        update_running(moved, running.momentum, running.owner)  # type: ignore[union-attr]
+        update_running(moved, running.momentum, running.counter)  # type: ignore[union-attr]
     repeat = engine.bind(plan, frame, out is not None) if repeatable and plan.steps else None
     return (give(target, library) if out is None else out), states, repeat
 
 
-def _target(out: Any, x: Array, others: Mapping[str, Array | None]) -> Any:
+def _check_ddof(ddof: int, layout: Layout, x: Array) -> None:
+    """Refuse groups without more than `ddof` values: they have no such variance."""
+    grouping = layout.resolve(x.shape)
+    size = prod(factor.size for factor in grouping.factors if not factor.group_stride)
+    if ddof < 0:
+        raise ValueError(f"ddof must not be negative, got {ddof}; 0 and 1 are usual")
+    if x.size and size <= ddof:
+        raise ValueError(f"ddof={ddof} needs groups of more than {ddof} values, but those of x have {size}")
+
+
+def _target(out: Any, x: Array, dtype: Any, others: Mapping[str, Array | None]) -> Any:
     """Where to write: a new array, or the caller's own once it is checked."""
-    dtype = result_dtype(x.dtype)
+    wanted = None if dtype is None else float_dtype(dtype)
     if out is None:
-        return result_like(x, dtype)
-    target = take_out(out, x, dtype, others)
+        return result_like(x, wanted or result_dtype(x.dtype))
+    target = take_out(out, x, wanted, others)
     return x if same_memory(target, x) else target
 
 

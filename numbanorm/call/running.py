@@ -1,9 +1,9 @@
 """Running statistics: the caller's arrays, updated in place once a batch was normalized."""
 
-import weakref
 from typing import Any, NamedTuple
 
-from ..arrays.memory import Array
+from ..arrays.memory import Array, check_same_device, overlap, writeable
+from ..arrays.take import view
 from ..engine.interface import Frame
 from .choose import engine_of
 
@@ -15,37 +15,56 @@ class Running(NamedTuple):
     var: Array
     momentum: float | None  # None: the mean over all batches
     updated: bool
-    owner: Any  # the caller's array of running means
+    counter: Array | None = None  # of the batches, updated too
 
     @property
-    def arrays(self) -> dict[str, Array]:
-        """Both arrays, by the names that callers know."""
-        return {"running_mean": self.mean, "running_var": self.var}
+    def arrays(self) -> dict[str, Array | None]:
+        """All arrays, by the names that callers know."""
+        return {"running_mean": self.mean, "running_var": self.var, "num_batches_tracked": self.counter}
 
 
-def update_running(frame: Any, momentum: float | None, owner: Any) -> None:
+def update_running(frame: Any, momentum: float | None, counter: Array | None) -> None:
     """Move towards the statistics of a new batch: of each channel, or the mean over each channel's instances."""
-    if momentum is None:
-        momentum = 1 / _batches_seen(owner)
     count, mean, m2, ddof = frame.count, frame.mean, frame.m2, 1
     engine = engine_of(mean)
     if mean.ndim == 2:
         (var,) = engine.pointwise("unbiased", 1, m2, count)
         mean, m2 = engine.mean_of_rows(mean), engine.mean_of_rows(var)
         (count,), ddof = engine.pointwise("full", 1, mean, 1.0), 0
-    running = {"running_mean": frame.running_mean, "running_var": frame.running_var}
-    moved = Frame(count=count, mean=mean, m2=m2, **running, momentum=momentum, ddof=ddof)
+    if counter is not None and (batches := engine.peek(counter)) is not None:
+        batches += 1
+        momentum, counter = (1 / int(batches) if momentum is None else momentum), None
+    running = {"running_mean": frame.running_mean, "running_var": frame.running_var, "num_batches_tracked": counter}
+    share = -1.0 if momentum is None else momentum  # negative: known to the counter
+    moved = Frame(count=count, mean=mean, m2=m2, **running, momentum=share, ddof=ddof)
     for step in engine.plan("update_running", None, moved).steps:
         engine.launch(step, moved)
 
 
-# How many batches went into a cumulative mean, beside the array that holds it: {id: (reference, batches)}.
-_cumulative: dict[int, tuple[Any, int]] = {}
-
-
-def _batches_seen(owner: Any) -> int:
-    """Count one more batch for an array of running means; the count dies with the array."""
-    key = id(owner)
-    _, seen = _cumulative.get(key, (None, 0))
-    _cumulative[key] = weakref.ref(owner, lambda _: _cumulative.pop(key, None)), seen + 1
-    return seen + 1
+def take_counter(counter: Any, momentum: Any, x: Any, others: dict[str, Any]) -> Array | None:
+    """Check a counter of batches that is to be counted up; it is needed where momentum is None."""
+    if counter is None:
+        if momentum is None:
+            raise ValueError(
+                "momentum=None takes the mean over all batches, whose number it needs: pass num_batches_tracked, such "
+                "as np.zeros((), np.int64); it is counted up in place"
+            )
+        return None
+    array: Array = view(counter, "num_batches_tracked")
+    if array.dtype.kind not in "iu" or array.shape != ():
+        raise TypeError(
+            f"num_batches_tracked must be an integer array of no axes, such as np.zeros((), np.int64), "
+            f"got {type(counter).__name__} of dtype {array.dtype}, shape {array.shape}"
+        )
+    check_same_device(x, {"num_batches_tracked": array})
+    values = engine_of(array).peek(array)
+    if values is None and array.dtype != "i8":
+        raise TypeError(f"num_batches_tracked has dtype {array.dtype}; on a GPU it must be int64")
+    if values is not None and values < 0:
+        raise ValueError(f"num_batches_tracked is {values}; it counts batches, so it must not be negative")
+    if not writeable(array):
+        raise ValueError("num_batches_tracked is read-only, but training counts it up; pass a copy")
+    for name, other in {"x": x, **others}.items():
+        if other is not None and overlap(array, other):
+            raise ValueError(f"num_batches_tracked overlaps {name}; pass an array apart from it")
+    return array

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.forms import kind, result_dtype
+from ..arrays.forms import kind
 from ..arrays.memory import Shape
 from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat, execute
 from ..layout import Layout
@@ -65,7 +65,8 @@ class HostEngine:
         (first, *others), updates = plan.steps, not by_given and frame.running_mean is not None
         if others or not first.serial:
             return self._bind_large(plan, frame, updates)
-        run, center, (empty, shape, dtype) = _launcher().serial(), frame.center, _output(frame)
+        run, (empty, shape, dtype) = _launcher().serial(), _output(frame)
+        center, ddof, on_std = frame.center, frame.ddof, frame.eps_on_std
         address, tasks, table, groups, new = first.address, first.tasks, first.table, plan.group_shape, np.empty
 
         def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
@@ -82,7 +83,10 @@ class HostEngine:
                 slots = Frame(x, out, weight, bias, count, own, m2, **running, eps=eps, center=center)
             else:  # a frame by position, for speed
                 # fmt: off
-                slots = (x, out, weight, bias, None, mean, var, None, None, None, None, None, None, eps, center, 0.0, 0)
+                slots = (
+                    x, out, weight, bias, None, mean, var, None, None, None, None, None, None, None,
+                    eps, center, 0.0, ddof, on_std,
+                )
                 # fmt: on
             run(address, 0, tasks, table, slots)
             return out, slots if updates else None
@@ -91,8 +95,8 @@ class HostEngine:
 
     def _bind_large(self, plan: Plan, frame: Frame, updates: bool) -> Repeat:
         """The same for what runs in several steps or on several threads."""
-        groups, center, by_given = plan.group_shape, frame.center, frame.mean is not None
-        (empty, shape, dtype), threads = _output(frame), get_num_threads()
+        groups, by_given, (empty, shape, dtype) = plan.group_shape, frame.mean is not None, _output(frame)
+        center, ddof, on_std, threads = frame.center, frame.ddof, frame.eps_on_std, get_num_threads()
 
         def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
             if get_num_threads() != threads or (updates and not _may_update(mean, var, x)):
@@ -106,7 +110,8 @@ class HostEngine:
             if updates:
                 count, own, m2 = np.empty(groups), np.empty(groups), np.empty(groups)
             running = {"running_mean": mean, "running_var": var}
-            filled = Frame(x, out, weight, bias, count, own, m2, **running, eps=eps, center=center)
+            numbers = {"eps": eps, "center": center, "ddof": ddof, "eps_on_std": on_std}
+            filled = Frame(x, out, weight, bias, count, own, m2, **running, **numbers)
             execute(self, plan, filled)
             return out, filled if updates else None
 
@@ -137,17 +142,22 @@ class HostEngine:
             wide = [a if isinstance(a, float) else a.reshape(1) for a in wide]
         with np.errstate(all="ignore"):
             results = getattr(_formulas(), formula)(*wide)
-        return tuple(_filled(result, shape).astype(dtype, copy=False) for result in results)
+            return tuple(_filled(result, shape).astype(dtype, copy=False) for result in results)
 
     def matvec(self, matrix: Any, vector: Any) -> Any:
         """A matrix times a vector, by the BLAS in float32 or float64; the result in float64."""
         wide = matrix.dtype.kind in "iub" or matrix.dtype.itemsize == 8
-        matrix = matrix.astype(np.float64 if wide else np.float32, copy=False)
-        return (matrix @ vector.astype(matrix.dtype, copy=False)).astype(np.float64, copy=False)
+        with np.errstate(all="ignore"):
+            given = matrix.astype(np.float64 if wide else np.float32, copy=False)
+            result = (given @ vector.astype(given.dtype, copy=False)).astype(np.float64, copy=False)
+            if not wide and not np.isfinite(result).all():  # sums that float32 does not hold
+                result = matrix.astype(np.float64) @ vector
+        return result
 
     def mean_of_rows(self, table: Any) -> Any:
         """Mean over the first of two axes."""
-        return table.sum(axis=0) / len(table)
+        with np.errstate(all="ignore"):
+            return table.sum(axis=0) / len(table)
 
     def peek(self, array: Any) -> HostArray:
         """The array itself: its values are at hand."""
@@ -211,7 +221,7 @@ def _output(frame: Frame) -> tuple[Callable[..., HostArray], Shape | None, np.dt
     """How to make an output as `give.result_like` does, for one description: empty(shape or x, dtype)."""
     x: Any = frame.x
     contiguous = x.flags.c_contiguous and x.ndim > 0
-    return np.empty if contiguous else np.empty_like, x.shape if contiguous else None, result_dtype(x.dtype)
+    return np.empty if contiguous else np.empty_like, x.shape if contiguous else None, frame.out.dtype  # type: ignore[union-attr]
 
 
 def _may_write(out: Any, x: Any, weight: Any, bias: Any, mean: Any, var: Any) -> bool:

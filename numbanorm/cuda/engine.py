@@ -33,7 +33,7 @@ class CudaEngine:
         if operation == "merge":
             return _merge(frame.part_mean.shape)  # type: ignore[union-attr]
         if operation == "update_running":
-            return _update_of(frame.running_mean, frame.running_var)
+            return _update_of(frame.running_mean, frame.running_var, frame.num_batches_tracked)
         operands = tuple([a and _described(a, name) for a, name in zip(frame[:4], OPERANDS, strict=True)])
         given = _kinds(frame.mean, frame.m2) if operation == "apply" else 0
         return _plan(operation, layout, operands, given)
@@ -42,7 +42,7 @@ class CudaEngine:
         """Queue a step, on the stream of x, or of what stands for it."""
         like: Any = frame.x or frame.part_count or frame.running_mean
         addresses = [_address(array) for array in frame[: len(SLOTS)]]
-        numbers = float(frame.eps), int(frame.center), float(frame.momentum), int(frame.ddof)
+        numbers = float(frame.eps), int(frame.center), float(frame.momentum), int(frame.ddof), int(frame.eps_on_std)
         launcher.launch(step, like.device, like.stream, (*addresses, *numbers))
 
     def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
@@ -141,13 +141,14 @@ def _merge(shape: Shape) -> Plan:
     return Plan((planning.merge(groups, parts),) if groups else (), tuple(kept))
 
 
-def _update_of(mean: Any, var: Any) -> Plan:
-    return _update(mean.size, mean.strides[0], var.strides[0], _kinds(mean, var))
+def _update_of(mean: Any, var: Any, counter: Any) -> Plan:
+    return _update(mean.size, mean.strides[0], var.strides[0], _kinds(mean, var), counter is not None)
 
 
 @lru_cache(maxsize=1024)
-def _update(size: int, mean_step: int, var_step: int, kinds: int) -> Plan:
-    return Plan((planning.update_running(size, mean_step, var_step, kinds),) if size else (), (size,))
+def _update(size: int, mean_step: int, var_step: int, kinds: int, counted: bool) -> Plan:
+    update = (planning.update_running(size, mean_step, var_step, kinds),) if size else ()
+    return Plan((planning.count_batch(), *update) if counted else update, (size,))
 
 
 _formula = lru_cache(maxsize=1024)(planning.formula)

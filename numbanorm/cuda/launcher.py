@@ -22,6 +22,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 _MAKERS: dict[str, Callable[[Code], Any]] = {
     "merge": merging.make_merge,
     "update_running": merging.make_update_running,
+    "count_batch": merging.make_count_batch,
     "matvec": pointwise.make_matvec,
     "formula": pointwise.make_formula,
 }

@@ -84,7 +84,8 @@ class Walk(NamedTuple):
 
     def held(self, team: Team) -> int:
         """Values that a thread of a team holds in registers."""
-        return team.held(self.kinds.x, self.vector, self.decode and self.loops.family == "rows")
+        kind = "f8" if self.kinds.out == "f8" else self.kinds.x
+        return team.held(kind, self.vector, self.decode and self.loops.family == "rows")
 
     def shared(self, team: Team, tiles: int) -> int:
         """Bytes of a block that keeps what its threads do not hold in registers: all of so many tiles but the last."""
@@ -149,6 +150,11 @@ def merge(groups: int, parts: int) -> Step:
 def update_running(size: int, mean_step: int, var_step: int, kinds: int) -> Step:
     """The update of so many running statistics, whose mean and variance have these steps and kinds."""
     return _on_states("update_running", size, write(_PLAIN, mean_step, var_step, size, 0, 0, 0, kinds))
+
+
+def count_batch() -> Step:
+    """One more batch in a counter."""
+    return _on_states("count_batch", 1, np.zeros(1, np.int64))
 
 
 def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[Shape, Step]:

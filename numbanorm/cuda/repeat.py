@@ -25,7 +25,8 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
     form, new, running_mean, running_var = (
         a and a.at(0, 0, None) for a in map(arrays.__getitem__, (X, OUT, MEAN, VAR))
     )
-    library, device, steps, center = LIBRARIES[form.library], form.device, plan.steps, frame.center
+    library, device, steps = LIBRARIES[form.library], form.device, plan.steps
+    numbers: dict[str, Any] = {"center": frame.center, "ddof": frame.ddof, "eps_on_std": frame.eps_on_std}
     # New memory is aligned to 256 bytes and more, as it was when the call was planned.
     make = library.maker(new.shape, new.dtype, new.strides)
     states, parts = plan.scratch or (0, 0)
@@ -50,7 +51,7 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
             room = give.empty(like, (3, parts))
             partial = [room.pointer + i * 8 * parts for i in range(3)]
         (count_at, mean_at, m2_at), (a, b, c) = groups, partial
-        values = Frame(at, to, of_weight, of_bias, count_at, mean_at, m2_at, a, b, c, eps=eps, center=center)
+        values = Frame(at, to, of_weight, of_bias, count_at, mean_at, m2_at, a, b, c, eps=eps, **numbers)
         for step in steps:
             launcher.launch(step, device, like.stream, values)
         if not updates:

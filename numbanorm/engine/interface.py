@@ -15,7 +15,8 @@ from ..layout import Layout
 
 # What a plan is asked for. normalize: output by the statistics of x's own groups. apply: output by given ones, of which
 # m2 is the variance where there is no count. moments: statistics. merge: of the partial states, along their last axis.
-# update_running: running statistics move towards the states, by the share `momentum`.
+# update_running: running statistics move towards the states, by the share `momentum`; one more batch is counted, if
+# there is a counter.
 Operation = Literal["normalize", "apply", "moments", "merge", "update_running"]
 
 
@@ -35,10 +36,12 @@ class Frame(NamedTuple):
     board: Array | None = None
     running_mean: Array | None = None
     running_var: Array | None = None
+    num_batches_tracked: Array | None = None
     eps: float = 0.0
     center: int = 1  # 0: moments about zero
-    momentum: float = 0.0
+    momentum: float = 0.0  # negative: the share of the last batch of `num_batches_tracked`
     ddof: int = 0
+    eps_on_std: int = 0  # 1: eps is added to the standard deviation, not to the variance
 
 
 class Kinds(NamedTuple):

@@ -48,7 +48,7 @@ def settle(n, pivot, sums):
 
 @register_jitable
 def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
-    """State of two sets together (Chan, Golub and LeVeque). An infinite mean adds up as a sum does."""
+    """State of two sets together (Chan, Golub and LeVeque). Infinite or far apart, means add up as a sum does."""
     if na == 0.0:
         return nb, mean_b, m2_b
     if nb == 0.0:
@@ -56,5 +56,5 @@ def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
     n = na + nb
     delta = mean_b - mean_a
     share = nb / n
-    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a + mean_b)
+    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a * (na / n) + mean_b * share)
     return n, mean, m2_a + m2_b + delta * delta * (na * share)

@@ -34,17 +34,12 @@ def merged(na, mean_a, m2_a, nb, mean_b, m2_b):
     """State of two sets together: `accumulators.merge` without a branch."""
     n = na + nb
     delta = mean_b - mean_a
-    share = nb / where(n == 0.0, 1.0, n)
-    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a + mean_b)
+    all_or_one = where(n == 0.0, 1.0, n)
+    share = nb / all_or_one
+    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a * (na / all_or_one) + mean_b * share)
     m2 = m2_a + m2_b + delta * delta * (na * share)
     mean = where(na == 0.0, mean_b, where(nb == 0.0, mean_a, mean))
     return n, mean, where(na == 0.0, m2_b, where(nb == 0.0, m2_a, m2))
-
-
-@register_jitable
-def degrees_of_freedom(count, ddof):
-    """Degrees of freedom."""
-    return (count - ddof,)
 
 
 @register_jitable
@@ -83,8 +78,9 @@ def renorm(count, mean, m2, old_mean, old_var, weight, bias, eps, r_max, d_max):
 @register_jitable
 def blend(count, mean, m2, all_count, all_mean, all_m2, share, weight, bias, eps):
     """Slope and shift, about an instance's mean, of batch and instance norm in one; and 1, the variance to use."""
-    by_batch = share * inverse_std(all_m2, all_count, eps)
-    slope = by_batch + (1.0 - share) * inverse_std(m2, count, eps)
+    spread = eps, 0.0, 0.0
+    by_batch = share * inverse_std(all_m2, all_count, spread)
+    slope = by_batch + (1.0 - share) * inverse_std(m2, count, spread)
     return slope * weight, by_batch * (mean - all_mean) * weight + bias, 1.0
 
 
@@ -95,10 +91,24 @@ def rescale(length, square):
 
 
 @register_jitable
-def unit(value, square, eps):
-    """A part of a vector of this sum of squares, over its norm."""
-    norm = sqrt(square)
-    return (value / where(norm < eps, eps, norm),)
+def size(value):
+    """Distance from zero."""
+    return (abs(value),)
+
+
+@register_jitable
+def share(value, total):
+    """A value as a part of a total; 0 of none."""
+    return (value / where(total == 0.0, 1.0, total),)
+
+
+@register_jitable
+def unit(part, total, square, eps, otherwise):
+    """An element of a vector over its norm, from its share of the vector's total and the sum of all shares' squares."""
+    root = sqrt(square)
+    small = total * root < eps
+    result = where(small, part * total / eps, part / where(small, 1.0, root))
+    return (where(total == 0.0, otherwise, result),)
 
 
 @register_jitable

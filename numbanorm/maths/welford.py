@@ -30,10 +30,26 @@ def finite_or_zero(value):
 
 
 @register_jitable
-def inverse_std(m2, n, eps):
-    """1 / sqrt(variance + eps); 0 where that root is 0, so that a constant becomes its bias even with eps = 0."""
-    spread = m2 / n + eps
-    return where(spread == 0.0, 0.0, 1.0 / sqrt(where(spread == 0.0, 1.0, spread)))
+def base_or_zero(value):
+    """The value itself, or 0 where distances from it might overflow: what means of a group are counted from."""
+    part = value * 2.0**-900
+    return where(part * part > 1.0, 0.0, finite_or_zero(value))
+
+
+@register_jitable
+def spread_of(eps, eps_on_std, ddof):
+    """What `inverse_std` adds to the variance, what to its root, and what it takes from the count."""
+    return where(eps_on_std, 0.0, eps), where(eps_on_std, eps, 0.0), float(ddof)
+
+
+@register_jitable
+def inverse_std(m2, n, spread):
+    """1 / sqrt(variance + eps), or 1 / (std + eps); 0 where that is infinite, so that a constant becomes its bias even
+    with eps = 0.
+    """
+    on_var, on_std, ddof = spread
+    std = sqrt(m2 / (n - ddof) + on_var) + on_std
+    return where(std == 0.0, 0.0, 1.0 / where(std == 0.0, 1.0, std))
 
 
 @register_jitable

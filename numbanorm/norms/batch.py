@@ -12,6 +12,7 @@ from ..call.choose import engine_of
 from ..call.known import normalized
 from ..call.run import Prepared, moments, transform
 from ..layout import Layout
+from ..statistics import Moments
 from .channels import Channels
 from .running import required, take_running
 
@@ -28,7 +29,10 @@ def batch_norm(
     eps: float = 1e-5,
     *,
     channel_axis: int = 1,
+    num_batches_tracked: AnyArray | None = None,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Batch normalization: every channel by its statistics over the batch, or by stored ones.
 
@@ -45,13 +49,19 @@ def batch_norm(
         Normalize by the batch's own statistics, and update the running ones.
     momentum : float or None
         Share of the new batch in the running statistics, 0 to 1: ``(1 - momentum) * old + momentum * new``. None: the
-        mean over all batches so far; their number is kept with the running_mean array for as long as that lives.
+        mean over all batches so far, whose number `num_batches_tracked` knows.
     eps : float
         Added to the variance.
     channel_axis : int
         Axis of the channels: 1 as in torch, -1 for channels last.
+    num_batches_tracked : array of int, optional
+        Number of batches so far, of no axes: counted up in place wherever running statistics are updated.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of x's own groups, too.
 
     Returns
     -------
@@ -84,8 +94,8 @@ def batch_norm(
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
     prepare = _training if training else evaluation
-    running = running_mean, running_var, momentum
-    return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running)
+    running, keep = (running_mean, running_var, momentum, num_batches_tracked), Moments if return_moments else None
+    return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running, dtype, keep)
 
 
 def _training(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
@@ -117,7 +127,10 @@ def batch_renorm(
     r_max: float = 3.0,
     d_max: float = 5.0,
     channel_axis: int = 1,
+    num_batches_tracked: AnyArray | None = None,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Batch renormalization: batch norm whose training output follows the running statistics, within bounds.
 
@@ -141,8 +154,14 @@ def batch_renorm(
         Bound of the distance of the means, in running standard deviations; not negative.
     channel_axis : int
         Axis of the channels.
+    num_batches_tracked : array of int, optional
+        Number of batches so far, of no axes: counted up in place wherever running statistics are updated.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of x's own groups, too.
 
     Returns
     -------
@@ -175,9 +194,10 @@ def batch_renorm(
         raise ValueError(f"r_max must be at least 1, got {r_max}")
     if not check_number(d_max, "d_max") >= 0:
         raise ValueError(f"d_max must not be negative, got {d_max}")
-    running = running_mean, running_var, momentum
+    running = running_mean, running_var, momentum, num_batches_tracked
     if not training:
-        return normalized(x, weight, bias, eps, out, evaluation, (channel_axis,), running)
+        keep = Moments if return_moments else None
+        return normalized(x, weight, bias, eps, out, evaluation, (channel_axis,), running, dtype, keep)
     channels = Channels.of(x, channel_axis, weight, bias)
     taken = take_running(x, running, channels.x.channels, update=True)
     eps, taken, array = check_eps(eps), required(taken), view(x)
@@ -188,4 +208,5 @@ def batch_renorm(
     bounds = eps, float(r_max), float(d_max)
     scale, shift = engine.pointwise("renorm", 2, *own, taken.mean, taken.var, *channels.factors, *bounds)
     scale, shift = channels.along(scale), channels.along(shift)
-    return transform(x, layout, scale, shift, eps=eps, statistics=own, running=taken, out=out)[0]
+    result = transform(x, layout, scale, shift, eps=eps, statistics=own, running=taken, out=out, dtype=dtype)[0]
+    return (result, Moments(*own)) if return_moments else result  # type: ignore[return-value]

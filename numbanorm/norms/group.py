@@ -8,6 +8,7 @@ from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..call.known import normalized
 from ..call.run import Prepared
 from ..layout import Layout, as_int
+from ..statistics import Moments
 from .channels import Channels
 
 
@@ -21,6 +22,8 @@ def group_norm(
     *,
     channel_axis: int = 1,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Group normalization: every sample's channels in `num_groups` sets of neighbours, each by its own statistics.
 
@@ -38,6 +41,10 @@ def group_norm(
         Axis of the channels; axis 0 is the samples.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of x's own groups, too.
 
     Returns
     -------
@@ -65,7 +72,8 @@ def group_norm(
     >>> nbn.group_norm(x, 2).round(3).ravel()
     array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
     """
-    return normalized(x, weight, bias, eps, out, _groups, (num_groups, channel_axis))
+    keep = Moments if return_moments else None
+    return normalized(x, weight, bias, eps, out, _groups, (num_groups, channel_axis), dtype=dtype, keep=keep)
 
 
 def _groups(x: Any, weight: Any, bias: Any, num_groups: Any, channel_axis: Any) -> Prepared:

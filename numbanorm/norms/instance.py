@@ -14,6 +14,7 @@ from ..call.choose import engine_of
 from ..call.known import normalized
 from ..call.run import Prepared, merge_last, moments, transform
 from ..layout import Layout
+from ..statistics import Moments
 from .batch import evaluation
 from .channels import Channels
 from .running import take_running
@@ -31,7 +32,10 @@ def instance_norm(
     eps: float = 1e-5,
     *,
     channel_axis: int = 1,
+    num_batches_tracked: AnyArray | None = None,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Instance normalization: every channel of every sample by its own statistics.
 
@@ -52,8 +56,14 @@ def instance_norm(
         Added to the variance.
     channel_axis : int
         Axis of the channels; axis 0 is the samples.
+    num_batches_tracked : array of int, optional
+        Number of batches so far, of no axes: counted up in place wherever running statistics are updated.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of x's own groups, too.
 
     Returns
     -------
@@ -82,8 +92,8 @@ def instance_norm(
             [-1.225,  0.   ,  1.225]]])
     """
     prepare = _by_instance if use_input_stats else evaluation
-    running = running_mean, running_var, momentum
-    return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running)
+    running, keep = (running_mean, running_var, momentum, num_batches_tracked), Moments if return_moments else None
+    return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running, dtype, keep)
 
 
 def _by_instance(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
@@ -110,6 +120,8 @@ def batch_instance_norm(
     *,
     channel_axis: int = 1,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Batch-instance normalization: a blend of batch norm and instance norm, by channel.
 
@@ -128,6 +140,11 @@ def batch_instance_norm(
         Axis of the channels; axis 0 is the samples.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of each sample and channel, too; those of the batch are
+        their merge.
 
     Returns
     -------
@@ -169,4 +186,5 @@ def batch_instance_norm(
     whole = merge_last(engine, (count.T, mean.T, m2.T))
     slope, shift, one = engine.pointwise("blend", 3, count, mean, m2, *whole, share, *channels.factors, eps)
     slope, shift = channels.by_sample(slope), channels.by_sample(shift)
-    return transform(x, layout, slope, shift, eps=0.0, statistics=(None, mean, one), out=out)[0]
+    result = transform(x, layout, slope, shift, eps=0.0, statistics=(None, mean, one), out=out, dtype=dtype)[0]
+    return (result, Moments(count, mean, m2)) if return_moments else result  # type: ignore[return-value]

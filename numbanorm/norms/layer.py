@@ -15,6 +15,7 @@ from ..arrays.take import view
 from ..call.known import normalized
 from ..call.run import Prepared
 from ..layout import Layout, as_int
+from ..statistics import Moments
 from .channels import shape_of
 
 
@@ -26,22 +27,32 @@ def layer_norm(
     bias: ArrayLike | None = None,
     eps: float = 1e-5,
     *,
+    axis: int | Sequence[int] | None = None,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Layer normalization: the last axes by their statistics, every sample and position by itself.
 
     Parameters
     ----------
     x : array_like
-        Its last axes have the shape `normalized_shape`.
+        Its last axes, or those that `axis` names, have the shape `normalized_shape`.
     normalized_shape : int or sequence of int
         Shape of what is normalized together.
     weight, bias : array_like, optional
         Scale and shift of shape `normalized_shape`.
     eps : float
         Added to the variance.
+    axis : int or sequence of int, optional
+        Which axes of x are normalized together, in the order of `normalized_shape`; such as 1 for channels that come
+        first. By default the last ones.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of x's own groups, too.
 
     Returns
     -------
@@ -67,7 +78,11 @@ def layer_norm(
     array([[-1.225,  0.   ,  1.225],
            [-0.926, -0.463,  1.389]])
     """
-    return normalized(x, weight, bias, eps, out, _last_axes, _items(normalized_shape))
+    keep = Moments if return_moments else None
+    if axis is None:
+        return normalized(x, weight, bias, eps, out, _last_axes, _items(normalized_shape), dtype=dtype, keep=keep)
+    settings = (*_items(normalized_shape), *_axes(axis))
+    return normalized(x, weight, bias, eps, out, _some_axes, settings, dtype=dtype, keep=keep)
 
 
 @like_x
@@ -78,6 +93,8 @@ def rms_norm(
     eps: float | None = None,
     *,
     out: AnyArray | None = None,
+    dtype: Any = None,
+    return_moments: bool = False,
 ) -> AnyArray:
     """Root mean square normalization: x / sqrt(mean(x**2) + eps) * weight over the last axes.
 
@@ -93,6 +110,10 @@ def rms_norm(
         Added to the mean square; by default the machine epsilon of x's dtype, as in torch.
     out : array, optional
         Where to write the result; x itself to work in place.
+    dtype : dtype, optional
+        Of the result: any float type. By default x's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of x's own groups, too.
 
     Returns
     -------
@@ -119,7 +140,8 @@ def rms_norm(
     """
     if eps is None:
         eps = _default_eps(x)
-    return normalized(x, weight, None, eps, out, _last_axes_about_zero, _items(normalized_shape))
+    settings, keep = _items(normalized_shape), Moments if return_moments else None
+    return normalized(x, weight, None, eps, out, _last_axes_about_zero, settings, dtype=dtype, keep=keep)
 
 
 def _items(normalized_shape: Any) -> tuple[Any, ...]:
@@ -127,21 +149,56 @@ def _items(normalized_shape: Any) -> tuple[Any, ...]:
     return (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
 
 
+def _axes(axis: Any) -> tuple[Any, ...]:
+    """The axes that a caller names, behind what ends the sizes before them."""
+    return (None, axis) if hasattr(axis, "__index__") else (None, *axis)
+
+
 def _last_axes(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:
     """The layout of the last axes, and weight and bias checked against their shape."""
-    sizes = tuple(as_int(n, "normalized_shape") for n in sizes)
-    shape = shape_of(x)
-    if not sizes:
-        raise ValueError(f"normalized_shape is empty; x has shape {shape}, give at least its last axis")
+    sizes, shape = _checked_sizes(sizes), shape_of(x)
     if len(shape) < len(sizes) or shape[len(shape) - len(sizes) :] != sizes:
         raise ValueError(f"normalized_shape={sizes} is not the end of x's shape {shape}; pass its last axes")
-    checked: list[Array | None] = []
-    for value, name in ((weight, "weight"), (bias, "bias")):
-        array = None if value is None else view(value, name)
-        if array is not None and array.shape != sizes:
-            raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
-        checked.append(array)
-    return Prepared(Layout.layer(len(sizes)), checked[0], checked[1])
+    return Prepared(Layout.layer(len(sizes)), _of_shape(weight, "weight", sizes), _of_shape(bias, "bias", sizes))
+
+
+def _some_axes(x: Any, weight: Any, bias: Any, *settings: Any) -> Prepared:
+    """The same of any axes, which stand behind the sizes and None."""
+    end = settings.index(None)
+    sizes, axes = _checked_sizes(settings[:end]), tuple(as_int(a, "axis") for a in settings[end + 1 :])
+    shape, layout = shape_of(x), Layout.axes(axes)
+    layout.resolve(shape)
+    found = tuple(shape[a] for a in axes)
+    if found != sizes:
+        raise ValueError(
+            f"normalized_shape={sizes} is not the size of x's axes {axes}: x has shape {shape}, so pass {found}"
+        )
+    weight, bias = _of_shape(weight, "weight", sizes), _of_shape(bias, "bias", sizes)
+    return Prepared(layout, _along(weight, axes, shape), _along(bias, axes, shape))
+
+
+def _along(array: Array | None, axes: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
+    """Weight or bias of such axes of x, shaped to broadcast against x."""
+    if array is None:
+        return None
+    places = [axis % len(shape) for axis in axes]
+    spread = tuple(n if i in places else 1 for i, n in enumerate(shape))
+    return array.transpose(sorted(range(len(axes)), key=places.__getitem__)).reshape(spread)
+
+
+def _checked_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """The sizes of `normalized_shape`, of which there is at least one."""
+    if not sizes:
+        raise ValueError("normalized_shape is empty; give the size of at least one axis, usually x's last")
+    return tuple(as_int(n, "normalized_shape") for n in sizes)
+
+
+def _of_shape(value: Any, name: str, sizes: tuple[int, ...]) -> Array | None:
+    """Weight or bias, if it is there and has this shape."""
+    array: Array | None = None if value is None else view(value, name)
+    if array is not None and array.shape != sizes:
+        raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
+    return array
 
 
 def _last_axes_about_zero(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:

@@ -6,14 +6,18 @@ from ..arrays.libraries import on_device
 from ..arrays.memory import Array, check_same_device, overlap, writeable
 from ..arrays.take import view
 from ..call.arguments import check_momentum
-from ..call.running import Running
+from ..call.running import Running, take_counter
 
 
-def take_running(x: Any, running: tuple[Any, Any, Any], channels: int, update: bool) -> Running | None:
-    """Check running mean, running variance and momentum; None if there are no arrays."""
-    mean, var, momentum = running
+def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: int, update: bool) -> Running | None:
+    """Check running mean, running variance, momentum and the counter of batches; None if there are no arrays."""
+    mean, var, momentum, counter = running
     if mean is None and var is None:
         check_momentum(momentum)
+        if counter is not None and update:
+            raise ValueError(
+                "num_batches_tracked counts batches of running statistics; pass running_mean and running_var"
+            )
         return None
     if mean is None or var is None:
         raise ValueError("running_mean and running_var belong together; pass both or neither")
@@ -29,9 +33,12 @@ def take_running(x: Any, running: tuple[Any, Any, Any], channels: int, update: b
         arrays.append(array)
     array = view(x)
     check_same_device(array, {"running_mean": arrays[0], "running_var": arrays[1]})
-    if update:
-        _check_memory(array, arrays[0], arrays[1])
-    return Running(arrays[0], arrays[1], check_momentum(momentum), update, mean)
+    share = check_momentum(momentum)
+    if not update:
+        return Running(arrays[0], arrays[1], share, False)
+    _check_memory(array, arrays[0], arrays[1])
+    others = {"running_mean": arrays[0], "running_var": arrays[1]}
+    return Running(arrays[0], arrays[1], share, True, take_counter(counter, share, array, others))
 
 
 def required(running: Running | None) -> Running:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.annotations import AnyArray, ArrayLike, Floats, HostArrayLike, Sizes, Tensor
-from ..arrays.forms import result_dtype
+from ..arrays.forms import float_dtype, result_dtype
 from ..arrays.give import give
 from ..arrays.memory import Array, check_same_device
 from ..arrays.take import take, view
-from ..call.arguments import check_eps
+from ..call.arguments import EpsOn, check_eps, on_std
 from ..call.choose import engine_of
-from ..call.run import moments, to_float64, transform
+from ..call.known import normalized
+from ..call.run import Prepared, moments, to_float64, transform
 from ..engine.interface import Engine
 from ..layout import Layout, as_int
+from ..statistics import Moments
 
 
 @overload
-def weight_norm(v: np.ndarray[Sizes, Floats], g: ArrayLike, *, axis: int | None = 0) -> np.ndarray[Sizes, Floats]: ...
+def weight_norm(
+    v: np.ndarray[Sizes, Floats], g: ArrayLike, *, axis: int | None = 0, dtype: None = None
+) -> np.ndarray[Sizes, Floats]: ...
 @overload
-def weight_norm(v: Tensor, g: ArrayLike, *, axis: int | None = 0) -> Tensor: ...
+def weight_norm(v: Tensor, g: ArrayLike, *, axis: int | None = 0, dtype: Any = None) -> Tensor: ...
 @overload
-def weight_norm(v: HostArrayLike, g: ArrayLike, *, axis: int | None = 0) -> NDArray[Any]: ...
-def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> AnyArray:
+def weight_norm(v: HostArrayLike, g: ArrayLike, *, axis: int | None = 0, dtype: Any = None) -> NDArray[Any]: ...
+def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0, dtype: Any = None) -> AnyArray:
     """Weight normalization: g * v / norm(v), one norm for each slice along an axis.
 
     Parameters
@@ -38,6 +42,8 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> AnyArray
         if axis is None.
     axis : int or None
         Axis that is kept, usually the outputs. None: one norm over all of v.
+    dtype : dtype, optional
+        Of the result: any float type. By default v's own, and float64 for integers and booleans.
 
     Returns
     -------
@@ -79,18 +85,63 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0) -> AnyArray
     length = length.reshape(layout.group_shape(array.shape))
     square = moments(engine, layout, array, center=False)[2]
     scale, zero, one = engine.pointwise("rescale", 3, length, square)
-    return transform(v, layout, scale.reshape(spread), eps=0.0, statistics=(None, zero, one))[0]
+    return transform(v, layout, scale.reshape(spread), eps=0.0, statistics=(None, zero, one), dtype=dtype)[0]
 
 
 @overload
 def weight_standardize(
-    w: np.ndarray[Sizes, Floats], *, axis: int = 0, eps: float = 1e-5, ddof: int = 0
+    w: np.ndarray[Sizes, Floats],
+    *,
+    axis: int = 0,
+    eps: float = 1e-5,
+    ddof: int = 0,
+    eps_on: EpsOn = "var",
+    dtype: None = None,
+    return_moments: Literal[False] = False,
 ) -> np.ndarray[Sizes, Floats]: ...
 @overload
-def weight_standardize(w: Tensor, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> Tensor: ...
+def weight_standardize(
+    w: Tensor,
+    *,
+    axis: int = 0,
+    eps: float = 1e-5,
+    ddof: int = 0,
+    eps_on: EpsOn = "var",
+    dtype: Any = None,
+    return_moments: Literal[False] = False,
+) -> Tensor: ...
 @overload
-def weight_standardize(w: HostArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> NDArray[Any]: ...
-def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: int = 0) -> AnyArray:
+def weight_standardize(
+    w: HostArrayLike,
+    *,
+    axis: int = 0,
+    eps: float = 1e-5,
+    ddof: int = 0,
+    eps_on: EpsOn = "var",
+    dtype: Any = None,
+    return_moments: Literal[False] = False,
+) -> NDArray[Any]: ...
+@overload
+def weight_standardize(
+    w: ArrayLike,
+    *,
+    axis: int = 0,
+    eps: float = 1e-5,
+    ddof: int = 0,
+    eps_on: EpsOn = "var",
+    dtype: Any = None,
+    return_moments: bool,
+) -> Any: ...
+def weight_standardize(
+    w: ArrayLike,
+    *,
+    axis: int = 0,
+    eps: float = 1e-5,
+    ddof: int = 0,
+    eps_on: EpsOn = "var",
+    dtype: Any = None,
+    return_moments: bool = False,
+) -> AnyArray | tuple[AnyArray, Moments]:
     """Weight standardization: each slice along an axis to mean 0 and variance 1.
 
     Parameters
@@ -103,6 +154,12 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
         Added to the variance, inside the root.
     ddof : int
         0: the paper's variance. 1: the unbiased one, which much code in circulation uses.
+    eps_on : {"var", "std"}
+        "std": eps is added to the standard deviation instead, as in some overviews of the method.
+    dtype : dtype, optional
+        Of the result: any float type. By default w's own, and float64 for integers and booleans.
+    return_moments : bool
+        Return ``(result, moments)``: the `Moments` of the slices, too.
 
     Returns
     -------
@@ -128,19 +185,14 @@ def weight_standardize(w: ArrayLike, *, axis: int = 0, eps: float = 1e-5, ddof: 
     array([[-1.   ,  0.   ,  1.   ],
            [-0.756, -0.378,  1.134]])
     """
-    array = view(w, "w")
-    layout, _ = _slices(array, axis)
-    eps, ddof = check_eps(eps), as_int(ddof, "ddof")
-    if ddof < 0:
-        raise ValueError(f"ddof must not be negative, got {ddof}")
-    engine = engine_of(array)
-    count, mean, m2 = moments(engine, layout, array)
-    if array.size and array.size // array.shape[axis] <= ddof:
-        raise ValueError(
-            f"ddof={ddof} needs more than {ddof} values a slice; w has shape {array.shape} and axis is {axis}"
-        )
-    (free,) = engine.pointwise("degrees_of_freedom", 1, count, float(ddof))
-    return transform(w, layout, eps=eps, statistics=(free, mean, m2))[0]
+    keep = Moments if return_moments else None
+    return normalized(w, None, None, eps, None, _by_slice, (axis, ddof, eps_on), dtype=dtype, keep=keep)
+
+
+def _by_slice(w: Any, weight: None, bias: None, axis: Any, ddof: Any, eps_on: Any) -> Prepared:
+    """The layout of the slices, and how they are brought to variance 1."""
+    layout, _ = _slices(view(w, "w"), as_int(axis, "axis"))
+    return Prepared(layout, ddof=as_int(ddof, "ddof"), eps_on_std=on_std(eps_on))
 
 
 @overload
@@ -151,17 +203,36 @@ def spectral_norm(
     axis: int = 0,
     num_iterations: int = 1,
     eps: float = 1e-12,
+    dtype: None = None,
 ) -> tuple[np.ndarray[Sizes, Floats], float, np.ndarray[tuple[int], Floats]]: ...
 @overload
 def spectral_norm(
-    w: Tensor, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
+    w: Tensor,
+    u: ArrayLike | None = None,
+    *,
+    axis: int = 0,
+    num_iterations: int = 1,
+    eps: float = 1e-12,
+    dtype: Any = None,
 ) -> tuple[Tensor, Any, Tensor]: ...
 @overload
 def spectral_norm(
-    w: HostArrayLike, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
+    w: HostArrayLike,
+    u: ArrayLike | None = None,
+    *,
+    axis: int = 0,
+    num_iterations: int = 1,
+    eps: float = 1e-12,
+    dtype: Any = None,
 ) -> tuple[NDArray[Any], float, NDArray[Any]]: ...
 def spectral_norm(
-    w: ArrayLike, u: ArrayLike | None = None, *, axis: int = 0, num_iterations: int = 1, eps: float = 1e-12
+    w: ArrayLike,
+    u: ArrayLike | None = None,
+    *,
+    axis: int = 0,
+    num_iterations: int = 1,
+    eps: float = 1e-12,
+    dtype: Any = None,
 ) -> tuple[AnyArray, float | AnyArray, AnyArray]:
     """Spectral normalization: a weight over its largest singular value, found by power iteration.
 
@@ -178,6 +249,8 @@ def spectral_norm(
         Steps of the power iteration. 0: take u as it is.
     eps : float
         Least norm to divide by.
+    dtype : dtype, optional
+        Of the result and of u: any float type. By default w's own, and float64 for integers and booleans.
 
     Returns
     -------
@@ -199,6 +272,8 @@ def spectral_norm(
     Notes
     -----
     T. Miyato, T. Kataoka, M. Koyama and Y. Yoshida, arXiv:1802.05957.
+
+    A weight of zeros has no singular vector: its sigma is 0, its result NaN, and u stays what it was.
 
     A weight on a GPU whose rows have gaps in memory, as along another axis than the first, is copied to float64 for
     the iteration.
@@ -225,17 +300,13 @@ def spectral_norm(
     if left.shape != (rows,):
         raise ValueError(f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}")
     check_same_device(array, {"u": left}, of="w")
-    left = to_float64(engine, left)
-    right = _unit(engine, engine.matvec(matrix.T, left), eps)
-    for step in range(steps):
-        left = _unit(engine, engine.matvec(matrix, right), eps)
-        if step + 1 < steps:
-            right = _unit(engine, engine.matvec(matrix.T, left), eps)
+    left, right = _vectors(engine, matrix, to_float64(engine, left), steps, eps)
     sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right)).reshape(())
     (inverse,) = engine.pointwise("inverse", 1, sigma)
     statistics = None, *engine.pointwise("identity_statistics", 2, left)
-    result = transform(w, layout, inverse, eps=0.0, statistics=statistics)[0]
-    (left,) = engine.pointwise("to_float64", 1, left, dtype=result_dtype(array.dtype))
+    wanted = result_dtype(array.dtype) if dtype is None else float_dtype(dtype)
+    result = transform(w, layout, inverse, eps=0.0, statistics=statistics, dtype=wanted)[0]
+    (left,) = engine.pointwise("to_float64", 1, left, dtype=wanted)
     value = engine.peek(sigma)
     return result, give(sigma, library) if value is None else float(value), give(left, library)
 
@@ -267,7 +338,24 @@ def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
     return layout, spread
 
 
-def _unit(engine: Engine, vector: Array, eps: float) -> Any:
-    """A vector over its norm, or over eps where that is larger."""
-    square = engine.matvec(vector.reshape((1, vector.size)), vector)
-    return engine.pointwise("unit", 1, vector, square, eps)[0]
+def _vectors(engine: Engine, matrix: Array, left: Any, steps: int, eps: float) -> tuple[Any, Any]:
+    """Left and right vector after so many steps of the power iteration."""
+    values = engine.peek(left)
+    if values is not None and not values.any():  # such as older versions returned for a weight of zeros
+        left = _start(left.size)
+    right = _unit(engine, engine.matvec(matrix.T, left), eps)
+    for step in range(steps):
+        left = _unit(engine, engine.matvec(matrix, right), eps, left)
+        if step + 1 < steps:
+            right = _unit(engine, engine.matvec(matrix.T, left), eps)
+    return left, right
+
+
+def _unit(engine: Engine, vector: Array, eps: float, otherwise: Array | float = 0.0) -> Any:
+    """A vector over its norm, or over eps where that is larger; in the place of zeros, another vector."""
+    (sizes,) = engine.pointwise("size", 1, vector)
+    (one,) = engine.pointwise("full", 1, vector, 1.0)
+    total = engine.matvec(sizes.reshape((1, vector.size)), one)  # at least the norm: its squares do not overflow
+    (part,) = engine.pointwise("share", 1, vector, total)
+    square = engine.matvec(part.reshape((1, vector.size)), part)
+    return engine.pointwise("unit", 1, part, total, square, eps, otherwise)[0]

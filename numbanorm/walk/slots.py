@@ -3,8 +3,8 @@
 OPERANDS = ("x", "out", "weight", "bias")  # what loops step through, element by element
 STATES = ("count", "mean", "m2")  # of the groups, in float64; or given ones, of any float type
 PARTIAL_STATES = ("part_count", "part_mean", "part_m2")  # of the parts into which groups are cut
-SLOTS = (*OPERANDS, *STATES, *PARTIAL_STATES, "board", "running_mean", "running_var")
-NUMBERS = ("eps", "center", "momentum", "ddof")  # a float, an int, a float, an int
+SLOTS = (*OPERANDS, *STATES, *PARTIAL_STATES, "board", "running_mean", "running_var", "num_batches_tracked")
+NUMBERS = ("eps", "center", "momentum", "ddof", "eps_on_std")  # a float, an int, a float, two ints
 
 # A loop in a table: its size, a step in bytes for each operand, and one for the group's index (0: reduced).
 SIZE, X, OUT, WEIGHT, BIAS, GROUP = range(2 + len(OPERANDS))

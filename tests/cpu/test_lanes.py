@@ -69,7 +69,8 @@ def maths_kernel(a, b, results):
     s, q = accumulators.added((x, y), (y, 0.5 * x))
     store(results, 9 * row, 8, s)
     store(results, 10 * row, 8, q)
-    store(results, 11 * row, 8, welford.inverse_std(x * x, 3.0, 0.0))
+    store(results, 11 * row, 8, welford.inverse_std(x * x, 3.0, (0.0, 0.0, 0.0)))
+    store(results, 12 * row, 8, welford.base_or_zero(x))
 
 
 def by_number(x, y):
@@ -82,7 +83,7 @@ def by_number(x, y):
         rest = welford.standardize(a, b, 2.0, b), welford.scale_and_shift(a, b, 0.5), welford.fits_float32(a, b)
         chains = accumulators.added((a, b), (b, 0.5 * a))
         rows.append([*merged, *settled, welford.finite_or_zero(a), *rest, welford.move(a, b, 0.25), *chains])
-    return [*np.transpose(rows), inverse]
+    return [*np.transpose(rows), inverse, [welford.base_or_zero(a) for a in x]]
 
 
 @pytest.mark.parametrize(("kernel", "definition"), [(operators_kernel, operators), (maths_kernel, by_number)])

@@ -207,8 +207,10 @@ def test_torch(torch_like):
     assert type(normalized) is type(sigma) is type(u) is type(x)
     assert (sigma.dtype, u.dtype, u.shape) == (torch.float64, torch.float32, (4,))
     mean, var = torch_like(torch.zeros(6)), torch_like(torch.ones(6))
-    nbn.batch_norm(x, mean, var, training=True, momentum=None)
+    seen = torch_like(torch.zeros((), dtype=torch.int64))
+    nbn.batch_norm(x, mean, var, training=True, momentum=None, num_batches_tracked=seen)
     torch.testing.assert_close(mean.as_subclass(torch.Tensor), plain.mean(0))
+    assert int(seen) == 1
 
 
 def test_torch_tensors_that_are_refused(torch_like):
@@ -445,15 +447,42 @@ def test_running_statistics(function, momentum, gpu, rng):
     host, there = (np.zeros(6), np.ones(6)), (gpu.send(np.zeros(12)), gpu.send(np.ones(12)))
     halves = tuple(a[::2] for a in there)
     settings = {"training": True} if function is nbn.batch_norm else {}
+    counter, sent_counter = np.array(5), gpu.send(np.array(5))
     for _ in range(2):
         x = 3 + rng.standard_normal((3, 6, 5))
-        function(x, *host, momentum=momentum, **settings)
+        function(x, *host, momentum=momentum, num_batches_tracked=counter, **settings)
         sent = gpu.send(x)
         with gpu.working():
-            function(sent, *halves, momentum=momentum, **settings)
+            function(sent, *halves, momentum=momentum, num_batches_tracked=sent_counter, **settings)
+    assert gpu.get(sent_counter) == counter == 7
     for ours, theirs, before in zip(there, host, (0, 1), strict=True):
         np.testing.assert_allclose(gpu.get(ours)[::2], theirs, rtol=1e-13)
         np.testing.assert_array_equal(gpu.get(ours)[1::2], before)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("f4", "f8"), ("f8", "f4"), ("u1", "f4"), ("f4", "f2"), ("f2", "f4")])
+@pytest.mark.parametrize("shape", [(3, 64), (4, 6, 50), (2, 3000)])
+def test_results_of_another_float_type(given, wanted, shape, gpu, rng):
+    x = (50 + 10 * rng.standard_normal(shape)).astype(given)
+    for layout in ("n ... -> n", "n ... c -> c"):
+        expected = nbn.normalize(x.astype(np.float64), layout, ddof=1, eps=0.5, eps_on="std")
+        sent = gpu.send(x)
+        with gpu.working():
+            got = nbn.normalize(sent, layout, ddof=1, eps=0.5, eps_on="std", dtype=wanted)
+        assert got.dtype == wanted
+        unit = max(np.finfo(wanted).eps, 2.0**-52 if "f8" in (given, wanted) and given != "f2" else 2.0**-22)
+        np.testing.assert_allclose(gpu.get(got).astype(np.float64), expected, rtol=unit, atol=8 * unit)
+
+
+def test_counters_that_are_refused(simulated):
+    x, mean, var = simulated.send(HOST), simulated.send(SIX), simulated.send(SIX + 1)
+    for error, said, counter in [
+        (TypeError, "on a GPU it must be int64", simulated.send(np.zeros((), np.int32))),
+        (TypeError, "lies on the host", np.zeros((), np.int64)),
+        (TypeError, "of no axes", simulated.send(np.zeros(1, np.int64))),
+    ]:
+        with pytest.raises(error, match=said):
+            nbn.batch_norm(x, mean, var, training=True, num_batches_tracked=counter)
 
 
 def test_running_statistics_that_are_refused(simulated):

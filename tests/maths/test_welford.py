@@ -25,12 +25,25 @@ def test_finite_or_zero(value, expected):
 @given(st.floats(0, 1e300), st.integers(1, 1 << 30), st.sampled_from([1e-5, 1e-12, 1.0]))
 def test_inverse_std(m2, n, eps):
     spread = Fraction(m2) / n + Fraction(eps)
-    assert abs(Fraction(welford.inverse_std(m2, float(n), eps)) ** 2 * spread - 1) <= 6 * Fraction(EPS64)
+    assert abs(Fraction(welford.inverse_std(m2, float(n), (eps, 0.0, 0.0))) ** 2 * spread - 1) <= 6 * Fraction(EPS64)
+
+
+@given(st.floats(0, 1e300), st.integers(2, 1 << 30), st.sampled_from([1e-5, 1e-12, 1.0]), st.sampled_from([0, 1]))
+def test_inverse_std_with_eps_added_to_the_deviation(m2, n, eps, ddof):
+    spread = welford.spread_of(eps, True, ddof)
+    expected = 1 / (math.sqrt(m2 / (n - ddof)) + eps)
+    assert abs(welford.inverse_std(m2, float(n), spread) / expected - 1) <= 6 * EPS64
+    assert welford.spread_of(eps, False, ddof) == (eps, 0.0, float(ddof))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(INF, 0.0), (NAN, 0.0), (-2.5, -2.5), (1e308, 0.0), (-1e270, -1e270)])
+def test_base_or_zero(value, expected):
+    assert welford.base_or_zero(value) == expected
 
 
 def test_inverse_std_of_what_is_no_variance():
-    assert math.isnan(welford.inverse_std(NAN, 3.0, 1e-5))
-    assert welford.inverse_std(INF, 3.0, 1e-5) == 0
+    assert math.isnan(welford.inverse_std(NAN, 3.0, (1e-5, 0.0, 0.0)))
+    assert welford.inverse_std(INF, 3.0, (1e-5, 0.0, 0.0)) == 0
 
 
 @given(st.floats(-1e7, 1e7), st.floats(-30, 30), st.floats(1e-3, 1e3))

@@ -1,8 +1,6 @@
 """The named norms against torch's functions of the same name, and against the oracle where torch has none."""
 
 import copy
-import gc
-import weakref
 
 import numpy as np
 import oracle
@@ -173,31 +171,14 @@ def test_running_statistics_over_batches(module, function, training, momentum):
     if module is torch.nn.InstanceNorm2d and momentum is None:
         pytest.skip("torch's InstanceNorm takes momentum None as 0")
     layer = module(6, momentum=momentum, track_running_stats=True).double()
-    mean, var = np.zeros(6), np.ones(6)
+    mean, var, seen = np.zeros(6), np.ones(6), np.zeros((), np.int64)
     for seed in range(4):
         x = torch.randn(3, 6, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + seed
         expected = layer(x)
-        got = function(x.numpy(), mean, var, momentum=momentum, **training)
+        got = function(x.numpy(), mean, var, momentum=momentum, num_batches_tracked=seen, **training)
         np.testing.assert_allclose(got, expected.detach().numpy(), rtol=0, atol=1e-13)
         np.testing.assert_allclose(mean, layer.running_mean.numpy(), rtol=1e-13)
         np.testing.assert_allclose(var, layer.running_var.numpy(), rtol=1e-13)
-
-
-def test_cumulative_means_do_not_mix(numpy_engine, rng):
-    """The count of batches belongs to one running array, and goes with it."""
-    x = [rng.standard_normal((4, 3, 5)) for _ in range(5)]
-    first, second = (np.zeros(3), np.ones(3)), (np.zeros(3), np.ones(3))
-    for i, batch in enumerate(x):
-        nbn.batch_norm(batch, *first, training=True, momentum=None)
-        if i > 2:
-            nbn.batch_norm(batch, *second, training=True, momentum=None)
-    for (mean, var), batches in [(first, x), (second, x[3:])]:
-        np.testing.assert_allclose(mean, np.mean([b.mean((0, 2)) for b in batches], 0), rtol=1e-13)
-        np.testing.assert_allclose(var, np.mean([b.var((0, 2), ddof=1) for b in batches], 0), rtol=1e-13)
-    still_there = weakref.ref(first[0])
-    del first, mean, var
-    gc.collect()
-    assert still_there() is None
 
 
 @pytest.mark.parametrize("dtype", every(["float32", "float64", "float16"], ["float32", "float64"]))
@@ -233,7 +214,7 @@ def test_empty_batches_leave_the_running_statistics(shape, momentum, no_kernels)
     mean, var = np.full(6, 2.0), np.full(6, 3.0)
     x = np.ones(shape)
     for got in [
-        nbn.batch_norm(x, mean, var, training=True, momentum=momentum),
+        nbn.batch_norm(x, mean, var, training=True, momentum=momentum, num_batches_tracked=np.zeros((), int)),
         nbn.instance_norm(x, mean, var, use_input_stats=True),
         nbn.batch_renorm(x, mean, var, training=True),
     ]:
@@ -309,3 +290,98 @@ def test_out_and_channels_last(name, rng):
     in_place = copy.copy(x)
     assert function(in_place, *arguments(), channel_axis=-1, out=in_place) is in_place
     np.testing.assert_array_equal(in_place, out)
+
+
+# other axes, other results --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("axis", "sizes"), [(1, 6), (-3, (6,)), ((1, 3), (6, 4)), ((3, 1), (4, 6)), ((2, 3), (5, 4))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layer_norm_of_axes_that_are_not_last(axis, sizes, dtype, rng):
+    x, shape = rng.standard_normal((2, 6, 5, 4)).astype(dtype), np.atleast_1d(sizes)
+    weight, bias = rng.standard_normal((2, *shape)).astype(dtype)
+    axes = np.atleast_1d(axis)
+    last = np.arange(-len(axes), 0)
+    for order in (x, np.asfortranarray(x), np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, 3, 1, 2)):
+        got = nbn.layer_norm(order, sizes, weight, bias, axis=axis)
+        moved = np.moveaxis(x.astype(np.float64), axes, last)
+        expected = np.moveaxis(oracle.layer_norm(moved, tuple(shape), weight, bias), last, axes)
+        assert_within(got, expected, 8 * np.finfo(dtype).eps * np.abs(expected).max())
+        np.testing.assert_array_equal(nbn.layer_norm(order, sizes, weight, bias, axis=axis), got)
+
+
+def test_layer_norm_refuses_axes_that_do_not_fit(rng):
+    x = rng.standard_normal((2, 6, 5, 4))
+    for sizes, axis, message in [(5, 1, r"so pass \(6,\)"), ((6, 5), 1, "is not the size"), (6, 7, "out of range")]:
+        with pytest.raises(ValueError, match=message):
+            nbn.layer_norm(x, sizes, axis=axis)
+    with pytest.raises(ValueError, match="axis twice"):
+        nbn.layer_norm(x, (6, 6), axis=(1, 1))
+    with pytest.raises(TypeError, match="axis must be an int"):
+        nbn.layer_norm(x, 6, axis=1.0)
+    with pytest.raises(ValueError, match="weight has shape"):
+        nbn.layer_norm(x, 6, np.ones(4), axis=1)
+
+
+STATE = {"running_mean": np.zeros(6), "running_var": np.ones(6)}
+WITH_MOMENTS = {
+    "batch_norm": (lambda x, **how: nbn.batch_norm(x, training=True, **how), (0, 2, 3)),
+    "batch_renorm": (lambda x, **how: nbn.batch_renorm(x, np.zeros(6), np.ones(6), training=True, **how), (0, 2, 3)),
+    "instance_norm": (nbn.instance_norm, (2, 3)),
+    "batch_instance_norm": (lambda x, **how: nbn.batch_instance_norm(x, np.full(6, 0.5), **how), (2, 3)),
+    "group_norm": (lambda x, **how: nbn.group_norm(x, 1, **how), (1, 2, 3)),
+    "layer_norm": (lambda x, **how: nbn.layer_norm(x, (5, 4), **how), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", WITH_MOMENTS)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_moments_and_dtypes_of_norms(name, dtype, rng):
+    norm, axes = WITH_MOMENTS[name]
+    x = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
+    plain = norm(x)
+    for _ in range(2):
+        got, m = norm(x, return_moments=True, dtype=dtype)
+        assert got.dtype == norm(x, dtype=dtype).dtype == dtype
+        assert_within(got, plain, np.finfo(dtype).eps * np.abs(plain))
+        expected = nbn.moments(x, axis=axes)
+        np.testing.assert_array_equal(m.count.ravel(), expected.count.ravel())
+        np.testing.assert_allclose(m.mean.ravel(), expected.mean.ravel(), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(m.m2.ravel(), expected.m2.ravel(), rtol=1e-12)
+
+
+def test_moments_of_rms_norm_are_about_zero(rng):
+    x = rng.standard_normal((3, 40))
+    _, m = nbn.rms_norm(x, 40, return_moments=True)
+    np.testing.assert_array_equal(m.mean, 0)
+    np.testing.assert_allclose(m.var(), np.mean(x**2, axis=1), rtol=1e-13)
+
+
+def test_stored_statistics_have_no_moments_to_return(rng):
+    x = rng.standard_normal((3, 6, 5, 4))
+    for call in (
+        lambda: nbn.batch_norm(x, **STATE, return_moments=True),
+        lambda: nbn.batch_renorm(x, **STATE, return_moments=True),
+        lambda: nbn.instance_norm(x, **STATE, use_input_stats=False, return_moments=True),
+    ):
+        with pytest.raises(ValueError, match="return_moments=True gives x's own statistics"):
+            call()
+
+
+def test_numpys_settings_for_errors_do_not_reach_inside(rng):
+    """Overflows, underflows and divisions by zero that a caller lets NumPy raise are the caller's own."""
+    x = np.concatenate([rng.standard_normal((3, 6, 5)), np.zeros((1, 6, 5)), np.full((1, 6, 5), 1e300)]) * 1e-160
+    mean, var = np.zeros(6), np.zeros(6)
+    with np.errstate(all="raise"):
+        for y in (x, x * 1e160, x.astype(np.float32), (x * 1e155).astype(np.float16)):
+            nbn.batch_norm(y, mean, var, training=True, eps=0.0)
+            nbn.batch_norm(y, mean, var, eps=0.0)
+            nbn.instance_norm(y, mean, var, eps=0.0)
+            nbn.batch_renorm(y, mean, np.zeros(6), training=True, eps=0.0)
+            nbn.batch_instance_norm(y, np.full(6, 0.5), eps=0.0)
+            nbn.weight_norm(y, np.zeros(5))
+            nbn.weight_standardize(y, ddof=1)
+            nbn.spectral_norm(y, num_iterations=2)
+            m = nbn.moments(y, axis=0) + nbn.moments(y, axis=0)
+            m.var(30), m.std(30), repr(m), m == m
+            nbn.normalize(y, axis=0, moments=m, eps=0.0, dtype="f2")

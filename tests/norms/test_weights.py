@@ -143,3 +143,49 @@ def test_any_memory_order(order, dtype, rng):
         assert got.dtype == dtype
         scale = np.abs(oracle.wide(expected)).max()
         assert_within(got, expected, float(oracle.ml_dtypes.finfo(dtype).eps) * 4 * scale)
+
+
+# weights of any size, and settings of NumPy's ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [("float32", 1e38), ("float32", 1e-20), ("float64", 1e200), ("float64", 1e300)]
+)
+def test_spectral_norm_of_large_and_small_weights(dtype, scale, rng):
+    w = rng.standard_normal((6, 40))
+    for _ in range(30):
+        _, one, u = nbn.spectral_norm(w.astype(dtype), num_iterations=30, eps=0.0)
+    got, sigma, v = nbn.spectral_norm((w / np.abs(w).max() * scale).astype(dtype), num_iterations=30, eps=0.0)
+    unit = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(sigma / scale * np.abs(w).max(), one, rtol=64 * unit)
+    np.testing.assert_allclose(np.abs(v), np.abs(u), atol=1e-3)
+    assert abs(np.linalg.norm(got.astype(np.float64), 2) - 1) < 1e-3
+
+
+def test_spectral_norm_recovers_from_a_weight_of_zeros(rng):
+    w = rng.standard_normal((6, 40))
+    _, _, u = nbn.spectral_norm(w, num_iterations=5)
+    with np.errstate(all="raise"):
+        got, sigma, kept = nbn.spectral_norm(np.zeros((6, 40)), u, num_iterations=2)
+    assert sigma == 0 and np.isnan(got).all()
+    np.testing.assert_allclose(kept, u, rtol=1e-15)
+    for start in (kept, np.zeros(6)):  # of zeros: what earlier versions returned
+        _, sigma, _ = nbn.spectral_norm(w, start, num_iterations=500)
+        np.testing.assert_allclose(sigma, np.linalg.svd(w)[1][0], rtol=1e-6)
+
+
+def test_standardized_by_the_deviation_plus_eps(rng):
+    w = rng.standard_normal((6, 40))
+    got, m = nbn.weight_standardize(w, eps=0.5, ddof=1, eps_on="std", return_moments=True)
+    expected = (w - w.mean(1, keepdims=True)) / (w.std(1, ddof=1, keepdims=True) + 0.5)
+    np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
+    assert m == nbn.moments(w, axis=1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_weights_of_another_dtype(dtype, rng):
+    w = rng.standard_normal((6, 40)).astype(np.float32)
+    assert nbn.weight_norm(w, np.ones(6), dtype=dtype).dtype == dtype
+    assert nbn.weight_standardize(w, dtype=dtype).dtype == dtype
+    normalized, _, u = nbn.spectral_norm(w, dtype=dtype)
+    assert normalized.dtype == u.dtype == dtype

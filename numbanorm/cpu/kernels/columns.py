@@ -39,6 +39,7 @@ from .walk import (
     STREAM,
     TILE,
     ZERO,
+    added_to_std,
     given_statistics,
     inner_offset,
     inner_place,
@@ -46,6 +47,7 @@ from .walk import (
     outer_place,
     scale_near,
     scale_run,
+    settle_far,
     sum_run,
 )
 
@@ -147,6 +149,22 @@ def _block_sums(x, at, row_step, rows, step, columns, center, room):
         if again or center == 0 or exact_in_float64(x):
             break
         again = True
+    if again:
+        for column in range(0, columns, WIDTH):
+            s = load(sums, 8 * column, 8, LIKE64)
+            if total(first(s - s, min(WIDTH, columns - column))) != 0.0:
+                for one in range(column, min(column + WIDTH, columns)):
+                    _settle_if_far(x, at + one * step, row_step, rows, one, room)
+
+
+@inline
+def _settle_if_far(x, at, row_step, rows, column, room):
+    """Take a column's mean without its sum, if that has overflowed."""
+    s, nb, mean = load_one(room[1], 8 * column), float(rows), 0.0
+    if s - s != 0.0:
+        for row in range(rows):
+            mean += load_one(x, at + row * row_step) / nb
+        settle_far(column, mean, room)
 
 
 @inline
@@ -162,7 +180,7 @@ def _bases(x, table, origin, high, low, center, bases):
             width = min(WIDTH, low - i)
             base = splat(0.0)
             if center != 0:
-                base = welford.finite_or_zero(
+                base = welford.base_or_zero(
                     load_first(x, origin + a * high_step + i * low_step, low_step, width, LIKE64)
                 )
             store_first(bases, 8 * (a * low + i), 8, width, base)
@@ -239,6 +257,10 @@ def _merge_columns(table, n, high, low, center, mean, m2):
         pivot += welford.finite_or_zero(total(s) / size)
         s, q = sum_run(mean, at, step, members, pivot, (zero, zero))
         mu, between = accumulators.settle(size, pivot, (total(s), total(q)))
+        if mu - mu != 0.0:  # means so far apart that their distances overflow
+            mu = 0.0
+            for member in range(members):
+                mu += load_one(mean, at + member * step) / size
         within, _ = sum_run(m2, at, step, members, 0.0, (zero, zero))
         inside = total(within) + n * between
         for member in range(members):
@@ -271,7 +293,7 @@ def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means,
 
 
 @inline
-def _read_states(table, group, tile, eps, states, mean, inverse, room):
+def _read_states(table, group, tile, spread, states, mean, inverse, room):
     """Read the mean and the inverse standard deviation of every column of a tile; see `apply`.
 
     A group's are worked out once: for WIDTH groups at a time, and put to all columns of each.
@@ -282,14 +304,14 @@ def _read_states(table, group, tile, eps, states, mean, inverse, room):
     if low_group != 0:
         for i in range(0, low, WIDTH):
             width = min(WIDTH, low - i)
-            mu, scale = given_statistics(group + i * low_group, low_group, width, eps, counts, means, m2s)
+            mu, scale = given_statistics(group + i * low_group, low_group, width, spread, counts, means, m2s)
             for a in range(high):
                 store_first(mean, 8 * (a * low + i), 8, width, mu)
                 store_first(inverse, 8 * (a * low + i), 8, width, scale)
         return
     for a in range(0, high, WIDTH):
         width = min(WIDTH, high - a)
-        mu, scale = given_statistics(group + a * high_group, high_group, width, eps, counts, means, m2s)
+        mu, scale = given_statistics(group + a * high_group, high_group, width, spread, counts, means, m2s)
         store(room[0], 0, 8, mu)
         store(room[1], 0, 8, scale)
         for member in range(width):
@@ -374,13 +396,13 @@ def _row(table, corner, repeat, row):
 @inline
 def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
     """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
-    fold, like = load_int(table, FOLD) != 0, made_like(x)
+    fold, like = load_int(table, FOLD) != 0, made_like(x, out)
     columns = tile[0] * tile[1]
     # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
     skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
     kept = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
     unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
-    if unfit == 0.0 or not made_in_float32(x):
+    if unfit == 0.0 or not made_in_float32(x, out):
         if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
             _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like)
         else:
@@ -451,7 +473,7 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
 
 
 @inline
-def _write_tasks(first_task, last_task, table, x, out, w, b, eps, arrays, room, count, mean, m2):
+def _write_tasks(first_task, last_task, table, x, out, w, b, spread, arrays, room, count, mean, m2):
     """Output of some parts of tiles, from the states of the groups; without counts, m2 is the variance."""
     mu, inverse, _ = arrays
     parts, tiles = load_int(table, PARTS), _tiles(table)
@@ -460,7 +482,7 @@ def _write_tasks(first_task, last_task, table, x, out, w, b, eps, arrays, room, 
         tile, part = task // parts, task % parts
         done = min(parts - part, last_task - task)  # neighbouring parts have their coefficients in common
         corner, _, high, low = _tile(table, tile // tiles, tile % tiles)
-        _read_states(table, corner[4], (high, low), eps, (count, mean, m2), mu, inverse, room)
+        _read_states(table, corner[4], (high, low), spread, (count, mean, m2), mu, inverse, room)
         rows = _part_rows(table, part)[0], _part_rows(table, part + done - 1)[1]
         _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room)
         task += done
@@ -495,7 +517,7 @@ def normalize(first_task, last_task, table, frame):
 
     Writes the states if asked.
     """
-    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = frame.count, frame.mean, frame.m2
     parts, tiles = load_int(table, PARTS), _tiles(table)
     mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
@@ -509,7 +531,7 @@ def normalize(first_task, last_task, table, frame):
             n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
         n = _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
         for i in range(0, high * low, WIDTH):
-            store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, eps))
+            store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, spread))
         rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
         _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room)
     stream_fence()
@@ -518,8 +540,8 @@ def normalize(first_task, last_task, table, frame):
 @kernel
 def apply(first, last, table, frame):
     """Output of each part of each tile, from given states of the groups; without counts, m2 is the variance."""
-    x, out, w, b, eps = frame.x, frame.out, frame.weight, frame.bias, frame.eps
-    _write_tasks(first, last, table, x, out, w, b, eps, _room(), _room(), frame.count, frame.mean, frame.m2)
+    x, out, w, b, spread = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame)
+    _write_tasks(first, last, table, x, out, w, b, spread, _room(), _room(), frame.count, frame.mean, frame.m2)
 
 
 @kernel
@@ -528,7 +550,7 @@ def normalize_split(first, last, table, frame):
 
     The tables of the merge and of the output lie behind the first.
     """
-    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = behind(frame.count, 0), behind(frame.mean, 0), behind(frame.m2, 0)
     part_mean, part_m2, board = frame.part_mean, frame.part_m2, frame.board
     arrays, room = _room(), _room()
@@ -547,6 +569,6 @@ def normalize_split(first, last, table, frame):
                     _merge_task(task, merging, x, center, arrays, part_mean, part_m2, count, mean, m2)
                 else:
                     begin, end = chunk_tasks(board, task)
-                    _write_tasks(begin, end, writing, x, out, w, b, eps, arrays, room, count, mean, m2)
+                    _write_tasks(begin, end, writing, x, out, w, b, spread, arrays, room, count, mean, m2)
                 ended += 1
             end_phase(board, phase, ended)

@@ -13,10 +13,11 @@ from numba.core.imputils import lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 
 from ...walk.slots import NUMBERS, SLOTS
+from .floats import plain_floats
 from .intrinsics import Pointer
 from .lanes import FLOATS, I8, I32, I64
 
-_NUMBERS = dict(zip(NUMBERS, (types.float64, types.int64, types.float64, types.int64), strict=True))
+_NUMBERS = dict(zip(NUMBERS, (types.float64, types.int64, types.float64, types.int64, types.int64), strict=True))
 _AT = {name: 8 * i for i, name in enumerate((*SLOTS, *NUMBERS))}  # in bytes
 # Of slots whose kind no caller chooses. Nobody may want the states: None stands for their arrays.
 _KINDS = dict.fromkeys(SLOTS, "?f8") | {"board": "i8"}
@@ -79,7 +80,8 @@ def call(typingctx, address, first, last, table, frame):
         word = I8.as_pointer()
         function = ir.FunctionType(I32, [word.as_pointer(), word.as_pointer(), *[I64] * 4]).as_pointer()
         result, error = (cgutils.alloca_once(builder, word) for _ in range(2))
-        builder.call(builder.inttoptr(args[0], function), [result, error, *args[1:]])
+        with plain_floats(builder):
+            builder.call(builder.inttoptr(args[0], function), [result, error, *args[1:]])
         return context.get_dummy_value()
 
     return types.void(address, first, last, table, frame), codegen

@@ -503,27 +503,31 @@ def viewed(typingctx, pointer, skip, like):
 
 
 @intrinsic
-def made_in_float32(typingctx, pointer):
-    """Whether output of these elements is made in float32: they have at most its digits and range."""
+def made_in_float32(typingctx, x, out):
+    """Whether output is made in float32: it has at most its digits, and so have the elements of x."""
 
     def codegen(context, builder, sig, args):
-        return ir.Constant(I1, pointer.narrow)
+        return ir.Constant(I1, _in_float32(x, out))
 
-    return types.boolean(pointer), codegen
+    return types.boolean(x, out), codegen
 
 
 @intrinsic
-def made_like(typingctx, pointer):
-    """A number of the precision in which output of these elements is made; as a bias, it leaves every number as it is.
+def made_like(typingctx, x, out):
+    """A number of the precision in which output is made; as a bias, it leaves every number as it is.
 
     A branch on `made_in_float32` would do the same, but both its sides would be compiled.
     """
-    result = types.float32 if pointer.narrow else types.float64
+    result = types.float32 if _in_float32(x, out) else types.float64
 
     def codegen(context, builder, sig, args):
         return ir.Constant(FLOAT_OF[result], -0.0)
 
-    return result(pointer), codegen
+    return result(x, out), codegen
+
+
+def _in_float32(x, out):
+    return out.narrow and (x.narrow or x.itemsize <= 2)
 
 
 @intrinsic

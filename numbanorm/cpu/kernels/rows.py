@@ -32,12 +32,14 @@ from .walk import (
     PARTS,
     TILE,
     ZERO,
+    added_to_std,
     given_statistics,
     inner_offset,
     inner_place,
     load_group,
     moved,
     outer_place,
+    settle_far,
     sum_run,
 )
 
@@ -146,6 +148,26 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
 
 
 @inline
+def _far_mean(x, table, origin, position, left):
+    """Mean of `left` elements from `position` of a group, whose sum, or distances, may overflow."""
+    rows, row_step, size, step = _reading(table)
+    repeat, row, i = position
+    n, mean = float(left), 0.0
+    while left > 0:
+        offset = origin + inner_offset(table, repeat)
+        while row < rows and left > 0:
+            count = min(size - i, left)
+            for k in range(i, i + count):
+                mean += load_one(x, offset + row * row_step + k * step) / n
+            left -= count
+            i = 0
+            row += 1
+        row = 0
+        repeat += 1
+    return mean
+
+
+@inline
 def _firsts(x, at, side, batch, center, values):
     """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
     store(values, 0, 8, splat(0.0))
@@ -179,6 +201,11 @@ def _block_sums(x, table, origin, side, batch, start, stop, center, room):
         for g in range(batch):
             shift = welford.finite_or_zero(load_one(sums, 8 * g) / float(stop - start))
             store_one(pivots, g, load_one(pivots, 8 * g) + shift)
+    if center != 0 and not exact_in_float64(x):
+        for g in range(batch):
+            s = load_one(sums, 8 * g)
+            if s - s != 0.0:
+                settle_far(g, _far_mean(x, table, origin + g * side, position, stop - start), room)
     if center == 0:
         for g in range(batch):
             store_one(sums, g, 0.0)
@@ -214,6 +241,7 @@ def _moments(x, table, origin, side, batch, first_part, last_part, center, room,
     mean, m2, bases = states
     size, group_size = load_int(table, PART_SIZE), _group_size(table)
     _firsts(x, origin, side, batch, center, bases)
+    store(bases, 0, 8, welford.base_or_zero(load(bases, 0, 8, LIKE64)))
     n, mean_1, m2_1 = 0.0, 0.0, 0.0
     for part in range(first_part, last_part):
         start = part * size
@@ -280,7 +308,7 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
                 if not once or (repeat == 0 and row == 0):
                     step = 8 if across else 0
                     mu, slope = load(mean, 8 * lead, step, LIKE64), load(inverse, 8 * lead, step, LIKE64)
-                    unfit = set_coefficients(x, w, b, table, at, entry, runs, 0, mu, slope, room)
+                    unfit = set_coefficients(x, out, w, b, table, at, entry, runs, 0, mu, slope, room)
                 write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room)
                 done = 1 if across else runs
                 at = moved(table, at, ROWS + ZERO, done)
@@ -317,7 +345,7 @@ def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
         n, mu, q = accumulators.merge(n, mu, q, nb, mean_b, m2_b)
     origin, _, _, _, k = outer_place(table, group)
     if center != 0:
-        mu += welford.finite_or_zero(neutral_one(x, origin, 0.0))
+        mu += welford.base_or_zero(neutral_one(x, origin, 0.0))
     store_one(count, k, n)
     store_one(mean, k, mu)
     store_one(m2, k, q)
@@ -336,7 +364,7 @@ def moments(first, last, table, frame):
 @kernel
 def normalize(first, last, table, frame):
     """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
-    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = frame.count, frame.mean, frame.m2
     parts = load_int(table, PARTS)
     room, states = _room(), _state_arrays()
@@ -350,7 +378,7 @@ def normalize(first, last, table, frame):
         n = _moments(x, table, place[0], side, batch, 0, parts, center, room, states)
         _made_whole(states)
         _write_states(table, place[4], batch, n, states, count, mean, m2)
-        store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, eps))
+        store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, spread))
         _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients)
         group += batch
     stream_fence()
@@ -366,7 +394,7 @@ def _depend_on_side(table):
 
 
 @inline
-def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
+def _write_tasks(first, last, table, x, out, w, b, spread, room, count, mean, m2):
     """Output of some (run, part), from the states of the groups; without counts, m2 is the variance.
 
     The schedule's outer loops are all loops but the run, in the order of memory. Where all samples have the same
@@ -386,8 +414,8 @@ def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
         for g in range(0, runs, WIDTH):
             near = moved(table, place, side, g)
             width = min(WIDTH, runs - g)
-            mu, inverse = given_statistics(place[4] + g * step, step, width, eps, count, mean, m2)
-            unfit += set_coefficients(x, w, b, table, near, side, width, g, mu, inverse, room)
+            mu, inverse = given_statistics(place[4] + g * step, step, width, spread, count, mean, m2)
+            unfit += set_coefficients(x, out, w, b, table, near, side, width, g, mu, inverse, room)
         sample = first // across if again else 0
         while True:
             lead = sample * across + begin
@@ -406,8 +434,8 @@ def _write_tasks(first, last, table, x, out, w, b, eps, room, count, mean, m2):
 @kernel
 def apply(first, last, table, frame):
     """Output of each (run, part), from given states of the groups; without counts, m2 is the variance."""
-    x, out, w, b, eps = frame.x, frame.out, frame.weight, frame.bias, frame.eps
-    _write_tasks(first, last, table, x, out, w, b, eps, room_for_many(), frame.count, frame.mean, frame.m2)
+    x, out, w, b, spread = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame)
+    _write_tasks(first, last, table, x, out, w, b, spread, room_for_many(), frame.count, frame.mean, frame.m2)
 
 
 @kernel
@@ -416,7 +444,7 @@ def normalize_split(first, last, table, frame):
 
     The output's table lies behind the first.
     """
-    x, out, w, b, eps, center = frame.x, frame.out, frame.weight, frame.bias, frame.eps, frame.center
+    x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = behind(frame.count, 0), behind(frame.mean, 0), behind(frame.m2, 0)
     parts, board = (frame.part_count, frame.part_mean, frame.part_m2), frame.board
     room, states, coefficients = _room(), _state_arrays(), room_for_many()
@@ -434,7 +462,7 @@ def normalize_split(first, last, table, frame):
                     _merge_group(task, table, x, center, *parts, count, mean, m2)
                 else:
                     begin, end = chunk_tasks(board, task)
-                    _write_tasks(begin, end, writing, x, out, w, b, eps, coefficients, count, mean, m2)
+                    _write_tasks(begin, end, writing, x, out, w, b, spread, coefficients, count, mean, m2)
                 ended += 1
             end_phase(board, phase, ended)
 

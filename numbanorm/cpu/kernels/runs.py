@@ -23,12 +23,12 @@ def folded(table):
 
 
 @inline
-def set_coefficients(x, w, b, table, place, entry, runs, at, mean, inverse, room):
+def set_coefficients(x, out, w, b, table, place, entry, runs, at, mean, inverse, room):
     """Keep the coefficients of `runs` runs, at most WIDTH, at `at` and behind, from lanes of their means and inverse
     standard deviations. The runs are side by side on the loop at `entry`, the first at `place`. Returns how many of
     them do not fit float32.
     """
-    like = made_like(x)
+    like = made_like(x, out)
     highs, scales, offsets, fits, means, inverses = _in_precision(room, like)
     _, _, wo, bo, _ = place
     fit = welford.fits_float32(mean, inverse)
@@ -58,7 +58,7 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
     xo, oo, wo, bo, _ = place
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-    like = made_like(x)
+    like = made_like(x, out)
     highs, scales, offsets, fits, means, inverses = _in_precision(room, like)
     x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
     w_step, b_step = load_int(table, entry + WEIGHT), load_int(table, entry + BIAS)

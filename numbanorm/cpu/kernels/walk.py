@@ -1,5 +1,7 @@
 """What both kernel families share: finding places by a schedule's table (see `walk.slots`), and loops over one run."""
 
+import math
+
 import numpy as np
 
 from ...maths import welford
@@ -16,6 +18,7 @@ from .intrinsics import (
     load_one,
     store,
     store_first,
+    store_one,
     store_stream,
     stream_head,
 )
@@ -183,12 +186,27 @@ def load_group(count, mean, m2, group):
 
 
 @inline
-def given_statistics(group, step, width, eps, counts, means, m2s):
+def given_statistics(group, step, width, spread, counts, means, m2s):
     """Mean and inverse standard deviation of `width` groups, at most WIDTH and `step` apart, from given states;
     without counts, m2 is the variance.
     """
     mean = load_first(means, group * itemsize(means), step * itemsize(means), width, LIKE64)
     m2 = load_first(m2s, group * itemsize(m2s), step * itemsize(m2s), width, LIKE64)
     if is_present(counts):
-        return mean, welford.inverse_std(m2, load_first(counts, 8 * group, 8 * step, width, LIKE64), eps)
-    return mean, welford.inverse_std(m2, 1.0, eps)
+        return mean, welford.inverse_std(m2, load_first(counts, 8 * group, 8 * step, width, LIKE64), spread)
+    return mean, welford.inverse_std(m2, 1.0, spread)
+
+
+@inline
+def added_to_std(frame):
+    """What `welford.inverse_std` takes beside a group's state."""
+    return welford.spread_of(frame.eps, frame.eps_on_std != 0, frame.ddof)
+
+
+@inline
+def settle_far(at, mean, room):
+    """Sums of values of this mean that are so far apart, or infinite, that their squares overflow."""
+    pivots, sums, squares = room[0], room[1], room[2]
+    store_one(pivots, at, mean)
+    store_one(sums, at, 0.0)
+    store_one(squares, at, mean - mean + math.inf)

@@ -13,7 +13,7 @@ from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, SIZE, WEIGHT, X
 from .constants import ITEMSIZES, NEAR, NONE, is_wide
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, sync, thread_index
 from .output import make_affine, make_coefficients, make_finish
-from .scalars import given_statistics
+from .scalars import NO_SPREAD, given_statistics
 from .states import left, make_state, make_tiles
 from .walk import MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, moved, outer_place, row_place
 
@@ -61,16 +61,16 @@ def make_statistics(code, load_rows):
     """A function statistics(table, place, x, start, stop, center, values, means, m2s, bases, room): the states of a
     thread's columns, all rows of the block merged: their count, and the rest in the arrays of one for each column.
     """
-    wide, vector, across = is_wide(code.kinds.x), code.vector, code.threads
-    rows, down = code.values // vector, code.block // across
+    wide, vector, across = code.wide, code.vector, code.threads
+    rows, down, based = code.values // vector, code.block // across, is_wide(code.kinds.x)
     state, one = make_state(wide, 1, rows, vector), one_loader(code.kinds.x)
     fold_vector = folder(vector)
 
     @device
     def begin(v, done, table, x, column, center, means, m2s, bases):
         means[v], m2s[v], bases[v] = 0.0, 0.0, 0.0
-        if wide and center != 0:  # means are taken from the group's first element on: a large one costs no digits
-            bases[v] = welford.finite_or_zero(one(x + group_of(table, column + v)[1]))
+        if based and center != 0:  # means are taken from the group's first element on: a large one costs no digits
+            bases[v] = welford.base_or_zero(one(x + group_of(table, column + v)[1]))
         return done
 
     @device
@@ -129,7 +129,7 @@ def make_statistics(code, load_rows):
 
 def make_output(code):
     """A function write_rows(table, place, out, w, b, first, stop, values, ...): the output of what a thread holds."""
-    wide, vector, across = is_wide(code.kinds.x), code.vector, code.threads
+    wide, vector, across = code.wide, code.vector, code.threads
     rows, down, decode = code.values // vector, code.block // across, code.decode
     store = storer(code.kinds.out if code.output else "f8", vector)
     load_affine = make_affine(code)
@@ -162,7 +162,7 @@ def make_output(code):
 
 def make(code):
     """The kernel for a code; its arguments are the addresses and numbers of a frame (see `walk.slots`)."""
-    wide, vector, across = is_wide(code.kinds.x), code.vector, code.threads
+    wide, vector, across = code.wide, code.vector, code.threads
     rows, down, size = code.values // vector, code.block // across, code.values
     take_statistics, write_output, whole, once = code.statistics, code.output, code.whole, not code.decode
     stride, room_size = down * rows, max(1, down // 2) * across * (1 + 2 * vector)
@@ -174,12 +174,12 @@ def make(code):
     statistics, (write_rows, load_affine) = make_statistics(code, load_rows), make_output(code)
 
     @device
-    def keep_states(v, done, table, k, column, partial, n, eps, given, states, means, inverses, bases):
+    def keep_states(v, done, table, k, column, partial, n, spread, given, states, means, inverses, bases):
         """States of groups, or of the columns of a part, to or from the caller's; m2 becomes the inverse."""
         k += group_of(table, column + v)[0]
         if take_statistics:
             q = inverses[v]
-            inverses[v] = welford.inverse_std(q, n, eps)
+            inverses[v] = welford.inverse_std(q, n, spread)
             if partial < 0:
                 means[v] += bases[v]
             if given:
@@ -189,7 +189,7 @@ def make(code):
                 _store(mean + at, means[v])
                 _store(m2 + at, q)
         else:
-            means[v], inverses[v] = given_statistics(table, states, k, eps)
+            means[v], inverses[v] = given_statistics(table, states, k, spread)
         return done
 
     @device
@@ -198,7 +198,7 @@ def make(code):
         return done
 
     @device
-    def run(table, x, out, weight, bias, eps, center, states, partial_states):
+    def run(table, x, out, weight, bias, spread, center, states, partial_states):
         values, result = cuda.local.array(size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
         biases = cuda.local.array(vector, real)
@@ -231,7 +231,9 @@ def make(code):
             )
             states = left(table, states, partial_states)
         given = states[0] != 0 and active and row == 0
-        fold_vector(keep_states, 0, (table, begin[4], column, partial, n, eps, given, states, means, inverses, bases))
+        fold_vector(
+            keep_states, 0, (table, begin[4], column, partial, n, spread, given, states, means, inverses, bases)
+        )
         if write_output:
             numbers = factors, highs, scales, offsets
             fold_vector(set_coefficients, 0, (means, inverses, factors, highs, scales, offsets))
@@ -243,10 +245,11 @@ def make(code):
                     load_again(table, place, x, start, at, stop, row, values)
                 write_rows(table, place, out, weight, bias, at + row, stop, values, numbers, weights, biases, result)
 
-    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
-        run(table, x, out, weight, bias, eps, center, (count, mean, m2), (count, mean, m2))
+    def kernel(table, x, out, weight, bias, eps, eps_on_std, ddof, center, count, mean, m2):
+        spread = welford.spread_of(eps, eps_on_std != 0, ddof)
+        run(table, x, out, weight, bias, spread, center, (count, mean, m2), (count, mean, m2))
 
     def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
-        run(table, x, 0, 0, 0, 0.0, center, (count, mean, m2), (part_count, part_mean, part_m2))
+        run(table, x, 0, 0, 0, NO_SPREAD, center, (count, mean, m2), (part_count, part_mean, part_m2))
 
     return kernel if write_output else moments

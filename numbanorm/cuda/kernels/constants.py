@@ -55,6 +55,11 @@ class Code(NamedTuple):
         return self.variant.kinds
 
     @property
+    def wide(self) -> bool:
+        """Whether it works in float64: x, or the output, has more digits or range than float32."""
+        return is_wide(self.kinds.x) or self.kinds.out == "f8"
+
+    @property
     def statistics(self) -> bool:
         """Whether they are taken from x, else they are given."""
         return self.variant.operation in ("normalize", "moments")

@@ -247,6 +247,18 @@ def load_int(typingctx, address, index):
     return types.int64(types.int64, types.int64), codegen
 
 
+@intrinsic
+def store_int(typingctx, address, index, value):
+    """The reverse of `load_int`."""
+
+    def codegen(context, builder, signature, args):
+        at = builder.add(args[0], builder.mul(args[1], ir.Constant(I64, 8)))
+        builder.store(args[2], builder.inttoptr(at, I64.as_pointer(GLOBAL)), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
 def one_storer(kind):
     """A function store(address, value): the reverse of `one_loader`."""
 

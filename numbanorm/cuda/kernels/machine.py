@@ -17,6 +17,7 @@ loader = _chosen.loader
 one_loader = _chosen.one_loader
 one_storer = _chosen.one_storer
 shuffle = _chosen.shuffle
+store_int = _chosen.store_int
 storer = _chosen.storer
 sync = _chosen.sync
 taker = _chosen.taker

@@ -1,11 +1,11 @@
-"""Kernels on states: the merge of what parts and columns left, and the update of running statistics."""
+"""Kernels on states: the merge of what parts and columns left; running statistics, and the counter of their batches."""
 
 import numpy as np
 
 from ...maths import accumulators, welford
 from ...walk.slots import GROUP, HIGH, LOW, SIZE, X
 from .constants import WARP, is_wide
-from .machine import block_index, device, divide, load_int, one_loader, one_storer, thread_index
+from .machine import block_index, device, divide, load_int, one_loader, one_storer, store_int, thread_index
 from .scalars import KIND_CODES, load_number, store_number
 from .states import merge_lanes
 from .walk import KINDS, MEAN_STEP, PARTS, TASKS, VAR_STEP, outer_place
@@ -28,7 +28,7 @@ def make_merge(code):
     The partial states are those of (outer index, part, column). In x are the bases of their means, as in `rows` and
     `columns`.
     """
-    wide, groups_of_block = is_wide(code.kinds.x), code.block // WARP
+    based, groups_of_block = is_wide(code.kinds.x), code.block // WARP
     first = one_loader(code.kinds.x)
 
     def kernel(table, x, part_count, part_mean, part_m2, center, count, mean, m2):
@@ -52,8 +52,8 @@ def make_merge(code):
         n, mu, q = merge_lanes(n, mu, q, WARP)
         place = outer_place(table, outer)
         if thread_index() % WARP == 0 and active:
-            if wide and center != 0:
-                mu += welford.finite_or_zero(first(x + place[0] + kept * load_int(table, entry + X)))
+            if based and center != 0:
+                mu += welford.base_or_zero(first(x + place[0] + kept * load_int(table, entry + X)))
             at = 8 * (place[4] + kept * load_int(table, entry + GROUP))
             _store(count + at, n)
             _store(mean + at, mu)
@@ -66,14 +66,26 @@ def make_update_running(code):
     """A kernel that moves running statistics towards those of a batch, a thread for each."""
     block = code.block
 
-    def kernel(table, running_mean, running_var, momentum, ddof, count, mean, m2):
+    def kernel(table, running_mean, running_var, num_batches_tracked, momentum, ddof, count, mean, m2):
         k, codes = block_index() * block + thread_index(), load_int(table, KINDS)
         if k < load_int(table, TASKS):
+            if momentum < 0.0:
+                momentum = 1.0 / np.float64(load_int(num_batches_tracked, 0))
             of_mean, of_var = codes // KIND_CODES, codes % KIND_CODES
             at = running_mean + k * load_int(table, MEAN_STEP)
             store_number(at, of_mean, welford.move(load_number(at, of_mean), _load(mean + 8 * k), momentum))
             at = running_var + k * load_int(table, VAR_STEP)
             new = _load(m2 + 8 * k) / (_load(count + 8 * k) - np.float64(ddof))
             store_number(at, of_var, welford.move(load_number(at, of_var), new, momentum))
+
+    return kernel
+
+
+def make_count_batch(code):
+    """A kernel that counts one more batch."""
+
+    def kernel(table, num_batches_tracked):
+        if block_index() == 0 and thread_index() == 0:
+            store_int(num_batches_tracked, 0, load_int(num_batches_tracked, 0) + 1)
 
     return kernel

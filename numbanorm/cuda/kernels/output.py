@@ -4,7 +4,7 @@ import numpy as np
 
 from ...maths import welford
 from ...walk.slots import BIAS, LOW, WEIGHT
-from .constants import FAR, NEAR, ONE, is_wide
+from .constants import FAR, NEAR, ONE
 from .machine import device, folder, load_int, loader, one_loader
 
 UP, DOWN = 2.0**100, 2.0**-100
@@ -41,7 +41,7 @@ def make_parameter(kind, mode, vector, wide, neutral):
 
 def make_affine(code):
     """A function load_affine(table, place, w, b, weights, biases): weight and bias of the vector at a place."""
-    wide, kinds = is_wide(code.kinds.x), code.kinds
+    wide, kinds = code.wide, code.kinds
     load_weight = make_parameter(kinds.weight, code.weight, code.vector, wide, 1.0)
     load_bias = make_parameter(kinds.bias, code.bias, code.vector, wide, -0.0)
 

@@ -13,7 +13,7 @@ from ...walk.slots import BIAS, LOW, OUT, SIZE, WEIGHT, X
 from .constants import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
 from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
 from .output import make_affine, make_coefficients, make_finish
-from .scalars import given_statistics
+from .scalars import NO_SPREAD, given_statistics
 from .states import ROOM, left, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
 from .walk import PART_SIZE, PARTS, TASKS, UNITS, outer_place, row_place
 
@@ -51,7 +51,8 @@ def make_place(code):
 
 def make_statistics(code, unit_place, load_tile):
     """A function statistics(table, place, x, start, stop, lane, center, values, room): a task's (n, mean, m2)."""
-    wide, vector, threads, whole = is_wide(code.kinds.x), code.vector, code.threads, code.whole
+    wide, vector, threads, whole = code.wide, code.vector, code.threads, code.whole
+    based = is_wide(code.kinds.x)
     units = code.values // vector
     real = np.float64 if wide else np.float32
     one, (begin_sums, finish_sums) = one_loader(code.kinds.x), make_sums(wide, vector, units, vector)
@@ -93,8 +94,8 @@ def make_statistics(code, unit_place, load_tile):
     @device
     def statistics(table, place, x, start, stop, lane, center, values, room):
         base = 0.0  # means are taken from the group's first element on, so that a large one costs no digits
-        if wide and center != 0:
-            base = welford.finite_or_zero(one(x + unit_place(table, place, 0)[0]))
+        if based and center != 0:
+            base = welford.base_or_zero(one(x + unit_place(table, place, 0)[0]))
         if whole:
             n, mean, m2 = exact(table, place, x, start, stop, lane, center, base, values, room)
         else:
@@ -106,7 +107,7 @@ def make_statistics(code, unit_place, load_tile):
 
 def make(code):
     """The kernel for a code; its arguments are the addresses and numbers of a frame (see `walk.slots`)."""
-    wide, vector, threads = is_wide(code.kinds.x), code.vector, code.threads
+    wide, vector, threads = code.wide, code.vector, code.threads
     units, values_size, teams = code.values // vector, code.values, code.block // threads
     take_statistics, write_output, whole = code.statistics, code.output, code.whole
     once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
@@ -137,7 +138,7 @@ def make(code):
         return done
 
     @device
-    def run(table, x, out, weight, bias, eps, center, states, partial_states):
+    def run(table, x, out, weight, bias, spread, center, states, partial_states):
         room = cuda.shared.array(ROOM, np.float64)
         values, result = cuda.local.array(values_size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
@@ -153,7 +154,7 @@ def make(code):
         k = place[4]
         if take_statistics:
             n, mu, q, base = statistics(table, place, x, start, stop, lane, center, values, room)
-            inverse = welford.inverse_std(q, n, eps)
+            inverse = welford.inverse_std(q, n, spread)
             if parts == 1:
                 mu += base
             if states[0] != 0 and lane == 0 and active:
@@ -163,7 +164,7 @@ def make(code):
                 _store(mean + at, mu)
                 _store(m2 + at, q)
         else:
-            mu, inverse = given_statistics(table, states, k, eps)
+            mu, inverse = given_statistics(table, states, k, spread)
         if write_output:
             numbers = coefficients(mu, inverse)
             if once:
@@ -177,10 +178,11 @@ def make(code):
                 arrays = values, numbers, weights, biases, result
                 fold_units(write_unit, 0, (table, place, out, weight, bias, first, stop, *arrays))
 
-    def kernel(table, x, out, weight, bias, eps, center, count, mean, m2):
-        run(table, x, out, weight, bias, eps, center, (count, mean, m2), (count, mean, m2))
+    def kernel(table, x, out, weight, bias, eps, eps_on_std, ddof, center, count, mean, m2):
+        spread = welford.spread_of(eps, eps_on_std != 0, ddof)
+        run(table, x, out, weight, bias, spread, center, (count, mean, m2), (count, mean, m2))
 
     def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
-        run(table, x, 0, 0, 0, 0.0, center, (count, mean, m2), (part_count, part_mean, part_m2))
+        run(table, x, 0, 0, 0, NO_SPREAD, center, (count, mean, m2), (part_count, part_mean, part_m2))
 
     return kernel if write_output else moments

@@ -8,6 +8,7 @@ FLOATS = ("f8", "f4", "f2", "bf")
 KINDS_OF_NUMBERS = (*FLOATS, "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
 CODES = {kind: code for code, kind in enumerate(KINDS_OF_NUMBERS)}  # in tables
 KIND_CODES = 16  # two kinds in one entry: the first times this, and the second
+NO_SPREAD = 0.0, 0.0, 0.0  # where there is no output
 _load = one_loader("f8")
 
 
@@ -45,7 +46,7 @@ def itemsize(code):
 
 
 @device
-def given_statistics(table, states, group, eps):
+def given_statistics(table, states, group, spread):
     """Mean and inverse standard deviation of a group from given states; without counts, m2 is the variance."""
     count, mean, m2 = states
     codes = load_int(table, KINDS)
@@ -54,4 +55,4 @@ def given_statistics(table, states, group, eps):
     if count != 0:
         n = _load(count + 8 * group)
     mu = load_number(mean + itemsize(of_mean) * group, of_mean)
-    return mu, welford.inverse_std(load_number(m2 + itemsize(of_m2) * group, of_m2), n, eps)
+    return mu, welford.inverse_std(load_number(m2 + itemsize(of_m2) * group, of_m2), n, spread)

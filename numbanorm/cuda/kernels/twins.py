@@ -178,6 +178,11 @@ def load_int(address, index):
     return ctypes.c_int64.from_address(int(address) + 8 * int(index)).value
 
 
+def store_int(address, index, value):
+    """Entry `index` of an array of int64, which is not counted as traffic."""
+    ctypes.c_int64.from_address(int(address) + 8 * int(index)).value = int(value)
+
+
 def one_storer(kind):
     """A function store(address, value)."""
 
