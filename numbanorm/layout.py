@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, wraps
-from math import prod
+from math import isqrt, prod
 from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Axis = tuple[str, ...]  # one axis of the array, or of the statistics: its factors from the slowest to the fastest
+from .patterns import Axis, did_you_mean, expand, fixed_axes, in_numbers, names_of, parse
 
-_ELLIPSIS = "..."
-_TOKEN = re.compile(r"\s*(\.\.\.|->|\(|\)|[A-Za-z_]\w*|1(?!\w)|\S)")
+_MOST_AXES = 64  # of an array, by NumPy and by torch
+_AxesOf = Callable[[int], tuple[list[Axis], list[Axis]]]  # from a number of axes to both sides of a pattern
 
 
 class Factor(NamedTuple):
@@ -38,15 +38,15 @@ class Grouping(NamedTuple):
 
 
 def _interned(make: Callable[..., Layout]) -> Any:
-    """Decorator of a named constructor: equal arguments of equal types give one object, found in 0.1 microseconds."""
-    known = lru_cache(maxsize=256, typed=True)(make)
+    """Decorator of a named constructor: equal ints give one object, found in 0.2 microseconds."""
+    known = lru_cache(maxsize=256)(make)
 
     @wraps(make)
     def constructor(cls: type[Layout], *args: Any, **kwargs: Any) -> Layout:
-        try:
-            return known(cls, *args, **kwargs)  # type: ignore[arg-type]
-        except TypeError:  # what cannot be hashed is no int either: let the constructor say so
-            return make(cls, *args, **kwargs)
+        for value in (*args, *kwargs.values()):
+            if type(value) is not int:  # 2.0 equals 2 and is none; a tensor equals itself whatever it holds
+                return make(cls, *args, **kwargs)
+        return known(cls, *args, **kwargs)  # type: ignore[arg-type]
 
     return classmethod(constructor)
 
@@ -66,10 +66,17 @@ class Layout:
     Raises
     ------
     ValueError
-        If the pattern does not parse, a name stands twice, or the right side names what the left side does not have.
+        If the pattern does not parse, a name stands twice, or the right side names what the left side does not have;
+        if a name is a parameter of this package's functions, such as x or out; if a size is no positive integer.
+    TypeError
+        If a size is given for what is no name of the pattern.
 
     Notes
     -----
+    Layouts are equal if they mean the same: on every shape the same groups in the same order, or both do not fit. How
+    a pattern is spaced and what its names are does not matter, and ``Layout.batch()`` equals
+    ``Layout("n c ... -> c")``; it does not equal ``Layout("n c h w -> c")``, which fits four axes only.
+
     The grammar is that of einops (A. Rogozhnikov, "Einops: Clear and Reliable Tensor Manipulations with
     Einstein-like Notation", ICLR 2022).
 
@@ -85,33 +92,48 @@ class Layout:
     array([0, 1, 2, 0, 1, 2])
     """
 
-    __slots__ = ("_axes_of", "_hash", "_key", "_sizes", "_text")
+    __slots__ = ("_axes_of", "_hash", "_key", "_settled", "_sizes", "_text")
 
     def __init__(self, pattern: str, **sizes: int) -> None:
         if not isinstance(pattern, str):
             raise TypeError(f"a pattern is a str such as 'n c h w -> n c', got {type(pattern).__name__}")
-        left, right = _parse(pattern)
-        names = {name for item in left for name in item}
+        pattern = str.__str__(pattern)  # of a subclass, such as NumPy's, the plain text
+        left, right = parse(pattern)
+        names = names_of(pattern)
         for name, size in sizes.items():
             if name not in names:
-                raise ValueError(
-                    f"size {name}={size!r} names nothing on the left of {pattern!r}; it has {sorted(names)}"
+                raise TypeError(
+                    f"Layout() got an unexpected keyword argument {name}={size!r}: {pattern!r} has the names "
+                    f"{', '.join(names) or 'of no axis'}{did_you_mean(name, names)}"
                 )
             if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
                 raise ValueError(f"size {name}={size!r} for {pattern!r} must be a positive integer")
+        sizes = {name: as_int(size, name) for name, size in sizes.items()}
         shown = "".join(f", {name}={size}" for name, size in sizes.items())
-        self._text = f"Layout({pattern!r}{shown})"
-        self._key = (pattern, tuple(sorted((n, index(s)) for n, s in sizes.items())))
-        self._hash = hash(self._key)
-        self._sizes = {name: index(size) for name, size in sizes.items()}
-        self._axes_of = lambda ndim: _expand(left, right, ndim, self._text)
+        self._fill(
+            f"Layout({pattern!r}{shown})",
+            (pattern, tuple(sorted(sizes.items()))),
+            sizes,
+            lambda ndim: expand(left, right, ndim, self._text),
+            fixed_axes(left),
+            fixed_axes(left),
+        )
 
     @classmethod
-    def _named(cls, text: str, axes_of: Callable[[int], tuple[list[Axis], list[Axis]]], **sizes: int) -> Layout:
+    def _named(cls, text: str, axes_of: _AxesOf, least: int, settled: int | None = None, **sizes: int) -> Layout:
         self = object.__new__(cls)
-        self._text, self._key, self._sizes, self._axes_of = text, (text, ()), sizes, axes_of
-        self._hash = hash(self._key)
+        self._fill(text, (text, ()), sizes, axes_of, least, least if settled is None else settled)
         return self
+
+    def _fill(self, text: str, key: tuple, sizes: dict[str, int], axes_of: _AxesOf, least: int, settled: int) -> None:
+        """Set all attributes.
+
+        No array of less than `least` axes fits; beyond `settled` axes further ones come at one place, all alike.
+        """
+        self._text, self._key, self._sizes, self._axes_of = text, key, sizes, axes_of
+        self._settled = min(settled, _MOST_AXES)
+        meanings = (self._meaning(ndim) for ndim in range(least, self._settled + 1))
+        self._hash = hash(next((meaning for meaning in meanings if meaning), text))
 
     @classmethod
     def axes(cls, axes: int | Sequence[int] | None) -> Layout:
@@ -125,17 +147,10 @@ class Layout:
         """
         if axes is None:
             return _all_axes()
-        several = (axes,) if hasattr(axes, "__index__") else axes
-        if (
-            not isinstance(several, Iterable)
-            or isinstance(several, str)
-            or not all(hasattr(a, "__index__") for a in several)
-        ):
-            raise TypeError(f"axis must be an int or a sequence of ints, got {axes!r}")
-        return cls._axes(tuple(index(a) for a in several))
+        return cls._axes(as_ints(axes, "axis"))
 
     @classmethod
-    @lru_cache(maxsize=256, typed=True)
+    @lru_cache(maxsize=256)
     def _axes(cls, wanted: tuple[int, ...]) -> Layout:
         text = f"Layout.axes({wanted})"
 
@@ -146,7 +161,8 @@ class Layout:
             left = _names(ndim)
             return left, [item for i, item in enumerate(left) if i not in reduced]
 
-        return cls._named(text, axes_of)
+        front, back = max((0, *(a + 1 for a in wanted))), max((0, *(-a for a in wanted)))
+        return cls._named(text, axes_of, max(front, back), front + back)
 
     @_interned
     def batch(cls, channel_axis: int = 1) -> Layout:
@@ -158,13 +174,14 @@ class Layout:
         >>> nbn.Layout.batch().group_shape((8, 64, 14, 14))
         (64,)
         """
-        text = f"Layout.batch(channel_axis={as_int(channel_axis, 'channel_axis')})"
+        channel_axis = as_int(channel_axis, "channel_axis")
+        text = f"Layout.batch(channel_axis={channel_axis})"
 
         def axes_of(ndim: int) -> tuple[list[Axis], list[Axis]]:
             left = _names(ndim)
             return left, [left[_position(channel_axis, ndim, text)]]
 
-        return cls._named(text, axes_of)
+        return cls._named(text, axes_of, max(channel_axis + 1, -channel_axis))
 
     @_interned
     def instance(cls, channel_axis: int = 1) -> Layout:
@@ -176,7 +193,8 @@ class Layout:
         >>> nbn.Layout.instance(channel_axis=-1).group_shape((8, 14, 14, 64))
         (8, 64)
         """
-        return cls._group(f"Layout.instance(channel_axis={as_int(channel_axis, 'channel_axis')})", channel_axis)
+        channel_axis = as_int(channel_axis, "channel_axis")
+        return cls._group(f"Layout.instance(channel_axis={channel_axis})", channel_axis)
 
     @_interned
     def layer(cls, num_axes: int = 1) -> Layout:
@@ -199,7 +217,7 @@ class Layout:
             left = _names(ndim)
             return left, left[: ndim - count]
 
-        return cls._named(text, axes_of)
+        return cls._named(text, axes_of, count)
 
     @_interned
     def group(cls, num_groups: int, channel_axis: int = 1) -> Layout:
@@ -211,8 +229,8 @@ class Layout:
         >>> nbn.Layout.group(32).group_shape((8, 64, 14, 14))
         (8, 32)
         """
-        groups = as_int(num_groups, "num_groups")
-        text = f"Layout.group({groups}, channel_axis={as_int(channel_axis, 'channel_axis')})"
+        groups, channel_axis = as_int(num_groups, "num_groups"), as_int(channel_axis, "channel_axis")
+        text = f"Layout.group({groups}, channel_axis={channel_axis})"
         if groups < 1:
             raise ValueError(f"{text}: num_groups must be at least 1")
         return cls._group(text, channel_axis, groups)
@@ -230,11 +248,11 @@ class Layout:
                 left[channel] = ("g", "c")
             return left, [left[0], left[channel][:1]]
 
-        return cls._named(text, axes_of, **({} if groups is None else {"g": groups}))
+        return cls._named(text, axes_of, 1 + abs(channel_axis), **({} if groups is None else {"g": groups}))
 
     def resolve(self, shape: Sequence[int]) -> Grouping:
         """Apply the layout to a shape; cached."""
-        return _resolve(self, tuple(shape))
+        return _resolve(self, as_shape(shape))
 
     def group_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the statistics of an array of this shape: the axes in the order written on the right."""
@@ -248,13 +266,91 @@ class Layout:
             along = [1] * len(factors)
             along[i] = factor.size
             ids += (np.arange(factor.size) * factor.group_stride).reshape(along)
-        return ids.reshape(tuple(shape))
+        return ids.reshape(as_shape(shape))
+
+    def expand(self, values: Any, shape: Sequence[int]) -> Any:
+        """Values of the group shape, such as a mean of every group, seen at the shape of the array they belong to.
+
+        Parameters
+        ----------
+        values : array_like
+            Of the group shape, of any dtype: what ``group_shape(shape)`` says.
+        shape : sequence of int
+            Of the array.
+
+        Returns
+        -------
+        array
+            Of that shape: every element has its group's value. It takes no memory, but where the layout keeps a part
+            of an axis, as ``(g c)`` in group norm: then the values are copied once for each step along that axis.
+            An ndarray is read-only; a tensor gives a tensor, in which elements share memory: do not write to it.
+
+        Raises
+        ------
+        ValueError
+            If the layout does not fit the shape, or values have another shape than its groups.
+        TypeError
+            If values are no array.
+
+        Examples
+        --------
+        The inverse of `normalize`:
+
+        >>> import numbanorm as nbn
+        >>> import numpy as np
+        >>> x = np.array([[1.0, 3.0, 10.0, 30.0], [2.0, 6.0, 20.0, 60.0]])
+        >>> layout = nbn.Layout("n (g c) -> n g", g=2)
+        >>> y, m = nbn.normalize(x, layout, eps=1e-5, return_moments=True)
+        >>> std = np.sqrt(m.var() + 1e-5)
+        >>> y * layout.expand(std, x.shape) + layout.expand(m.mean, x.shape)
+        array([[ 1.,  3., 10., 30.],
+               [ 2.,  6., 20., 60.]])
+        """
+        shape = as_shape(shape)
+        factors, group_shape = self.resolve(shape)
+        values = _as_values(values)
+        if tuple(values.shape) != group_shape:
+            raise ValueError(
+                f"values have shape {tuple(values.shape)}, but {self._text} on shape {shape} has groups of shape "
+                f"{group_shape}; pass one value a group, such as moments.mean"
+            )
+        if 0 in group_shape:
+            return values.reshape(shape)
+        kept = sorted((f for f in factors if f.group_stride), key=lambda f: -f.group_stride)
+        values = values.reshape([f.size for f in kept])
+        order = [f for f in factors if f.group_stride]
+        for i, factor in enumerate(order):  # every array has swapaxes
+            j = kept.index(factor)
+            values, kept[i], kept[j] = values.swapaxes(i, j), kept[j], kept[i]
+        whole = {f.axis for f in factors} - {f.axis for f in order}  # axes of which nothing is kept
+        values = values.reshape([f.size if f.group_stride else 1 for f in factors])
+        values = _broadcast(values, [1 if f.axis in whole else f.size for f in factors])
+        values = values.reshape([1 if axis in whole else n for axis, n in enumerate(shape)])
+        return _broadcast(values, shape)
+
+    def _meaning(self, ndim: int) -> Any:
+        """What the layout says of so many axes, in numbers only: equal for equal meanings; None if it does not fit."""
+        try:
+            left, right = self._axes_of(ndim)
+        except ValueError:
+            return None
+        return in_numbers(left, right, self._sizes)
 
     def __repr__(self) -> str:
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Layout) and self._key == other._key)
+        if self is other:
+            return True
+        if not isinstance(other, Layout):
+            return NotImplemented
+        if self._key == other._key:
+            return True
+        if self._hash != other._hash:
+            return False
+        numbers = range(max(self._settled, other._settled) + 3)  # two more axes show where further ones come
+        ours, theirs = [self._meaning(n) for n in numbers], [other._meaning(n) for n in numbers]
+        return ours == theirs and any(ours)
 
     def __hash__(self) -> int:
         return self._hash
@@ -265,7 +361,7 @@ class Layout:
 
 @lru_cache
 def _all_axes() -> Layout:
-    return Layout._named("Layout.axes(None)", lambda ndim: (_names(ndim), []))
+    return Layout._named("Layout.axes(None)", lambda ndim: (_names(ndim), []), 0)
 
 
 def _rebuild(key: str | tuple) -> Layout:
@@ -311,19 +407,94 @@ def _factorise(item: Axis, length: int, sizes: dict[str, int], text: str, shape:
     if unknown:
         if length % known:
             given = ", ".join(f"{name}={sizes[name]}" for name in item if name in sizes)
-            raise ValueError(f"{text} on shape {shape}: {given} does not divide {length}, the length of {written}")
+            fits = f"; {names_of_divisors(length)} would" if len(item) == 2 else ""
+            raise ValueError(
+                f"{text} on shape {shape}: {given} does not divide {length}, the length of {written}{fits}"
+            )
         sizes[unknown[0]] = length // known
     elif known != length:
         given = ", ".join(f"{name}={sizes[name]}" for name in item) or "1"
         raise ValueError(f"{text} on shape {shape}: {written} with {given} is {known} long, but the axis is {length}")
 
 
+def names_of_divisors(number: int) -> str:
+    """What divides a number, in words; of many, the first ones."""
+    small = [n for n in range(1, min(isqrt(number), 10_000) + 1) if number % n == 0]
+    found = sorted({*small, *(number // n for n in small)})
+    if len(found) > 12:
+        return ", ".join(map(str, found[:11])) + f" ... {found[-1]}"
+    *most, last = map(str, found)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def as_int(value: Any, name: str) -> int:
-    """An integer argument as an int, of whatever integer type it is."""
+    """An integer argument as an int, of whatever integer type it is; a bool is none."""
+    if type(value) is int:
+        return value
+    dtype = getattr(value, "dtype", None)
     try:
-        return index(value)
+        if isinstance(value, bool) or (dtype is not None and "bool" in str(dtype)):
+            raise TypeError
+        return int(index(value))
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
+        raise TypeError(f"{name} must be an int, got {shown(value)}") from None
+
+
+def as_ints(value: Any, name: str) -> tuple[int, ...]:
+    """One integer argument or several, in a sequence or an array of one axis."""
+    try:
+        if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0:
+            if isinstance(value, str | bytes | Mapping):
+                raise TypeError
+            return tuple(as_int(n, name) for n in value)
+        return (as_int(value, name),)
+    except TypeError:
+        raise TypeError(f"{name} must be an int or a sequence of ints, got {shown(value)}") from None
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of ints."""
+    if type(shape) is tuple and all(type(n) is int and n >= 0 for n in shape):
+        return shape
+    try:
+        if isinstance(shape, int) or getattr(shape, "ndim", 1) != 1:
+            raise TypeError
+        sizes = as_ints(shape, "shape")
+    except TypeError:
+        raise TypeError(f"shape must be a sequence of ints such as x.shape, got {shown(shape)}") from None
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"shape {sizes} has a negative size; give the shape of an array, such as x.shape")
+    return sizes
+
+
+def shown(value: Any) -> str:
+    """An argument in a message: its type, and what it is if that is short."""
+    if value is None:
+        return "None"
+    kind, text = type(value).__name__, repr(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype} ({kind})" if value.shape else text
+    return f"{text} ({kind})" if len(text) <= 60 else kind
+
+
+def _as_values(values: Any) -> Any:
+    """What may have a value for each group: an array that has NumPy's methods, or what NumPy makes one of."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError("values are a masked array, whose mask would be lost; pass values.filled(value)")
+    if isinstance(values, np.ndarray):
+        return np.asarray(values)
+    if hasattr(values, "swapaxes") and (hasattr(values, "expand") or hasattr(values, "__array_function__")):
+        return values
+    if isinstance(values, int | float | list | tuple | np.generic) or hasattr(values, "__array__"):
+        if not hasattr(values, "__cuda_array_interface__"):
+            return np.asarray(values)
+        raise TypeError(f"values are of a GPU's {type(values).__name__}, which cannot be expanded; copy it to the host")
+    raise TypeError(f"values must be an array of one value a group, such as moments.mean, got {shown(values)}")
+
+
+def _broadcast(values: Any, shape: Sequence[int]) -> Any:
+    """A view of another shape, in which an axis of size 1 may be any length; of an ndarray it is read-only."""
+    return values.expand(tuple(shape)) if hasattr(values, "expand") else np.broadcast_to(values, tuple(shape))
 
 
 def _names(ndim: int) -> list[Axis]:
@@ -333,71 +504,6 @@ def _names(ndim: int) -> list[Axis]:
 def _position(axis: int, ndim: int, text: str) -> int:
     axis = index(axis)
     if not -ndim <= axis < ndim:
-        raise ValueError(f"{text}: axis {axis} is out of range for an array of {ndim} axes; use {-ndim} to {ndim - 1}")
+        fits = f"use {-ndim} to {ndim - 1}" if ndim else "which has none to reduce or keep"
+        raise ValueError(f"{text}: axis {axis} is out of range for an array of {ndim} axes; {fits}")
     return axis % ndim
-
-
-def _parse(pattern: str) -> tuple[list[Axis], list[Axis]]:
-    """Both sides of a pattern; `...` stays a name of its own until the number of axes is known."""
-    sides: list[list[Axis]] = [[]]
-    open_item: list[str] | None = None
-    for token in _TOKEN.findall(pattern):
-        if token == "->":
-            if open_item is not None or len(sides) == 2:
-                raise ValueError(f"{pattern!r} does not parse: write one '->', outside parentheses")
-            sides.append([])
-        elif token == "(":
-            if open_item is not None:
-                raise ValueError(f"{pattern!r} does not parse: parentheses do not nest")
-            open_item = []
-        elif token == ")":
-            if open_item is None:
-                raise ValueError(f"{pattern!r} does not parse: ')' without '('")
-            sides[-1].append(tuple(open_item))
-            open_item = None
-        elif token == "1":
-            if open_item is None:
-                sides[-1].append(())
-        elif token == _ELLIPSIS or token.isidentifier():
-            if open_item is None:
-                sides[-1].append((token,))
-            else:
-                open_item.append(token)
-        else:
-            raise ValueError(
-                f"{pattern!r} does not parse at {token!r}: write names, 1, '...', parentheses and one '->'"
-            )
-    if open_item is not None:
-        raise ValueError(f"{pattern!r} does not parse: '(' without ')'")
-    if len(sides) != 2:
-        raise ValueError(f"{pattern!r} has no '->': write the array's axes, '->', then the axes to keep")
-    left, right = sides
-    named = [[name for item in side for name in item] for side in sides]
-    for names in named:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{pattern!r} names {', '.join(twice)} twice on one side; name each axis once")
-    missing = [name for name in named[1] if name not in named[0]]
-    if missing:
-        raise ValueError(f"{pattern!r}: {', '.join(missing)} on the right is not on the left; name it there")
-    if any(_ELLIPSIS in item and len(item) > 1 for item in left):
-        raise ValueError(f"{pattern!r}: '...' on the left stands alone, outside parentheses")
-    return left, right
-
-
-def _expand(left: list[Axis], right: list[Axis], ndim: int, text: str) -> tuple[list[Axis], list[Axis]]:
-    """Put names in the place of `...`, now that the number of axes is known."""
-    dots = (_ELLIPSIS,)
-    fixed = len(left) - (dots in left)
-    if ndim < fixed or (dots not in left and ndim != fixed):
-        need = f"{fixed} or more" if dots in left else str(fixed)
-        raise ValueError(f"{text} has {need} axes on the left, but the array has {ndim}; name each axis, or use '...'")
-    filled = tuple(f"...{i}" for i in range(ndim - fixed))
-    new_left = [new for item in left for new in ([(n,) for n in filled] if item == dots else [item])]
-    new_right: list[Axis] = []
-    for item in right:
-        if item == dots:
-            new_right += [(n,) for n in filled]
-        else:
-            new_right.append(tuple(n for name in item for n in (filled if name == _ELLIPSIS else (name,))))
-    return new_left, new_right

@@ -16,6 +16,7 @@ import numbanorm as nbn
 PACKAGE = Path(nbn.__file__).parent
 # Lowest first: a folder, or a file beside the folders, imports from those before its own row, and within itself.
 ROWS = [
+    "patterns",
     "layout maths",
     "walk",
     "arrays",
