@@ -17,6 +17,7 @@ from pathlib import Path
 from . import __version__, get_num_threads
 from .ahead import prepare, show, variants
 from .cpu.processors import available
+from .engine.compiler import require_compiler
 from .engine.interface import Variant
 
 MEND = "set NUMBANORM_CACHE_DIR to a folder that you can write and nobody else can"
@@ -38,6 +39,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "numbanorm") -> 
         return 0
     if given.jobs < 1:
         ahead.error(f"--jobs must be at least 1, got {given.jobs}")
+    try:
+        require_compiler()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
     try:
         needed = variants(given.dtypes)
     except (TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .arrays.forms import kind, result_dtype
+from .engine.compiler import require_compiler
 from .engine.interface import Kinds, Variant
 
 
@@ -73,6 +74,7 @@ def variants(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Variant]:
 
 def prepare(variant: Variant) -> Variant:
     """Compile or load one kernel, and return what it is."""
+    require_compiler()
     from .cpu import launcher
 
     launcher.prepare(variant)

@@ -5,6 +5,7 @@ from functools import cache
 from ..arrays.memory import Array, DeviceArray
 from ..cpu import forks
 from ..cpu.engine import ENGINE as CPU
+from ..engine.compiler import require_compiler
 from ..engine.interface import Engine
 
 
@@ -17,6 +18,7 @@ def engine_of(array: Array) -> Engine:
 def _cuda() -> Engine:
     """The engine for GPUs: with it comes numba.cuda, so it is imported at the first call."""
     with forks.importing:
+        require_compiler()
         from ..cuda.engine import ENGINE
 
         return ENGINE

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..arrays.forms import kind
 from ..arrays.memory import Shape
+from ..engine.compiler import require_compiler
 from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat, execute
 from ..layout import Layout
 from ..walk.nest import build, stretched
@@ -263,6 +264,7 @@ def _planning() -> Any:
 def _launcher() -> Any:
     """The launcher's module: with it comes Numba, so it is imported at the first call."""
     with forks.importing:  # half imported in a fork, it would never be whole
+        require_compiler()
         from . import launcher
 
         return launcher
@@ -272,6 +274,7 @@ def _launcher() -> Any:
 def _formulas() -> Any:
     """The module of the coefficients, which imports Numba."""
     with forks.importing:
+        require_compiler()
         from ..maths import coefficients
 
         return coefficients
