@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,17 @@ def _allowed() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+def of_numba() -> int:
+    """How many threads Numba may have, as it decides when it is imported."""
+    known = getattr(sys.modules.get("numba.core.config"), "NUMBA_NUM_THREADS", None)
+    if known is not None:
+        return int(known)
+    said = os.environ.get("NUMBA_NUM_THREADS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quota(root: Path = Path("/")) -> float:

@@ -10,6 +10,9 @@ _num_threads: int | None = None
 def get_num_threads() -> int:
     """How many threads a call may use: what `set_num_threads` said, else all processors of this process.
 
+    It is never more than Numba may have: by default the processors of this process, or what the environment variable
+    ``NUMBA_NUM_THREADS`` says.
+
     Examples
     --------
     >>> import numbanorm as nbn
@@ -18,7 +21,7 @@ def get_num_threads() -> int:
     """
     global _num_threads
     if _num_threads is None:
-        _num_threads = processors.available()
+        _num_threads = min(processors.available(), processors.of_numba())
     return _num_threads
 
 
@@ -28,7 +31,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1.
+        At least 1. More threads than Numba may have do not run: then it is as if that number was given, which
+        `get_num_threads` tells. For more threads than processors set ``NUMBA_NUM_THREADS`` before Python starts.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def set_num_threads(n: int) -> None:
     """
     global _num_threads
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"n must be an int, got {type(n).__name__}")
+        raise TypeError(f"n must be an int, got {n!r} ({type(n).__name__})")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    _num_threads = int(n)
+    _num_threads = min(int(n), processors.of_numba())

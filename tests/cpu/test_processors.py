@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -117,7 +119,40 @@ def test_nobody_knows(count, tmp_path, monkeypatch):
     assert processors.available(tmp_path) == 1
 
 
-def test_it_is_the_number_of_threads(monkeypatch):
+@pytest.mark.parametrize(("of_numba", "expected"), [(5, 5), (8, 5), (2, 2)])
+def test_it_is_the_number_of_threads(of_numba, expected, monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 5)
+    monkeypatch.setattr(processors, "of_numba", lambda: of_numba)
     monkeypatch.setattr(threads, "_num_threads", None)
-    assert threads.get_num_threads() == 5
+    assert threads.get_num_threads() == expected
+
+
+@pytest.mark.parametrize(("asked", "holds"), [(1, 1), (3, 3), (4, 3), (100, 3), (10**9, 3)])
+def test_the_number_of_threads_says_what_holds(asked, holds, monkeypatch):
+    """No more than Numba may have: these run, and these it tells."""
+    monkeypatch.setattr(threads, "_num_threads", None)
+    monkeypatch.setattr("numba.core.config.NUMBA_NUM_THREADS", 3)
+    threads.set_num_threads(asked)
+    assert threads.get_num_threads() == holds
+
+
+@pytest.mark.parametrize("said", ["", "1", "3", "nonsense"])
+def test_how_many_threads_numba_may_have_is_known_without_it(said):
+    """And later, when it is there, it is the same number."""
+    program = """
+import sys
+import numbanorm as nbn
+nbn.set_num_threads(10_000)
+assert "numba" not in sys.modules
+before = nbn.get_num_threads()
+try:
+    import numba
+except ValueError:  # what the variable says is nonsense
+    sys.exit(0)
+nbn.set_num_threads(10_000)
+assert before == nbn.get_num_threads() == numba.config.NUMBA_NUM_THREADS, before
+"""
+    env = {"NUMBA_NUM_THREADS": said} if said else {}
+    without = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], env=without | env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
