@@ -40,7 +40,8 @@ def _kind(dtype: np.dtype) -> str:
 @cache
 def result_dtype(dtype: np.dtype) -> np.dtype:
     """Dtype of the result of normalizing: the input's own, or float64 for integers and booleans."""
-    return np.dtype(np.float64) if dtype.kind in "iub" else dtype.newbyteorder("=")
+    # Equal dtypes may differ in metadata, and the first one would decide for all: by the type, there is none.
+    return np.dtype(np.float64 if dtype.kind in "iub" else dtype.type)
 
 
 def float_dtype(dtype: Any) -> np.dtype:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from numpy import ndarray
+from numpy import integer, ndarray
 
 from ..arrays.libraries import library_of, why_no_cuda
 from ..engine.interface import Repeat
@@ -125,10 +125,11 @@ def _remember(key: Any, repeat: Repeat) -> None:
 
 
 def _typed(settings: tuple[Any, ...]) -> Any:
-    """Settings that differ where their types do. What lies deeper may differ unseen, and is given as a list: no key."""
-    if any(isinstance(setting, tuple | list) for setting in settings):
-        return list(settings)
-    return settings, tuple(map(type, settings))
+    """Settings that differ where their types do; a list, which is no key, where one may change or differ unseen."""
+    types = tuple(map(type, settings))
+    if all(of in _DISTINCT or issubclass(of, integer) for of in types):
+        return settings, types
+    return list(settings)  # a tuple, a tensor of one number, whatever is refused
 
 
 def _is_share(momentum: Any) -> bool:
