@@ -15,7 +15,7 @@ from .call.choose import engine_of
 from .call.known import normalized
 from .call.run import Prepared, Statistics, packed, transform
 from .layout import Layout, as_int
-from .statistics import Moments
+from .statistics import Moments, kept
 
 
 # fmt: off
@@ -164,21 +164,21 @@ def normalize(
     array([[-1.21, -0.73],
            [ 0.73,  1.21]], dtype=float32)
     """
+    keep = kept(return_moments)
     if moments is None:
         settings = (layout, axis, ddof, eps_on, *sizes, *sizes.values())
-        keep = Moments if return_moments else None
         return normalized(x, weight, bias, eps, out, _by_layout, settings, dtype=dtype, keep=keep)
-    chosen = as_layout(layout, axis, sizes)
+    chosen = as_layout(layout, axis, sizes, normalize)
     numbers: dict[str, Any] = {"eps": eps, "ddof": as_int(ddof, "ddof"), "eps_on_std": on_std(eps_on)}
     statistics = _statistics(x, chosen, moments)
     result = transform(x, chosen, weight, bias, out=out, dtype=dtype, statistics=statistics, **numbers)[0]
-    return (result, moments) if return_moments else result
+    return result if keep is None else (result, moments)
 
 
 def _by_layout(x: Any, weight: Any, bias: Any, layout: Any, axis: Any, ddof: Any, eps_on: Any, *sizes: Any) -> Prepared:
     """The layout that a caller's arguments mean; `sizes`: all names, and behind them their sizes."""
     half = len(sizes) // 2
-    chosen = as_layout(layout, axis, dict(zip(sizes[:half], sizes[half:], strict=True)))
+    chosen = as_layout(layout, axis, dict(zip(sizes[:half], sizes[half:], strict=True)), normalize)
     return Prepared(chosen, weight, bias, ddof=as_int(ddof, "ddof"), eps_on_std=on_std(eps_on))
 
 

@@ -14,7 +14,7 @@ from .arrays.give import give, to_host
 from .arrays.libraries import on_device
 from .arrays.memory import check_same_device
 from .arrays.take import take, view
-from .call.arguments import as_layout
+from .call.arguments import as_layout, check_flag, check_number
 from .call.choose import engine_of
 from .call.run import States, to_float64
 from .call.run import moments as take_moments
@@ -131,7 +131,7 @@ class Moments(Generic[Statistic]):
 
     def _spread(self, formula: str, ddof: float) -> Any:
         count, _, m2 = self._states
-        (spread,) = engine_of(m2).pointwise(formula, 1, m2, count, float(ddof))
+        (spread,) = engine_of(m2).pointwise(formula, 1, m2, count, check_number(ddof, "ddof"))
         return give(spread, take(self.m2)[1])
 
     def merge(self, other: Moments[Any]) -> Moments[Statistic]:
@@ -233,6 +233,11 @@ class Moments(Generic[Statistic]):
         return f"Moments({', '.join([*of_shape, *shown])})"
 
 
+def kept(return_moments: Any) -> type[Moments[Any]] | None:
+    """What makes Moments of states, if they are to be returned beside an output."""
+    return Moments if return_moments is not False and check_flag(return_moments, "return_moments") else None
+
+
 def _shown(values: Any) -> str:
     """Numbers as people read them: on one line, with six digits."""
     return " ".join(np.array2string(np.asarray(values), threshold=8, edgeitems=2, precision=6, separator=", ").split())
@@ -304,5 +309,5 @@ def moments(
     >>> float(nbn.moments(x).var())
     47.916666666666664
     """
-    chosen, array = as_layout(layout, axis, sizes), view(x)
+    chosen, array = as_layout(layout, axis, sizes, moments), view(x)
     return Moments(*take_moments(engine_of(array), chosen, array))

@@ -1,23 +1,71 @@
 """Arguments that every norm has in common: checked before anything is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from inspect import Parameter, signature
 from typing import Any, Literal
+
+import numpy as np
 
 from ..arrays.memory import Array
 from ..arrays.take import view
 from ..engine.interface import Engine
-from ..layout import Layout
+from ..layout import Layout, shown
+from ..patterns import did_you_mean, names_of
+
+# What others call our parameters ...
+_SYNONYMS = {
+    **dict.fromkeys(("dim", "dims", "axes", "reduce_axes", "reduction_axes"), "axis"),
+    **dict.fromkeys(("epsilon", "variance_epsilon"), "eps"),
+    **dict.fromkeys(("gamma", "scale"), "weight"),
+    **dict.fromkeys(("beta", "shift", "offset"), "bias"),
+    **dict.fromkeys(("correction", "unbiased", "ddof"), "ddof"),
+    **dict.fromkeys(("nan_policy", "skipna", "skip_nan", "ignore_nan"), "skipna"),
+    **dict.fromkeys(("mask", "where"), "where"),
+    **dict.fromkeys(("keepdims", "keepdim"), "keepdims"),
+    **dict.fromkeys(("inplace", "in_place", "copy"), "out"),
+    **dict.fromkeys(("p", "ord", "norm"), "p"),
+    **dict.fromkeys(("mean", "std", "var", "variance", "stats", "statistics"), "moments"),
+    **dict.fromkeys(("return_stats", "return_mean", "return_std", "return_var"), "return_moments"),
+    "dtype": "dtype",
+}
+# ... how to use one that is more than another name ...
+_USE = {
+    "out": "out=x works in place",
+    "skipna": "skipna=True leaves NaN out",
+    "moments": "statistics of your own go into moments=, as numbanorm.Moments(count, mean, m2)",
+}
+# ... and what to do where the function has no such parameter.
+_ADVICE = {
+    "ddof": "the result of moments(...) takes it, as in moments(...).var(ddof=1)",
+    "keepdims": "statistics have one value a group, and Layout.expand shows them at x's shape",
+    "dtype": "statistics are float64 whatever x is; for another dtype convert x, or the result",
+    "skipna": "NaN stays in its group; leave it out of x before",
+    "where": "select the elements of x before",
+    "p": "this is about mean and variance; the lengths of vectors are another matter",
+}
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """A flag as a bool. As in torch nothing else is one: 'no' would count as True, and 0.1 is a momentum."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
 def check_number(value: Any, name: str) -> float:
-    """A number as a float; strings are none."""
+    """A number as a float; strings, flags and arrays with axes are none."""
+    if type(value) is float:
+        return value
+    dtype = str(getattr(value, "dtype", ""))
     try:
-        if isinstance(value, str | bytes):
+        if isinstance(value, str | bytes | bool) or "bool" in dtype or "complex" in dtype:
+            raise TypeError
+        if getattr(value, "ndim", 0) != 0:
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
 
 
 def check_eps(eps: Any) -> float:
@@ -44,7 +92,10 @@ def check_momentum(momentum: Any) -> float | None:
         return None
     value = check_number(momentum, "momentum")
     if not 0 <= value <= 1:
-        raise ValueError(f"momentum must be within 0 to 1, got {momentum}; it is the share of the new batch")
+        raise ValueError(
+            f"momentum must be within 0 to 1, got {momentum}; it is the share of the new batch, which Keras calls "
+            "1 - momentum"
+        )
     return value
 
 
@@ -56,23 +107,61 @@ def operand(engine: Engine, value: Any, name: str, x: Array) -> Array | None:
     return array if array.ndim else engine.send(array, x)
 
 
-def as_layout(layout: str | Layout | None, axis: int | Sequence[int] | None, sizes: dict[str, int]) -> Layout:
-    """The Layout that a caller's arguments mean: a pattern with sizes, a Layout, axes, or all of the array."""
+def as_layout(
+    layout: str | Layout | None, axis: int | Sequence[int] | None, sizes: dict[str, int], of: Callable[..., Any]
+) -> Layout:
+    """The Layout that a caller's arguments mean: a pattern with sizes, a Layout, axes, or all of the array.
+
+    Parameters
+    ----------
+    layout, axis, sizes
+        As the caller gave them; `sizes` has all keywords that are no parameters.
+    of : function
+        The public function that was called.
+    """
     if layout is None:
         if sizes:
-            raise ValueError(f"sizes {sorted(sizes)} need a pattern; pass one as layout, such as 'n (g c) -> n g'")
+            raise TypeError(_unexpected(of, sizes, (), "and with a pattern sizes of its names"))
         return Layout.axes(axis)
     if axis is not None:
         raise ValueError(f"layout={layout!r} and axis={axis!r} both say what to reduce; pass one of them")
     if isinstance(layout, Layout):
         if sizes:
-            raise ValueError(f"{layout!r} has its sizes already; pass {sorted(sizes)} when making it")
+            raise TypeError(_unexpected(of, sizes, (), f"{layout!r} got its sizes when it was made"))
         return layout
     if not isinstance(layout, str):
-        raise TypeError(f"layout must be a pattern or a Layout, got {type(layout).__name__}; for axes use axis=")
-    return _pattern(layout, tuple(sizes.items()))
+        mend = "call it" if callable(layout) else f"for axes write axis={layout!r}" if _are_axes(layout) else ""
+        mend = mend or "such as 'n c h w -> c'"
+        raise TypeError(f"layout must be a pattern or a Layout, got {shown(layout)}; {mend}")
+    if type(layout) is not str or any(type(size) is not int for size in sizes.values()):
+        return _pattern.__wrapped__(layout, tuple(sizes.items()), of)  # 2.0 equals 2, and is refused
+    return _pattern(layout, tuple(sizes.items()), of)
 
 
 @lru_cache(maxsize=1024)
-def _pattern(pattern: str, sizes: tuple[tuple[str, int], ...]) -> Layout:
+def _pattern(pattern: str, sizes: tuple[tuple[str, int], ...], of: Callable[..., Any]) -> Layout:
+    names = names_of(pattern)
+    unknown = {name: size for name, size in sizes if name not in names}
+    if unknown:
+        fits = f"and sizes of {', '.join(names) or 'no name'} in {pattern!r}"
+        raise TypeError(_unexpected(of, unknown, names, fits))
     return Layout(pattern, **dict(sizes))
+
+
+def _are_axes(layout: Any) -> bool:
+    return isinstance(layout, int) or (isinstance(layout, tuple | list) and all(isinstance(n, int) for n in layout))
+
+
+def _unexpected(of: Callable[..., Any], given: dict[str, Any], names: Iterable[str], sizes: str) -> str:
+    """A message for keywords that are neither parameters of a function nor names of the pattern."""
+    parameters = [p.name for p in signature(of).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+    name = next((name for name in given if name in _SYNONYMS), next(iter(given)))
+    meant = _SYNONYMS.get(name, "")
+    if meant in parameters:
+        mend = f"; {_USE.get(meant, f'write {meant}= for it')}."
+    elif meant in _ADVICE:
+        mend = f"; {_ADVICE[meant]}."
+    else:
+        mend = did_you_mean(name, [*names, *parameters]) or "."
+    takes = f"It takes {', '.join(parameters)}; {sizes}"
+    return f"{of.__name__}() got an unexpected keyword argument {name!r}{mend} {takes}"

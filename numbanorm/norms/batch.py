@@ -7,14 +7,16 @@ from typing import Any
 from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.memory import check_same_device
 from ..arrays.take import view
-from ..call.arguments import check_eps, check_number
+from ..call.arguments import check_eps, check_flag, check_number
 from ..call.choose import engine_of
 from ..call.known import normalized
 from ..call.run import Prepared, moments, transform
 from ..layout import Layout
-from ..statistics import Moments
+from ..statistics import kept
 from .channels import Channels
 from .running import required, take_running
+
+_TO_START = "such as numpy.zeros(C) and numpy.ones(C) to begin with: this norm uses them in training, too"
 
 
 @like_x
@@ -93,23 +95,30 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
-    prepare = _training if training else evaluation
-    running, keep = (running_mean, running_var, momentum, num_batches_tracked), Moments if return_moments else None
+    if training is not True and training is not False:
+        training = check_flag(training, "training")
+    prepare, keep = _training if training else _evaluation, kept(return_moments)
+    running = running_mean, running_var, momentum, num_batches_tracked
     return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running, dtype, keep)
 
 
 def _training(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
     """By the batch's own statistics, towards which the running ones move."""
     channels = Channels.of(x, channel_axis, weight, bias)
-    taken = take_running(x, running, channels.x.channels, update=True)
+    taken = take_running(x, running, channels.x, update=True)
     channels.x.check_training()
     return Prepared(Layout.batch(channels.x.axis), channels.weight, channels.bias, taken)
 
 
-def evaluation(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
+def _evaluation(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
     """Every channel by its running statistics."""
+    return by_running(x, weight, bias, running, channel_axis, "or training=True to use the batch's own statistics")
+
+
+def by_running(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any, mend: str) -> Prepared:
+    """Every channel by its running statistics; `mend` says what one may have meant where there are none."""
     channels = Channels.of(x, channel_axis, weight, bias)
-    taken = required(take_running(x, running, channels.x.channels, update=False))
+    taken = required(take_running(x, running, channels.x, update=False), mend)
     return Prepared(Layout.batch(channels.x.axis), channels.weight, channels.bias, taken)
 
 
@@ -194,13 +203,12 @@ def batch_renorm(
         raise ValueError(f"r_max must be at least 1, got {r_max}")
     if not check_number(d_max, "d_max") >= 0:
         raise ValueError(f"d_max must not be negative, got {d_max}")
-    running = running_mean, running_var, momentum, num_batches_tracked
-    if not training:
-        keep = Moments if return_moments else None
-        return normalized(x, weight, bias, eps, out, evaluation, (channel_axis,), running, dtype, keep)
+    running, keep = (running_mean, running_var, momentum, num_batches_tracked), kept(return_moments)
+    if training is False or not check_flag(training, "training"):
+        return normalized(x, weight, bias, eps, out, _renorm_evaluation, (channel_axis,), running, dtype, keep)
     channels = Channels.of(x, channel_axis, weight, bias)
-    taken = take_running(x, running, channels.x.channels, update=True)
-    eps, taken, array = check_eps(eps), required(taken), view(x)
+    taken = take_running(x, running, channels.x, update=True)
+    eps, taken, array = check_eps(eps), required(taken, _TO_START), view(x)
     channels.x.check_training()
     check_same_device(array, {"weight": channels.weight, "bias": channels.bias})
     engine, layout = engine_of(array), Layout.batch(channels.x.axis)
@@ -209,4 +217,9 @@ def batch_renorm(
     scale, shift = engine.pointwise("renorm", 2, *own, taken.mean, taken.var, *channels.factors, *bounds)
     scale, shift = channels.along(scale), channels.along(shift)
     result = transform(x, layout, scale, shift, eps=eps, statistics=own, running=taken, out=out, dtype=dtype)[0]
-    return (result, Moments(*own)) if return_moments else result  # type: ignore[return-value]
+    return result if keep is None else (result, keep(*own))  # type: ignore[return-value]
+
+
+def _renorm_evaluation(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
+    """Every channel by its running statistics, without which this norm does nothing."""
+    return by_running(x, weight, bias, running, channel_axis, _TO_START)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from ..arrays.memory import Array
 from ..arrays.take import view
-from ..layout import as_int
+from ..layout import as_int, as_shape
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
     """Shape of anything that is an array, or becomes one."""
-    return tuple(x.shape) if hasattr(x, "shape") else tuple(view(x).shape)
+    return as_shape(x.shape if hasattr(x, "shape") else view(x).shape)
 
 
 class Shape(NamedTuple):
@@ -28,9 +28,15 @@ class Shape(NamedTuple):
     def of(cls, shape: tuple[int, ...], channel_axis: int) -> "Shape":
         """Read a shape, or refuse it."""
         if len(shape) < 2:
-            raise ValueError(f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels")
+            raise ValueError(
+                f"x has shape {shape}; a norm by channel needs two axes or more, samples and channels"
+                "; for one sample pass x[None]"
+            )
         if not -len(shape) <= channel_axis < len(shape):
-            raise ValueError(f"channel_axis={channel_axis} is out of range for x of shape {shape}")
+            raise ValueError(
+                f"channel_axis={channel_axis} is out of range for x of shape {shape}; use {-len(shape)} to "
+                f"{len(shape) - 1}"
+            )
         axis = channel_axis % len(shape)
         values = prod(n for i, n in enumerate(shape) if i != axis)
         spatial = prod(n for i, n in enumerate(shape) if i not in (0, axis))
@@ -42,6 +48,26 @@ class Shape(NamedTuple):
             raise ValueError(
                 f"training needs more than one value a channel; x has shape {self.shape}, pass a larger batch"
             )
+
+
+def no_vector(name: str, given: tuple[int, ...], x: Shape) -> str:
+    """A message for an argument that has not one value a channel."""
+    fits = f"{name} has shape {given}, but x of shape {x.shape} has {x.channels} channels on axis {x.axis}; "
+    if given == ():
+        return f"{fits}for one number for all pass numpy.full({x.channels}, {name}), of shape ({x.channels},)"
+    if prod(given) == x.channels:
+        return f"{fits}pass shape ({x.channels},), as {name}.reshape(-1) has it"
+    return f"{fits}pass shape ({x.channels},){other_axis(x, given[0]) if len(given) == 1 else ''}"
+
+
+def other_axis(x: Shape, channels: int) -> str:
+    """The end of a message: where else as many channels may lie as a caller means; empty if nowhere."""
+    last = len(x.shape) - 1
+    found = [axis for axis in (last, *range(1, last)) if axis != x.axis and x.shape[axis] == channels]
+    if not found:
+        return ""
+    of_last = "-1, for channels last" if found[0] == last else str(found[0])
+    return f"; or channel_axis={of_last}, if the channels are the {channels} on axis {found[0]}"
 
 
 class Channels(NamedTuple):
@@ -73,12 +99,13 @@ class Channels(NamedTuple):
 
     def vector(self, value: Any, name: str) -> Array:
         """Check an argument of one value a channel, and shape it to broadcast."""
+        if isinstance(value, bool):
+            raise TypeError(
+                f"{name} must have one value a channel, got {value}; pass flags by name, as training={value}"
+            )
         array: Array = view(value, name)
         if array.shape != (self.x.channels,):
-            raise ValueError(
-                f"{name} has shape {array.shape}, but x of shape {self.x.shape} has {self.x.channels} channels on axis "
-                f"{self.x.axis}; pass shape ({self.x.channels},)"
-            )
+            raise ValueError(no_vector(name, array.shape, self.x))
         return self.along(array)
 
     @property

@@ -7,9 +7,9 @@ from typing import Any
 from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..call.known import normalized
 from ..call.run import Prepared
-from ..layout import Layout, as_int
-from ..statistics import Moments
-from .channels import Channels
+from ..layout import Layout, as_int, names_of_divisors
+from ..statistics import kept
+from .channels import Channels, Shape, other_axis
 
 
 @like_x
@@ -72,7 +72,7 @@ def group_norm(
     >>> nbn.group_norm(x, 2).round(3).ravel()
     array([-1.172, -0.651,  0.391,  1.432, -1.265, -0.632,  0.632,  1.265])
     """
-    keep = Moments if return_moments else None
+    keep = kept(return_moments)
     return normalized(x, weight, bias, eps, out, _groups, (num_groups, channel_axis), dtype=dtype, keep=keep)
 
 
@@ -80,8 +80,22 @@ def _groups(x: Any, weight: Any, bias: Any, num_groups: Any, channel_axis: Any) 
     """The layout, if it leaves more than one value to normalize."""
     channels = Channels.of(x, channel_axis, weight, bias)
     num_groups = as_int(num_groups, "num_groups")
+    _check_groups(num_groups, channels.x)
     layout, shape = Layout.group(num_groups, channels.x.axis), channels.x.shape
     layout.resolve(shape)
     if shape[0] * channels.x.channels // num_groups * channels.x.spatial == 1:
         raise ValueError(f"x of shape {shape} in {num_groups} groups has one value a group; use fewer groups")
     return Prepared(layout, channels.weight, channels.bias)
+
+
+def _check_groups(num_groups: int, x: Shape) -> None:
+    """Refuse a number of groups that does not divide the channels."""
+    if num_groups < 1:
+        raise ValueError(f"num_groups must be at least 1, got {num_groups}")
+    if x.axis and x.channels % num_groups:
+        last = x.shape[-1]
+        elsewhere = other_axis(x, last) if last and last % num_groups == 0 else ""
+        raise ValueError(
+            f"num_groups={num_groups} does not divide the {x.channels} channels on axis {x.axis} of x of shape "
+            f"{x.shape}; {names_of_divisors(x.channels)} would{elsewhere}"
+        )

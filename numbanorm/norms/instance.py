@@ -9,13 +9,13 @@ import numpy as np
 from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.memory import check_same_device
 from ..arrays.take import view
-from ..call.arguments import check_eps
+from ..call.arguments import check_eps, check_flag
 from ..call.choose import engine_of
 from ..call.known import normalized
 from ..call.run import Prepared, merge_last, moments, transform
 from ..layout import Layout
-from ..statistics import Moments
-from .batch import evaluation
+from ..statistics import kept
+from .batch import by_running
 from .channels import Channels
 from .running import take_running
 
@@ -91,15 +91,17 @@ def instance_norm(
     array([[[-1.225,  0.   ,  1.225],
             [-1.225,  0.   ,  1.225]]])
     """
-    prepare = _by_instance if use_input_stats else evaluation
-    running, keep = (running_mean, running_var, momentum, num_batches_tracked), Moments if return_moments else None
+    if use_input_stats is not True and use_input_stats is not False:
+        use_input_stats = check_flag(use_input_stats, "use_input_stats")
+    prepare, keep = _by_instance if use_input_stats else _by_stored, kept(return_moments)
+    running = running_mean, running_var, momentum, num_batches_tracked
     return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running, dtype, keep)
 
 
 def _by_instance(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
     """By own statistics; the running ones move towards their mean over the samples."""
     channels = Channels.of(x, channel_axis, weight, bias)
-    taken = take_running(x, running, channels.x.channels, update=True)
+    taken = take_running(x, running, channels.x, update=True)
     layout = Layout.instance(channels.x.axis)
     layout.resolve(channels.x.shape)
     if channels.x.spatial == 1:
@@ -108,6 +110,11 @@ def _by_instance(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any
             "normalize; give it a further axis"
         )
     return Prepared(layout, channels.weight, channels.bias, taken)
+
+
+def _by_stored(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:
+    """Every channel by its running statistics."""
+    return by_running(x, weight, bias, running, channel_axis, "or use_input_stats=True to use each instance's own")
 
 
 @like_x
@@ -173,7 +180,7 @@ def batch_instance_norm(
     >>> nbn.batch_instance_norm(x, [0.0]).round(3).ravel()
     array([-1.,  1., -1.,  1.])
     """
-    channels = Channels.of(x, channel_axis, weight, bias)
+    channels, keep = Channels.of(x, channel_axis, weight, bias), kept(return_moments)
     layout = Layout.instance(channels.x.axis)
     layout.resolve(channels.x.shape)
     eps, array = check_eps(eps), view(x)
@@ -187,4 +194,4 @@ def batch_instance_norm(
     slope, shift, one = engine.pointwise("blend", 3, count, mean, m2, *whole, share, *channels.factors, eps)
     slope, shift = channels.by_sample(slope), channels.by_sample(shift)
     result = transform(x, layout, slope, shift, eps=0.0, statistics=(None, mean, one), out=out, dtype=dtype)[0]
-    return (result, Moments(count, mean, m2)) if return_moments else result  # type: ignore[return-value]
+    return result if keep is None else (result, keep(count, mean, m2))  # type: ignore[return-value]

@@ -14,8 +14,8 @@ from ..arrays.memory import Array
 from ..arrays.take import view
 from ..call.known import normalized
 from ..call.run import Prepared
-from ..layout import Layout, as_int
-from ..statistics import Moments
+from ..layout import Layout, as_int, as_ints, shown
+from ..statistics import kept
 from .channels import shape_of
 
 
@@ -78,7 +78,7 @@ def layer_norm(
     array([[-1.225,  0.   ,  1.225],
            [-0.926, -0.463,  1.389]])
     """
-    keep = Moments if return_moments else None
+    keep = kept(return_moments)
     if axis is None:
         return normalized(x, weight, bias, eps, out, _last_axes, _items(normalized_shape), dtype=dtype, keep=keep)
     settings = (*_items(normalized_shape), *_axes(axis))
@@ -140,33 +140,40 @@ def rms_norm(
     """
     if eps is None:
         eps = _default_eps(x)
-    settings, keep = _items(normalized_shape), Moments if return_moments else None
+    settings, keep = _items(normalized_shape), kept(return_moments)
     return normalized(x, weight, None, eps, out, _last_axes_about_zero, settings, dtype=dtype, keep=keep)
 
 
 def _items(normalized_shape: Any) -> tuple[Any, ...]:
     """The sizes that a caller gives, as one number or several."""
-    return (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
+    kind = type(normalized_shape)
+    if kind is tuple or kind is list:
+        return tuple(normalized_shape)
+    if kind is int:
+        return (normalized_shape,)
+    if isinstance(normalized_shape, set | frozenset):
+        raise TypeError(f"normalized_shape must have an order, got {shown(normalized_shape)}; pass a tuple")
+    return as_ints(normalized_shape, "normalized_shape")
 
 
 def _axes(axis: Any) -> tuple[Any, ...]:
     """The axes that a caller names, behind what ends the sizes before them."""
-    return (None, axis) if hasattr(axis, "__index__") else (None, *axis)
+    return (None, *as_ints(axis, "axis"))
 
 
 def _last_axes(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:
     """The layout of the last axes, and weight and bias checked against their shape."""
-    sizes, shape = _checked_sizes(sizes), shape_of(x)
+    sizes, shape = _checked_sizes(sizes, shape_of(x)), shape_of(x)
     if len(shape) < len(sizes) or shape[len(shape) - len(sizes) :] != sizes:
-        raise ValueError(f"normalized_shape={sizes} is not the end of x's shape {shape}; pass its last axes")
+        raise ValueError(_no_end(sizes, shape))
     return Prepared(Layout.layer(len(sizes)), _of_shape(weight, "weight", sizes), _of_shape(bias, "bias", sizes))
 
 
 def _some_axes(x: Any, weight: Any, bias: Any, *settings: Any) -> Prepared:
     """The same of any axes, which stand behind the sizes and None."""
-    end = settings.index(None)
-    sizes, axes = _checked_sizes(settings[:end]), tuple(as_int(a, "axis") for a in settings[end + 1 :])
-    shape, layout = shape_of(x), Layout.axes(axes)
+    end, shape = settings.index(None), shape_of(x)
+    sizes, axes = _checked_sizes(settings[:end], shape), as_ints(settings[end + 1 :], "axis")
+    layout = Layout.axes(axes)
     layout.resolve(shape)
     found = tuple(shape[a] for a in axes)
     if found != sizes:
@@ -186,10 +193,10 @@ def _along(array: Array | None, axes: tuple[int, ...], shape: tuple[int, ...]) -
     return array.transpose(sorted(range(len(axes)), key=places.__getitem__)).reshape(spread)
 
 
-def _checked_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def _checked_sizes(sizes: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """The sizes of `normalized_shape`, of which there is at least one."""
     if not sizes:
-        raise ValueError("normalized_shape is empty; give the size of at least one axis, usually x's last")
+        raise ValueError(f"normalized_shape is empty; x has shape {shape}, give at least the size of its last axis")
     return tuple(as_int(n, "normalized_shape") for n in sizes)
 
 
@@ -197,8 +204,18 @@ def _of_shape(value: Any, name: str, sizes: tuple[int, ...]) -> Array | None:
     """Weight or bias, if it is there and has this shape."""
     array: Array | None = None if value is None else view(value, name)
     if array is not None and array.shape != sizes:
-        raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass that shape")
+        mend = f"numpy.full({sizes}, {name}), one number for all" if array.ndim == 0 else "that shape"
+        raise ValueError(f"{name} has shape {array.shape}, but normalized_shape is {sizes}; pass {mend}")
     return array
+
+
+def _no_end(sizes: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """A message for sizes that x's shape does not end in."""
+    number = min(len(sizes), len(shape))
+    last = f"pass {shape[len(shape) - number :]}, the sizes of its last {number} axes" if number > 1 else ""
+    last = last or (f"pass {shape[-1]}, the size of its last axis" if shape else "it has no axes")
+    kind = "axes, not sizes" if any(n < 0 for n in sizes) else "not the end of x's shape"
+    return f"normalized_shape={sizes} is {kind}: x has shape {shape}; {last}"
 
 
 def _last_axes_about_zero(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:

@@ -7,9 +7,10 @@ from ..arrays.memory import Array, check_same_device, overlap, writeable
 from ..arrays.take import view
 from ..call.arguments import check_momentum
 from ..call.running import Running, take_counter
+from .channels import Shape, no_vector
 
 
-def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: int, update: bool) -> Running | None:
+def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: Shape, update: bool) -> Running | None:
     """Check running mean, running variance, momentum and the counter of batches; None if there are no arrays."""
     mean, var, momentum, counter = running
     if mean is None and var is None:
@@ -20,14 +21,15 @@ def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: int, upda
             )
         return None
     if mean is None or var is None:
-        raise ValueError("running_mean and running_var belong together; pass both or neither")
+        given, missing = ("running_mean", "running_var") if var is None else ("running_var", "running_mean")
+        raise ValueError(f"{given} is given and {missing} is not; they belong together: pass both or neither")
     arrays: list[Array] = []
     for value, name in ((mean, "running_mean"), (var, "running_var")):
         if update and not hasattr(value, "dtype") and not on_device(value):
             raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
         array = view(value, name)
-        if array.shape != (channels,):
-            raise ValueError(f"{name} has shape {array.shape}, but x has {channels} channels; pass shape ({channels},)")
+        if array.shape != (channels.channels,):
+            raise ValueError(no_vector(name, array.shape, channels))
         if update and array.dtype.kind in "iub":
             raise TypeError(f"{name} has dtype {array.dtype}, which cannot hold statistics; pass a float array")
         arrays.append(array)
@@ -41,10 +43,10 @@ def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: int, upda
     return Running(arrays[0], arrays[1], share, True, take_counter(counter, share, array, others))
 
 
-def required(running: Running | None) -> Running:
-    """Refuse to go on without running statistics."""
+def required(running: Running | None, mend: str) -> Running:
+    """Refuse to go on without running statistics; `mend` says what else one may have meant."""
     if running is None:
-        raise ValueError("running_mean and running_var are needed where the batch's own statistics are not used")
+        raise ValueError(f"running_mean and running_var are None, but they are needed here: pass both, {mend}")
     return running
 
 

@@ -19,7 +19,7 @@ from ..call.known import normalized
 from ..call.run import Prepared, moments, to_float64, transform
 from ..engine.interface import Engine
 from ..layout import Layout, as_int
-from ..statistics import Moments
+from ..statistics import Moments, kept
 
 
 @overload
@@ -70,14 +70,15 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0, dtype: Any 
            [0., 1.]])
     """
     array = view(v, "v")
-    layout, spread = _slices(array, axis)
+    layout, spread = _slices(array, axis, "v")
     engine, length = engine_of(array), view(g, "g")
     fits = {tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
     if axis is None:
         fits.add(())
     if length.shape not in fits:
         raise ValueError(
-            f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}"
+            f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}; pass "
+            "that shape, one length for each slice"
         )
     if length.ndim == 0:  # a number may lie on the host, whatever v does
         length = engine.send(length, array)
@@ -185,13 +186,13 @@ def weight_standardize(
     array([[-1.   ,  0.   ,  1.   ],
            [-0.756, -0.378,  1.134]])
     """
-    keep = Moments if return_moments else None
-    return normalized(w, None, None, eps, None, _by_slice, (axis, ddof, eps_on), dtype=dtype, keep=keep)
+    settings = axis, ddof, eps_on
+    return normalized(w, None, None, eps, None, _by_slice, settings, dtype=dtype, keep=kept(return_moments))
 
 
 def _by_slice(w: Any, weight: None, bias: None, axis: Any, ddof: Any, eps_on: Any) -> Prepared:
     """The layout of the slices, and how they are brought to variance 1."""
-    layout, _ = _slices(view(w, "w"), as_int(axis, "axis"))
+    layout, _ = _slices(view(w, "w"), as_int(axis, "axis"), "w")
     return Prepared(layout, ddof=as_int(ddof, "ddof"), eps_on_std=on_std(eps_on))
 
 
@@ -290,7 +291,7 @@ def spectral_norm(
            [0. , 0.5]])
     """
     array, library = take(w, "w")
-    engine, (layout, _) = engine_of(array), _slices(array, axis)
+    engine, (layout, _) = engine_of(array), _slices(array, as_int(axis, "axis"), "w")
     eps, steps = check_eps(eps), as_int(num_iterations, "num_iterations")
     if steps < 0:
         raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
@@ -327,12 +328,15 @@ def _start(rows: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((rows,))
 
 
-def _slices(array: Array, axis: int | None) -> tuple[Layout, list[int]]:
+def _slices(array: Array, axis: int | None, name: str) -> tuple[Layout, list[int]]:
     """Layout of one group for each slice along an axis, and the shape in which its statistics broadcast."""
     if axis is None:
         return Layout.axes(None), [1] * array.ndim
+    axis, ndim = as_int(axis, "axis"), array.ndim
+    if not -ndim <= axis < ndim:
+        fits = f"use {-ndim} to {ndim - 1}" if ndim else "that is a number, and has no slices: pass an array with axes"
+        raise ValueError(f"axis {axis} is out of range for {name} of shape {array.shape}; {fits}")
     layout = Layout.batch(axis)
-    layout.resolve(array.shape)
     spread = [1] * array.ndim
     spread[axis] = array.shape[axis]
     return layout, spread
