@@ -22,12 +22,17 @@ CALLS = {
     "group": lambda x, v, **o: nbn.group_norm(x, 2, v[0], v[1], **o),
     "layer": lambda x, v, **o: nbn.layer_norm(x, tuple(x.shape)[1:], **o),
     "layer, list": lambda x, v, **o: nbn.layer_norm(x, [x.shape[3]], *np.full((2, x.shape[3]), v[0, 0]), **o),
+    "layer, axis": lambda x, v, **o: nbn.layer_norm(x, x.shape[1], v[0], v[1], axis=1, **o),
+    "normalize, deviation": lambda x, v, **o: nbn.normalize(x, axis=1, ddof=1, eps_on="std", eps=0.5, **o),
     "rms": lambda x, v, **o: nbn.rms_norm(x, x.shape[3], **o),
     "instance": lambda x, v, **o: nbn.instance_norm(x, weight=v[0], **o),
     "instance, running": lambda x, v, **o: nbn.instance_norm(x, v[2], v[3], **o),
     "instance, stored": lambda x, v, **o: nbn.instance_norm(x, v[2], v[3], use_input_stats=False, **o),
     "batch": lambda x, v, **o: nbn.batch_norm(x, weight=v[0], training=True, **o),
     "batch, running": lambda x, v, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], training=True, **o),
+    "batch, counted": lambda x, v, **o: nbn.batch_norm(
+        x, v[2], v[3], v[0], v[1], training=True, momentum=None, num_batches_tracked=np.array(4), **o
+    ),
     "batch, stored": lambda x, v, **o: nbn.batch_norm(x, v[2], v[3], v[0], v[1], **o),
 }
 

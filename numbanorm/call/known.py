@@ -16,7 +16,7 @@ from ..arrays.libraries import library_of, why_no_cuda
 from ..engine.interface import Repeat
 from ..layout import Layout
 from .run import Prepared, transform
-from .running import update_running
+from .running import may_count, update_running
 
 MOST = 4096  # descriptions that are kept
 ALIGNMENT = 16  # bytes of the widest load of a GPU
@@ -55,6 +55,7 @@ def normalized(
     """
     # In one piece: a function more takes a fortieth of the shortest call.
     key = addresses = mean = var = momentum = counter = of_weight = of_bias = of_out = of_running = None
+    counted = False  # whether batches are, or should be
     typed: Any = settings
     for setting in settings:
         if type(setting) not in _DISTINCT:
@@ -65,15 +66,18 @@ def normalized(
     if running is not None:
         mean, var, momentum, counter = running
         of_running = _form_of_running(mean, var)
-    if keep is not None or counter is not None or (momentum is None and running is not None and mean is not None):
-        key = None
+        counted = counter is not None or (momentum is None and mean is not None)
+    if keep is not None:
+        pass
     elif type(x) is not ndarray:
-        key, addresses = _describe_on_gpu(prepare, typed, (x, out, weight, bias, mean, var))
+        if not counted:
+            key, addresses = _describe_on_gpu(prepare, typed, (x, out, weight, bias, mean, var))
     elif (
         (weight is None or type(weight) is ndarray)
         and (bias is None or type(bias) is ndarray)
         and (out is None or type(out) is ndarray)
         and of_running is not _UNKNOWN
+        and (not counted or may_count(counter, x, out, weight, bias, mean, var))
     ):
         if weight is not None:
             of_weight = weight.shape, weight.strides, weight.dtype
@@ -90,7 +94,7 @@ def normalized(
         if repeat is not None and (result := repeat(x, out, weight, bias, mean, var, eps, addresses)) is not None:
             made, frame = result
             if frame is not None:
-                update_running(frame, momentum, None)
+                update_running(frame, momentum, counter)
             return made
     ours = prepare(x, weight, bias, *settings) if running is None else prepare(x, weight, bias, running, *settings)
     layout, weight, bias, checked, center, ddof, eps_on_std = ours

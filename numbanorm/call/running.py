@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..arrays.memory import Array, check_same_device, overlap, writeable
 from ..arrays.take import view
 from ..engine.interface import Frame
@@ -39,6 +41,14 @@ def update_running(frame: Any, momentum: float | None, counter: Array | None) ->
     moved = Frame(count=count, mean=mean, m2=m2, **running, momentum=share, ddof=ddof)
     for step in engine.plan("update_running", None, moved).steps:
         engine.launch(step, moved)
+
+
+def may_count(counter: Any, *others: Any) -> bool:
+    """Whether a counter on the host may be counted up, by a quick look."""
+    if type(counter) is not np.ndarray or counter.shape != () or counter.dtype.kind not in "iu":
+        return False
+    apart = not any(other is not None and np.may_share_memory(counter, other) for other in others)
+    return bool(apart and counter.flags.writeable and counter >= 0)
 
 
 def take_counter(counter: Any, momentum: Any, x: Any, others: dict[str, Any]) -> Array | None:

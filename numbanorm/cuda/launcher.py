@@ -57,8 +57,8 @@ def _picker(code: Code) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """A function that picks a kernel's arguments from the addresses and numbers of a frame, in their order there."""
     if code.variant.operation in ("matvec", "formula"):  # which work on no frame
         return tuple
-    of_frame = (*SLOTS, *NUMBERS)
-    return itemgetter(*map(of_frame.index, names_of(code)))
+    places = [(*SLOTS, *NUMBERS).index(name) for name in names_of(code)]
+    return itemgetter(*places) if len(places) > 1 else lambda values: (values[places[0]],)
 
 
 def ptx_of(code: Code, capability: tuple[int, int]) -> tuple[str, str]:

@@ -94,7 +94,10 @@ class Walk(NamedTuple):
     def code(self, operation: str, team: Team, *, whole: bool, kept: bool) -> Code:
         """What a kernel for this walk is compiled for."""
         family, output = self.loops.family, operation != "moments"
-        variant = Variant(operation, family, self.kinds if output else Kinds(self.kinds.x))
+        of_output = (
+            "f8" if self.kinds.out == "f8" and not is_wide(self.kinds.x) else "none"
+        )  # statistics as exact as it
+        variant = Variant(operation, family, self.kinds if output else Kinds(self.kinds.x, of_output))
         ways = (self.decode, self.weight, self.bias) if output else (self.decode and family == "rows", NONE, NONE)
         sizes = (self.vector, team.threads, self.held(team), team.registers)
         return Code(variant, team.block, *sizes, whole, self.near, self.span, *ways, kept)

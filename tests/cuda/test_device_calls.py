@@ -77,7 +77,7 @@ def of(array, library):
 
 
 GPU_CALLS = {
-    **{name: call for name, call in CALLS.items() if name not in ("normalize", "layer, list")},
+    **{name: call for name, call in CALLS.items() if name not in ("normalize", "layer, list", "batch, counted")},
     "normalize": lambda x, v, **o: nbn.normalize(x, "n (g c) h w -> n g", g=2, **o),
     "layer, list": lambda x, v, **o: nbn.layer_norm(x, [x.shape[3]], **o),
 }
