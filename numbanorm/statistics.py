@@ -69,7 +69,7 @@ class Moments(Generic[Statistic]):
             states = [take(a, name)[0] for a, name in ((count, "count"), (mean, "mean"), (m2, "m2"))]
             check_same_device(states[0], {"mean": states[1], "m2": states[2]}, of="count")
         else:
-            states = [np.asarray(a, np.float64) for a in (count, mean, m2)]
+            states = [np.asarray(view(a, of), np.float64) for a, of in ((count, "count"), (mean, "mean"), (m2, "m2"))]
         if len({a.shape for a in states}) > 1:
             shapes = ", ".join(str(a.shape) for a in states)
             raise ValueError(f"count, mean and m2 must have one shape, the group shape; got {shapes}")

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from ..layout import as_shape
 from .forms import KINDS, RESULTS, kind
 from .libraries import library_of, on_device, require_cuda
 from .library import Library
-from .memory import Array, DeviceArray, check_same_device, overlap, overlaps_itself, same_memory, writeable
-from .torch import from_torch, is_torch
+from .memory import Array, DeviceArray, Shape, check_same_device, overlap, overlaps_itself, same_memory, writeable
+from .torch import TORCH, check_tensor, check_written, count_version, from_torch, is_locked, is_torch
 
 
 def take(x: Any, name: str = "x") -> tuple[Any, str]:
@@ -25,8 +26,8 @@ def take(x: Any, name: str = "x") -> tuple[Any, str]:
     Raises
     ------
     TypeError
-        For masked arrays, byte-swapped arrays on a GPU, tensors that record gradients, and element types other than
-        float16, bfloat16, float32, float64, integers and booleans.
+        For masked arrays, byte-swapped arrays on a GPU, tensors that record gradients or whose memory is not their
+        values, and element types other than float16, bfloat16, float32, float64, integers and booleans.
     ImportError, RuntimeError
         For an array on a GPU without the package numba-cuda, or without a driver.
     """
@@ -44,11 +45,12 @@ def take(x: Any, name: str = "x") -> tuple[Any, str]:
         )
     elif isinstance(x, np.ndarray | np.generic):
         array = np.asarray(x).view(np.ndarray)
+    elif is_torch(x):
+        check_tensor(x, name)
+        array, library = _from_device(x, TORCH, name) if x.is_cuda else from_torch(x, name), "torch"
     elif on_gpu := library_of(x):
         array = _from_device(x, on_gpu, name)
         library = array.library
-    elif is_torch(x):
-        array, library = from_torch(x, name), "torch"
     else:
         array = np.asarray(x)
     kind(array.dtype, name)
@@ -58,6 +60,79 @@ def take(x: Any, name: str = "x") -> tuple[Any, str]:
 def view(x: Any, name: str = "x") -> Any:
     """The array of `take`, where the caller's library does not matter."""
     return take(x, name)[0]
+
+
+def shape_of(x: Any) -> Shape:
+    """Shape of anything that is an array, or becomes one."""
+    return as_shape(x.shape if not is_torch(x) and hasattr(x, "shape") else view(x).shape)
+
+
+def take_written(value: Any, name: str, what: str = "an array") -> Any:
+    """View an array that is to be written in place, if what is written is what the caller sees.
+
+    Parameters
+    ----------
+    value : array
+        The caller's array.
+    name : str
+        Of the argument.
+    what : str
+        What fits, for messages.
+
+    Raises
+    ------
+    TypeError
+        For what NumPy can only copy, or may not write, and for tensors that torch would not write now.
+    ValueError
+        For an array that is read-only, or overlaps itself.
+    """
+    if isinstance(value, np.ndarray) or is_torch(value) or on_device(value):
+        array = view(value, name)
+        if is_torch(value):
+            check_written(value, name)
+    else:
+        array = _memory_of(value, name, what)
+    if not writeable(array):
+        raise ValueError(f"{name} is read-only, but it is to be written in place; pass an array that can be written")
+    if overlaps_itself(array):
+        raise ValueError(
+            f"{name} overlaps itself (shape {array.shape}, strides {array.strides}); pass one that does not"
+        )
+    return array
+
+
+def written(*values: Any) -> None:
+    """Tell the libraries of the caller's arrays that these are written, with None for what is not there.
+
+    torch then refuses to go backward through what was computed from the values of before, as after its own writing.
+    Every place that writes to arrays of the caller calls this once they are checked.
+    """
+    for value in values:
+        if value is not None and is_torch(value):
+            count_version()(value)
+
+
+def locked(*values: Any) -> bool:
+    """Whether the library of any of these would not let it be written now; None for what is not there."""
+    return any(value is not None and is_torch(value) and is_locked(value) for value in values)
+
+
+def _memory_of(value: Any, name: str, what: str) -> Any:
+    """View an object's own memory, where NumPy is given it, and not a copy."""
+    kind, mend = type(value).__name__, "pass an ndarray, and copy from it afterwards"
+    try:
+        first, array = np.asarray(value), np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be {what}, to be written in place, got {kind}: {error}; {mend}") from error
+    if array.size and not same_memory(first, array):
+        raise TypeError(
+            f"{name} must be {what}, got {kind}: it is written in place, and NumPy only gets a copy of that; {mend}"
+        )
+    if not array.flags.writeable:
+        raise TypeError(
+            f"{name} must be {what}, got {kind}: it is written in place, and NumPy may only read that; {mend}"
+        )
+    return view(array, name)
 
 
 def take_out(out: Any, x: Array, dtype: np.dtype | None, others: Mapping[str, Array | None]) -> Any:
@@ -74,9 +149,7 @@ def take_out(out: Any, x: Array, dtype: np.dtype | None, others: Mapping[str, Ar
     others : dict
         Further inputs by name, which `out` must not overlap.
     """
-    if not isinstance(out, np.ndarray) and not is_torch(out) and not on_device(out):
-        raise TypeError(f"out must be an array of {dtype or 'a float type'}, got {type(out).__name__}")
-    array = view(out, "out")
+    array = take_written(out, "out", f"an array of {dtype or 'a float type'}")
     check_same_device(x, {"out": array})
     if array.shape != x.shape:
         raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass an out of that shape")
@@ -84,10 +157,6 @@ def take_out(out: Any, x: Array, dtype: np.dtype | None, others: Mapping[str, Ar
         raise TypeError(f"out has dtype {array.dtype}, but results are of a float type; pass an out of one")
     if dtype is not None and array.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out has dtype {array.dtype}, but dtype={dtype} is asked for; pass an out of that dtype")
-    if not writeable(array):
-        raise ValueError("out is read-only; pass an array that can be written")
-    if overlaps_itself(array):
-        raise ValueError(f"out overlaps itself (shape {array.shape}, strides {array.strides}); pass one that does not")
     if not same_memory(array, x) and overlap(array, x):
         raise ValueError("out overlaps x; pass x itself to work in place, or an array apart from it")
     for name, other in others.items():

@@ -57,6 +57,8 @@ def check_number(value: Any, name: str) -> float:
     """A number as a float; strings, flags and arrays with axes are none."""
     if type(value) is float:
         return value
+    if hasattr(value, "dtype"):
+        view(value, name)  # refuses what would lose a gradient or a mask
     dtype = str(getattr(value, "dtype", ""))
     try:
         if isinstance(value, str | bytes | bool) or "bool" in dtype or "complex" in dtype:

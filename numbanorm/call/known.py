@@ -13,6 +13,7 @@ from typing import Any
 from numpy import integer, ndarray
 
 from ..arrays.libraries import library_of, why_no_cuda
+from ..arrays.take import locked, written
 from ..engine.interface import Repeat
 from ..layout import Layout
 from .run import Prepared, transform
@@ -93,6 +94,8 @@ def normalized(
             repeat = None
         if repeat is not None and (result := repeat(x, out, weight, bias, mean, var, eps, addresses)) is not None:
             made, frame = result
+            if addresses is not None:
+                written(out, *((mean, var) if frame is not None else ()))
             if frame is not None:
                 update_running(frame, momentum, counter)
             return made
@@ -152,7 +155,7 @@ def _describe_on_gpu(norm: Any, settings: Any, operands: tuple[Any, ...]) -> tup
     """What decides how a call runs, and addresses, if all arrays are of one library on a GPU and none wants a look."""
     x, out = operands[:2]
     library = library_of(x)
-    if library is None or why_no_cuda():
+    if library is None or why_no_cuda() or locked(out, *operands[4:]):
         return None, None
     said: list[Any] = [norm, settings, library, out is x]
     addresses = []

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..arrays.forms import float_dtype, result_dtype
 from ..arrays.give import give, result_like
 from ..arrays.memory import Array, check_same_device, contiguous, same_memory
-from ..arrays.take import take, take_out
+from ..arrays.take import take, take_out, written
 from ..engine.interface import Engine, Frame, Operation, Plan, Repeat, execute
 from ..layout import Layout
 from .arguments import check_eps, operand
@@ -97,6 +97,7 @@ def transform(
         frame = frame._replace(running_mean=running.mean, running_var=running.var)
     operation: Operation = "normalize" if statistics is None else "apply"
     plan = engine.plan(operation, layout, frame)
+    written(out, *(running.owners if updates else ()))  # type: ignore[union-attr]
     states = _run(engine, plan, frame, keep=statistics is None and (keep or updates))
     if updates:
         count, mean, m2 = states or statistics  # type: ignore[misc]

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.memory import Array, check_same_device, overlap, writeable
-from ..arrays.take import view
+from ..arrays.memory import Array, check_same_device, overlap
+from ..arrays.take import take_written
 from ..engine.interface import Frame
 from .choose import engine_of
 
@@ -18,6 +18,7 @@ class Running(NamedTuple):
     momentum: float | None  # None: the mean over all batches
     updated: bool
     counter: Array | None = None  # of the batches, updated too
+    owners: tuple[Any, ...] = ()  # all of the caller's arrays that are updated
 
     @property
     def arrays(self) -> dict[str, Array | None]:
@@ -60,7 +61,7 @@ def take_counter(counter: Any, momentum: Any, x: Any, others: dict[str, Any]) ->
                 "as np.zeros((), np.int64); it is counted up in place"
             )
         return None
-    array: Array = view(counter, "num_batches_tracked")
+    array: Array = take_written(counter, "num_batches_tracked", "an integer array of no axes")
     if array.dtype.kind not in "iu" or array.shape != ():
         raise TypeError(
             f"num_batches_tracked must be an integer array of no axes, such as np.zeros((), np.int64), "
@@ -72,8 +73,6 @@ def take_counter(counter: Any, momentum: Any, x: Any, others: dict[str, Any]) ->
         raise TypeError(f"num_batches_tracked has dtype {array.dtype}; on a GPU it must be int64")
     if values is not None and values < 0:
         raise ValueError(f"num_batches_tracked is {values}; it counts batches, so it must not be negative")
-    if not writeable(array):
-        raise ValueError("num_batches_tracked is read-only, but training counts it up; pass a copy")
     for name, other in {"x": x, **others}.items():
         if other is not None and overlap(array, other):
             raise ValueError(f"num_batches_tracked overlaps {name}; pass an array apart from it")

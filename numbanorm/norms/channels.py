@@ -5,13 +5,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..arrays.memory import Array
-from ..arrays.take import view
-from ..layout import as_int, as_shape
-
-
-def shape_of(x: Any) -> tuple[int, ...]:
-    """Shape of anything that is an array, or becomes one."""
-    return as_shape(x.shape if hasattr(x, "shape") else view(x).shape)
+from ..arrays.take import shape_of, view
+from ..layout import as_int
 
 
 class Shape(NamedTuple):

@@ -11,12 +11,11 @@ import numpy as np
 from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.forms import result_dtype
 from ..arrays.memory import Array
-from ..arrays.take import view
+from ..arrays.take import shape_of, view
 from ..call.known import normalized
 from ..call.run import Prepared
 from ..layout import Layout, as_int, as_ints, shown
 from ..statistics import kept
-from .channels import shape_of
 
 
 @like_x

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from ..arrays.libraries import on_device
-from ..arrays.memory import Array, check_same_device, overlap, writeable
-from ..arrays.take import view
+from ..arrays.memory import Array, check_same_device, overlap
+from ..arrays.take import take_written, view
 from ..call.arguments import check_momentum
 from ..call.running import Running, take_counter
 from .channels import Shape, no_vector
@@ -25,9 +24,7 @@ def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: Shape, up
         raise ValueError(f"{given} is given and {missing} is not; they belong together: pass both or neither")
     arrays: list[Array] = []
     for value, name in ((mean, "running_mean"), (var, "running_var")):
-        if update and not hasattr(value, "dtype") and not on_device(value):
-            raise TypeError(f"{name} is updated in place, so it must be an array, got {type(value).__name__}")
-        array = view(value, name)
+        array = take_written(value, name) if update else view(value, name)
         if array.shape != (channels.channels,):
             raise ValueError(no_vector(name, array.shape, channels))
         if update and array.dtype.kind in "iub":
@@ -39,8 +36,8 @@ def take_running(x: Any, running: tuple[Any, Any, Any, Any], channels: Shape, up
     if not update:
         return Running(arrays[0], arrays[1], share, False)
     _check_memory(array, arrays[0], arrays[1])
-    others = {"running_mean": arrays[0], "running_var": arrays[1]}
-    return Running(arrays[0], arrays[1], share, True, take_counter(counter, share, array, others))
+    taken = take_counter(counter, share, array, {"running_mean": arrays[0], "running_var": arrays[1]})
+    return Running(arrays[0], arrays[1], share, True, taken, (mean, var, counter))
 
 
 def required(running: Running | None, mend: str) -> Running:
@@ -53,8 +50,6 @@ def required(running: Running | None, mend: str) -> Running:
 def _check_memory(x: Array, mean: Array, var: Array) -> None:
     """Refuse arrays that cannot be updated in place."""
     for array, name in ((mean, "running_mean"), (var, "running_var")):
-        if not writeable(array):
-            raise ValueError(f"{name} is read-only, but training updates it; pass a copy")
         if overlap(array, x):
             raise ValueError(f"{name} is part of x, which is only read; pass an array apart from it")
     if overlap(mean, var):

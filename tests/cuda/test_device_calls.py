@@ -1,6 +1,7 @@
 """Calls on a GPU that were made before: right again, and refused again. On the host call/test_known.py does it."""
 
 import gc
+import warnings
 import weakref
 from contextlib import contextmanager
 
@@ -237,6 +238,106 @@ def test_what_cannot_be_taken_is_refused_again(torch_like, rng):
     result = nbn.layer_norm(torch_like(negative), 8, torch_like(weight))
     expected = torch.nn.functional.layer_norm(negative, (8,))
     torch.testing.assert_close(result.as_subclass(torch.Tensor), expected)
+
+
+def test_parameters_are_taken_where_nothing_is_recorded_and_refused_elsewhere(torch_like, known_only, rng):
+    import torch
+
+    x, weight = torch_like(torch.from_numpy(rng.standard_normal((4, 8)))), torch.nn.Parameter(torch.ones(8).double())
+    for nothing_is_recorded in (torch.no_grad, torch.inference_mode):
+        with nothing_is_recorded():
+            expected = nbn.layer_norm(x, 8, torch_like(weight))
+            with known_only():
+                result = nbn.layer_norm(x, 8, torch_like(weight))
+        assert torch.equal(result, expected)
+        assert not result.requires_grad
+        with pytest.raises(TypeError, match=r"^weight records gradients"):
+            nbn.layer_norm(x, 8, torch_like(weight))
+
+
+def test_tangents_and_other_classes_are_refused_again(torch_like, rng):
+    import torch
+
+    class WithOperations(type(torch_like(torch.ones(1)))):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    plain = torch.from_numpy(rng.standard_normal((4, 8)))
+    nbn.layer_norm(torch_like(plain), 8)
+    forward_ad = torch.autograd.forward_ad
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its first dual number
+        with forward_ad.dual_level():
+            for context in (torch.enable_grad, torch.no_grad):
+                with context(), pytest.raises(TypeError, match=r"^x has a tangent"):
+                    nbn.layer_norm(torch_like(forward_ad.make_dual(plain, plain)), 8)
+            nbn.layer_norm(torch_like(plain), 8)
+    with pytest.raises(TypeError, match=r"^x is a WithOperations, .*as_subclass"):
+        nbn.layer_norm(plain.as_subclass(WithOperations), 8)
+
+
+def test_writes_are_counted_in_new_and_known_calls(torch_like, known_only, rng):
+    import torch
+
+    x, out = torch_like(torch.from_numpy(rng.standard_normal((4, 8)))), torch_like(torch.empty(4, 8).double())
+    given = x, torch_like(torch.zeros(8)), torch_like(torch.ones(8)), torch_like(torch.ones(8)), out
+    _, mean, var, weight, _ = given
+
+    def versions():
+        return [tensor._version for tensor in given]
+
+    start = versions()
+    for _ in range(2):
+        nbn.batch_norm(x, mean, var, weight)
+        nbn.batch_renorm(x, mean, var)
+    assert versions() == start
+    nbn.batch_norm(x, mean, var, weight, training=True, out=out)
+    assert versions() == [start[0], start[1] + 1, start[2] + 1, start[3], start[4] + 1]
+    with known_only():
+        nbn.batch_norm(x, mean, var, weight, training=True, out=out)
+    assert versions() == [start[0], start[1] + 2, start[2] + 2, start[3], start[4] + 2]
+    nbn.batch_norm(x, mean, var, weight, out=out)
+    with known_only():
+        nbn.batch_norm(x, mean, var, weight, out=out)
+    assert versions() == [start[0], start[1] + 2, start[2] + 2, start[3], start[4] + 4]
+    ours = torch.ones(4, 8).double().requires_grad_()
+    loss = (x.as_subclass(torch.Tensor) * ours).sum()
+    nbn.layer_norm(x, 8, out=x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_inference_tensors_are_refused_again(torch_like, rng):
+    import torch
+
+    x = torch_like(torch.from_numpy(rng.standard_normal((4, 8))))
+    with torch.inference_mode():
+        out, mean, var = (torch_like(torch.zeros(n).double()) for n in ((4, 8), 8, 8))
+        for _ in range(2):
+            nbn.layer_norm(x, 8, out=out)
+            nbn.batch_norm(x, mean, var, training=True)
+    fresh = [torch_like(torch.zeros(8).double()) for _ in range(2)]
+    nbn.layer_norm(x, 8, out=torch_like(torch.zeros(4, 8).double()))
+    nbn.batch_norm(x, *fresh, training=True)
+    before = out.clone(), mean.clone()
+    with pytest.raises(TypeError, match=r"^out is an inference tensor"):
+        nbn.layer_norm(x, 8, out=out)
+    with pytest.raises(TypeError, match=r"^running_mean is an inference tensor"):
+        nbn.batch_norm(x, mean, fresh[1], training=True)
+    with torch.no_grad(), pytest.raises(TypeError, match=r"^running_var is an inference tensor"):
+        nbn.batch_norm(x, fresh[0], var, training=True)
+    assert torch.equal(out, before[0])
+    assert torch.equal(mean, before[1])
+
+
+def test_what_is_negated_is_not_written(torch_like, rng):
+    import torch
+
+    x, out = torch.from_numpy(rng.standard_normal((4, 8))), torch.zeros(4, 8).double()
+    nbn.layer_norm(torch_like(x), 8, out=torch_like(out))
+    with pytest.raises(TypeError, match=r"^out is a view that negates"):
+        nbn.layer_norm(torch_like(x), 8, out=torch_like(torch._neg_view(out)))
 
 
 def test_other_places_are_other_calls(gpu, rng):
