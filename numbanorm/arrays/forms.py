@@ -25,13 +25,32 @@ def kind(dtype: np.dtype, name: str = "x") -> str:
         return known
     raise TypeError(
         f"{name} has dtype {dtype}; supported are float64, float32, float16, bfloat16, integers and booleans: "
-        f"convert with {name}.astype(...)"
+        + _mend(dtype).format(name)
     )
+
+
+def _mend(dtype: np.dtype) -> str:
+    """How to get numbers that are supported from an array of another dtype."""
+    if dtype.names:
+        return "pass one of its fields, such as {0}[%r]" % dtype.names[0]  # noqa: UP031 - {0} is filled in later
+    return _MENDS.get(dtype.kind, "convert with {0}.astype(...)")
+
+
+_MENDS = {
+    "O": "these are Python objects; where they are numbers or None, convert with {0}.astype(float)",
+    "c": "pass {0}.real and {0}.imag apart; {0}.astype(float) would drop the imaginary part",
+    "U": "this is text; where it spells numbers, convert with {0}.astype(float)",
+    "M": "these are dates; make numbers of them, such as ({0} - {0}.min()) / np.timedelta64(1, 's')",
+    "m": "these are spans of time; make numbers of them, such as {0} / np.timedelta64(1, 's')",
+}
+_MENDS |= dict.fromkeys("ST", _MENDS["U"])
 
 
 @cache
 def _kind(dtype: np.dtype) -> str:
     """The kind of a dtype, empty if there is none."""
+    if dtype.kind == "T":  # NumPy's newer text has no byte order to ask for
+        return ""
     if native := KINDS.get(dtype.newbyteorder("=")):
         return native if dtype.isnative else ">" + native
     return "bf" if dtype.name == "bfloat16" else ""

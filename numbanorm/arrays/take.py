@@ -10,6 +10,7 @@ from .forms import KINDS, RESULTS, kind
 from .libraries import library_of, on_device, require_cuda
 from .library import Library
 from .memory import Array, DeviceArray, Shape, check_same_device, overlap, overlaps_itself, same_memory, writeable
+from .objects import from_object
 from .torch import TORCH, check_tensor, check_written, count_version, from_torch, is_locked, is_torch
 
 
@@ -27,7 +28,10 @@ def take(x: Any, name: str = "x") -> tuple[Any, str]:
     ------
     TypeError
         For masked arrays, byte-swapped arrays on a GPU, tensors that record gradients or whose memory is not their
-        values, and element types other than float16, bfloat16, float32, float64, integers and booleans.
+        values, objects that are no arrays of numbers, and element types other than float16, bfloat16, float32,
+        float64, integers and booleans.
+    ValueError
+        For sequences whose rows differ in length.
     ImportError, RuntimeError
         For an array on a GPU without the package numba-cuda, or without a driver.
     """
@@ -52,7 +56,7 @@ def take(x: Any, name: str = "x") -> tuple[Any, str]:
         array = _from_device(x, on_gpu, name)
         library = array.library
     else:
-        array = np.asarray(x)
+        return from_object(x, name), library
     kind(array.dtype, name)
     return array, library
 

@@ -65,8 +65,8 @@ REFUSED = {
     "float8_e4m3": (np.zeros(2, ml_dtypes.float8_e4m3), "float8"),
     "float8_e5m2": (np.zeros(2, ml_dtypes.float8_e5m2), "float8"),
     "int4": (np.zeros(2, ml_dtypes.int4), "int4"),
-    "words": ("abc", "supported"),
-    "None": (None, "object"),
+    "words": ("abc", "text"),
+    "None": (None, "is None"),
 }
 if np.dtype(np.longdouble).itemsize == 8:
     del REFUSED["longdouble"]

@@ -83,9 +83,11 @@ def test_tangents_are_refused_and_not_dropped():
             "running_var": lambda: nbn.batch_norm(plain, six.clone(), dual, training=True),
             "out": lambda: nbn.normalize(plain, out=x),
             "g": lambda: nbn.weight_norm(plain, dual[:4]),
+            "x  ": lambda: nbn.normalize([1.0, dual[0]]),
             "eps": lambda: nbn.normalize(plain, eps=dual[0]),
             "momentum": lambda: nbn.batch_norm(plain, six.clone(), six.clone(), training=True, momentum=dual[0]),
             "mean": lambda: nbn.Moments(six.detach(), dual, six),
+            "x   ": lambda: nbn.normalize([[dual[0], dual[1]]]),
         }.items():
             for context in (torch.enable_grad, torch.no_grad):
                 with context(), pytest.raises(TypeError, match=rf"^{name.strip()} has a tangent.*unpack_dual"):
