@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from .libraries import LIBRARIES
 from .memory import Array, DeviceArray, Shape, strides_of
+from .objects import labelled_like
 from .take import view
 
 
-def give(array: Array, library: str) -> Any:
-    """Turn a result into an array of the caller's library, without a copy.
+def give(array: Array, library: str, x: Any = None) -> Any:
+    """Turn a result into an array of the caller's library, without a copy; of x's shape, with x's labels if it has any.
 
     A result on a GPU was made in that library; it may have another shape by now, but no gaps.
     """
@@ -24,7 +25,7 @@ def give(array: Array, library: str) -> Any:
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
-    return array
+    return array if x is None or isinstance(x, np.ndarray) else labelled_like(x, array)
 
 
 def result_like(x: Array, dtype: np.dtype) -> Any:

@@ -1,5 +1,9 @@
-"""Objects that are no arrays themselves: lists, data frames and what else NumPy reads, and what it should not."""
+"""Objects that are no arrays themselves: lists, data frames and what else NumPy reads, and what it should not.
 
+Data frames and arrays with labels get their results as one of their kind.
+"""
+
+import sys
 from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
@@ -131,3 +135,33 @@ def _check_items(x: Any, name: str) -> None:
             check_tensor(item, name)
         elif isinstance(item, list | tuple):
             _check_items(item, name)
+
+
+# containers -----------------------------------------------------------------------------------------------------------
+
+
+def labelled_like(x: Any, result: NDArray[Any]) -> Any:
+    """A result of x's shape, in a container as x is: with its index, columns, name, dimensions, coordinates and attrs.
+
+    For data frames and series of pandas and polars, and arrays of xarray; all else has an ndarray for its result.
+    """
+    if _is_of(x, "xarray", "DataArray") or _is_of(x, "xarray", "Variable"):
+        return x.copy(deep=False, data=result)
+    if _is_of(x, "pandas", "DataFrame"):
+        made = sys.modules["pandas"].DataFrame(result, x.index, x.columns, copy=False)
+    elif _is_of(x, "pandas", "Series"):
+        made = sys.modules["pandas"].Series(result, x.index, name=x.name, copy=False)
+    elif _is_of(x, "polars", "DataFrame"):
+        return sys.modules["polars"].DataFrame(result, x.columns, orient="row")
+    elif _is_of(x, "polars", "Series"):
+        return sys.modules["polars"].Series(x.name, result)
+    else:
+        return result
+    made.attrs.update(x.attrs)
+    return made
+
+
+def _is_of(x: Any, library: str, kind: str) -> bool:
+    """Whether x is of a class of a library, without importing that."""
+    cls = getattr(sys.modules.get(library), kind, None)
+    return cls is not None and isinstance(x, cls)

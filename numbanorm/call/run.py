@@ -104,7 +104,7 @@ def transform(
         moved = frame._replace(count=count, mean=mean, m2=m2)
         update_running(moved, running.momentum, running.counter)  # type: ignore[union-attr]
     repeat = engine.bind(plan, frame, out is not None) if repeatable and plan.steps else None
-    return (give(target, library) if out is None else out), states, repeat
+    return (give(target, library, x) if out is None else out), states, repeat
 
 
 def _check_ddof(ddof: int, layout: Layout, x: Array) -> None:
