@@ -55,7 +55,7 @@ NORMS = {
 
 def seconds(program: str, cache: str | Path) -> Times:
     """Run a program in a fresh process with this cache folder, and return what it measured: by the clock, and busy."""
-    env = {**os.environ, "PYTHONPATH": str(HOME), "NUMBANORM_CACHE_DIR": str(cache)}
+    env = {**os.environ, "PYTHONPATH": str(HOME), "NUMBANORM_CACHE_DIR": str(cache), "NUMBANORM_QUIET": "1"}
     command = [sys.executable, "-P", "-c", program]
     clock, busy = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     return float(clock), float(busy)

@@ -19,8 +19,7 @@ from .ahead import prepare, show, variants
 from .cpu.processors import available
 from .engine.compiler import require_compiler
 from .engine.interface import Variant
-
-MEND = "set NUMBANORM_CACHE_DIR to a folder that you can write and nobody else can"
+from .engine.notice import MEND
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "numbanorm") -> int:

@@ -19,10 +19,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from llvmlite.binding import ffi
-from numba.core import config, types
+from numba.core import config, event, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_threads
 
+from ..engine import notice
 from ..engine.interface import Variant
 from . import forks, processors
 from .cache import keep
@@ -119,8 +120,10 @@ def _undisturbed(compile: Callable[..., Any]) -> Callable[..., Any]:
 
     def compiled(*arguments: Any) -> Any:
         result: SimpleQueue = SimpleQueue()
+        silent = notice.silent.get()
 
         def work() -> None:
+            notice.silent.set(silent)
             try:
                 result.put((compile(*arguments), None))
             except BaseException as error:
@@ -148,9 +151,19 @@ def _finish_compiling() -> None:
         global_compiler_lock._lock.release()
 
 
+class _Notice(event.Listener):
+    """Numba tells it of what it compiles, not of what it loads."""
+
+    def on_start(self, event: Any) -> None:
+        notice.compiling("cpu")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
 def _compiled(dispatcher: Any, signature: Any) -> Any:
     """What Numba knows of a function that it compiled, or loaded, for these types."""
-    with without_collector():
+    with without_collector(), event.install_listener("numba:compile", _Notice()):
         keep(dispatcher).compile(signature)
     return dispatcher.overloads[signature.args]
 
@@ -225,10 +238,11 @@ def launch(address: int, tasks: int, threads: int, table: Any, frame: tuple[Any,
 
 def prepare(variant: Variant) -> None:
     """Compile a kernel, and what runs it on several threads, or load them from the cache, ahead of the first launch."""
-    address_of(variant)
-    serial()
-    if not _process.forked and _layer_is_safe():
-        _parallel()
+    with notice.silence():
+        address_of(variant)
+        serial()
+        if not _process.forked and _layer_is_safe():
+            _parallel()
 
 
 class _Shares:

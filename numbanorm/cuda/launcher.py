@@ -104,12 +104,14 @@ else:
     from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, Stream
     from cuda.core import launch as _launch
 
+    from ..engine import notice
     from . import cubins
 
     _stream = lru_cache(maxsize=256)(Stream.from_handle)
 
     def _compiled(code: Code, capability: tuple[int, int]) -> tuple[bytes, str]:
         """Compile a kernel, and keep its machine code: that, and its name there."""
+        notice.compiling("cuda")
         text, name = ptx_of(code, capability)
         program = Program(text, "ptx", ProgramOptions(arch="sm_{}{}".format(*capability)))
         cubin = program.compile("cubin").code

@@ -101,6 +101,16 @@ def test_the_next_process_compiles_nothing(folder):
     assert files(folder) == kept
 
 
+def test_it_is_said_once_that_kernels_are_compiled(tmp_path):
+    """Of two; and nothing of those that lie on disk."""
+    heard = "import logging; heard = []; logging.basicConfig(level='INFO')\n"
+    heard += "logging.getLogger('numbanorm').addFilter(lambda record: heard.append(record.getMessage()))\n"
+    program = heard + PREAMBLE + SMALL + "; show(small, (8, 0))" + "\nprint(len(heard), *heard)"
+    env = {"NUMBA_ENABLE_CUDASIM": "0", "NUMBANORM_CACHE_DIR": str(tmp_path)}
+    assert run_python(program, PATIENCE, **env).splitlines()[-1].startswith("1 compiling CUDA kernels")
+    assert run_python(program, PATIENCE, **env).splitlines()[-1] == "0"
+
+
 def test_it_is_the_code_that_was_compiled(tmp_path):
     (_, made), (_, read) = said(SMALL, tmp_path), said(SMALL, tmp_path)
     assert made == read
