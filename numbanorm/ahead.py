@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
+from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import DTypeLike
 from .arrays.forms import kind, result_dtype
 from .engine.compiler import require_compiler
 from .engine.interface import Kinds, Variant
+from .engine.notice import in_notebook
 
 
 def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: bool = False) -> None:
@@ -27,8 +30,8 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
         Of the arrays to come. The kernels serve arrays of any shape, strides and library, in all functions of this
         package, with and without weight and bias of that dtype; other combinations are compiled when they are called.
     progress : bool
-        Show on standard error how far it is: with a bar if that is a terminal and rich is installed
-        (``numbanorm[progress]``), else with a line for each kernel.
+        Show on standard error how far it is: with a bar in a terminal or notebook, a fine one if rich is installed
+        (``numbanorm[progress]``; in a notebook with ipywidgets), elsewhere with a line for each kernel.
 
     Raises
     ------
@@ -82,22 +85,47 @@ def prepare(variant: Variant) -> Variant:
 
 
 def show(done: Iterable[Variant], total: int) -> None:
-    """Wait for all kernels, and show on standard error how many are done."""
-    if sys.stderr.isatty():
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        except ImportError:
-            pass
-        else:
-            columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-            with Progress(*columns, console=Console(stderr=True)) as bar:
-                task = bar.add_task("compiling", total=total)
-                for variant in done:
-                    bar.update(task, advance=1, description=str(variant))
-            return
+    """Wait for all kernels, and show on standard error how many are done: one bar, or lines where it is not seen."""
+    terminal = sys.stderr.isatty()
+    if not (terminal or in_notebook()):
+        for number, variant in enumerate(done, 1):
+            print(f"{number:3}/{total} {variant}", file=sys.stderr, flush=True)
+    elif bar := _bar_of_rich(terminal):
+        with bar:
+            task = bar.add_task("compiling", total=total)
+            for variant in done:
+                bar.update(task, advance=1, description=str(variant))
+    else:
+        _bar_of_text(done, total)
+
+
+def _bar_of_rich(terminal: bool) -> Any:
+    """A bar, if rich is installed. In a notebook it is a widget."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        if not terminal:
+            import_module("ipywidgets")
+    except ImportError:
+        return None
+    columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _bar_of_text(done: Iterable[Variant], total: int) -> None:
+    """One line, written again for each kernel. It ends before the terminal does, where it could not be rewritten."""
+    width, bar = get_terminal_size().columns - 1, 24
+
+    def write(number: int, text: object) -> None:
+        parts = bar * number // total
+        line = f"{number:3}/{total} {'#' * parts}{'-' * (bar - parts)} {text}"
+        print(f"\r{line[:width]:{width}}", end="", file=sys.stderr, flush=True)
+
+    write(0, "compiling")
     for number, variant in enumerate(done, 1):
-        print(f"{number:3}/{total} {variant}", file=sys.stderr, flush=True)
+        write(number, variant)
+    print(file=sys.stderr)
 
 
 def _as_dtypes(dtypes: Any) -> list[np.dtype]:

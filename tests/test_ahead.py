@@ -4,6 +4,7 @@ import io
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,11 +189,67 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert LINES not in sys.stderr.getvalue()
 
 
-def test_a_terminal_without_rich(monkeypatch):
+@pytest.fixture
+def notebook(monkeypatch):
+    """A notebook, whose standard error is no terminal."""
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+
+def one_line(text):
+    """What stands in a line that is rewritten, in the end; and what stood there before."""
+    line = text.removesuffix("\n")
+    assert "\n" not in line and line != text
+    *before, last = line.split("\r")
+    return last, before
+
+
+def test_a_terminal_without_rich_has_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setattr(sys, "stderr", Terminal())
     show(iter(TWO), 2)
-    assert sys.stderr.getvalue() == LINES
+    last, before = one_line(sys.stderr.getvalue())
+    assert last.split()[0] == "2/2" and "#" in last and "." not in last.split()[1]
+    assert [text.split()[0] for text in before if text] == ["0/2", "1/2"]
+    assert all(len(text) <= 80 for text in (last, *before))
+
+
+def test_a_long_name_does_not_leave_its_end_behind(monkeypatch):
+    """Nor does a line fill the terminal: it would go on in the next, which is not rewritten."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    long = Variant("a_name_as_long_as_a_line" * 3, "columns", Kinds("f4"))
+    show(iter([long, TWO[0]]), 2)
+    last, before = one_line(sys.stderr.getvalue())
+    assert max(map(len, before)) < 60
+    assert len(last) >= len(before[-1])
+
+
+def test_one_bar_in_a_notebook(notebook, monkeypatch, capfd):
+    """rich would need widgets there."""
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    show(iter(TWO), 2)
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert one_line(errors)[0].split()[0] == "2/2"
+
+
+def test_one_bar_of_richs_in_a_notebook_with_widgets(notebook, monkeypatch, capfd):
+    pytest.importorskip("rich")
+    monkeypatch.setitem(sys.modules, "ipywidgets", SimpleNamespace())
+    show(iter(TWO), 2)
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert "2/2" in errors and "\r" not in errors and errors.count("\n") <= 1
+
+
+def test_no_kernel_is_prepared_twice_if_there_is_no_rich(notebook, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    asked = []
+    show((asked.append(variant) or variant for variant in TWO), 2)
+    assert asked == TWO
 
 
 def test_progress_is_shown_if_asked(prepared, capfd):
