@@ -11,7 +11,7 @@ import pytest
 from harness.cases import CASES
 from harness.gate.pairs import Left, Pair
 from harness.gate.slower import slow_down
-from harness.gate.verdict import Verdict, cells, draw, is_slower, reasons, summary
+from harness.gate.verdict import Verdict, cells, draw, figure_of, is_slower, notes, reasons, summary
 from harness.timing import Ratio, paired, ratio_of
 
 BENCHMARKS = Path(__file__).parents[2] / "asv_benchmarks"
@@ -124,6 +124,25 @@ def test_nothing_measured_is_no_success(repository):
     assert "has no folder numbanorm" in said
 
 
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("harness/machine.py", "import no_such_package"),
+        ("harness/gate/flow.py", "def no_such_package(:"),
+        ("harness/terminal.py", "def open_console(): raise OSError('no_such_package')"),
+    ],
+)
+def test_a_gate_that_does_not_start_does_not_say_slower(repository, file, line):
+    """Python would exit with 1, which means that."""
+    broken = repository.folder / "asv_benchmarks" / file
+    broken.write_text(f"{broken.read_text('utf-8')}\n{line}\n", "utf-8")
+    command = [sys.executable, "asv_benchmarks/gate.py", "HEAD", "HEAD"]
+    done = subprocess.run(command, cwd=repository.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "no_such_package" in done.stdout + done.stderr
+    assert "Nothing could be measured" in done.stdout + done.stderr
+
+
 def test_uncommitted_files_are_measured_if_asked_for(repository):
     repository.package.write_text(GOOD + "\nraise RuntimeError('not committed')", "utf-8")
     status, said, _ = repository.gate("HEAD", "HEAD")
@@ -219,7 +238,19 @@ def test_one_acquittal_is_enough():
 def test_all_threads_are_reported_and_do_not_decide():
     verdict = Verdict(pair(1.0, 0.99, 1.01), together=pair(1.4, 1.3, 1.5, threads=4))
     assert not verdict.slower
-    assert cells(verdict)["all threads"] == "1.40 (slower)"
+    assert cells(verdict)["all threads"] == "1.40*"
+    assert "slow" not in " ".join(cells(verdict).values()).lower()  # which would frighten beside "None is slower"
+    assert len(notes([verdict])) == 1
+    assert "1.15" in notes([verdict])[0] and "not" in notes([verdict])[0]
+    quiet = Verdict(pair(1.0, 0.99, 1.01), together=pair(1.1, 1.05, 1.2, threads=4))
+    assert cells(quiet)["all threads"] == "1.10"
+    assert notes([quiet]) == []
+
+
+def test_the_summary_says_who_decides():
+    fine = pair(1.0, 0.9, 1.1)
+    assert "on one thread" in summary([Verdict(fine), Verdict(fine)])
+    assert "on one thread" in summary([Verdict(fine)])
 
 
 def test_summary_and_reasons(tmp_path):
@@ -233,6 +264,33 @@ def test_summary_and_reasons(tmp_path):
     ]
     draw("title", [slow, fine], tmp_path / "new" / "gate.png")
     assert (tmp_path / "new" / "gate.png").exists()
+
+
+EXTREME = [
+    Verdict(pair(1.0, 0.9, 1.1), together=pair(3.23, 3.0, 4.0, threads=4)),
+    Verdict(pair(1.3, 1.2, 1.4), [pair(1.3, 1.2, 1.4)] * 2, pair(0.2, 0.1, 0.9, threads=4, case=CASES[1])),
+]
+
+
+@pytest.mark.parametrize("verdicts", [EXTREME, EXTREME[:1], EXTREME[1:], [Verdict(pair(1.0, 0.99, 1.01))]])
+def test_the_picture_shows_whole_markers_and_says_what_their_colours_are(verdicts):
+    pytest.importorskip("matplotlib")
+    from matplotlib.colors import same_color
+
+    figure = figure_of("title", verdicts)
+    figure.canvas.draw()
+    (ax,), (legend,) = figure.axes, figure.legends
+    named = [(line.get_color(), line.get_markerfacecolor()) for line in legend.get_lines() if line.get_marker() == "o"]
+    points = [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert len(points) == sum(1 + bool(verdict.together) for verdict in verdicts)
+    assert len(named) == len({(line.get_color(), line.get_markerfacecolor()) for line in points})
+    frame = ax.get_window_extent()
+    for line in points:
+        assert any(same_color(line.get_color(), c) and same_color(line.get_markerfacecolor(), f) for c, f in named)
+        ((x, y),) = ax.transData.transform(line.get_xydata())
+        radius = line.get_markersize() / 2 * figure.dpi / 72
+        assert frame.x0 <= x - radius and x + radius <= frame.x1
+        assert frame.y0 <= y - radius and y + radius <= frame.y1
 
 
 def test_pairs_are_timed_in_turn():

@@ -1,6 +1,7 @@
 """The gate: from two commits to a verdict (see gate.py, the script)."""
 
 import argparse
+import os
 import signal
 import tempfile
 import time
@@ -20,7 +21,7 @@ from ..report import show
 from ..terminal import open_console, progress
 from .pairs import Left, Pair, Version, compare, compile_all
 from .slower import slow_down
-from .verdict import Verdict, cells, draw, reasons, summary, write_files
+from .verdict import Verdict, cells, draw, notes, reasons, summary, write_files
 from .versions import WORKTREE, changed, check_out, commit_of
 
 PAIRS = 60  # on one thread, ...
@@ -102,6 +103,8 @@ def gate(args: argparse.Namespace, console: Console) -> int:
         verdicts = measured.measure()
     if verdicts:
         show([cells(verdict) for verdict in verdicts], console)
+        for note in notes(verdicts):
+            console.print(note, markup=False)
     for reason in reasons(measured.left):
         console.print(reason, style="red", markup=False)
     console.print(f"{summary(verdicts)} {time.perf_counter() - start:.0f} s.", style="bold", markup=False)
@@ -202,6 +205,7 @@ def main(description: str) -> int:
     """Measure and report."""
     args = arguments(description)
     console = open_console()
+    os.environ.setdefault("NUMBANORM_QUIET", "1")  # in the processes that compile: it is said here
     if busy := warning():
         console.print(busy, style="yellow")
     try:

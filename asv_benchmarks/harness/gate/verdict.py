@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..case import by
 from ..report import Cells, markdown
@@ -59,8 +60,18 @@ def cells(verdict: Verdict) -> Cells:
         "": verdict.words,
     }
     if together:
-        row["all threads"] = f"{together.ratio.median:.2f}" + " (slower)" * is_slower(together, SLOWER_ON_ALL)
+        row["all threads"] = f"{together.ratio.median:.2f}" + "*" * is_slower(together, SLOWER_ON_ALL)
     return row
+
+
+def notes(verdicts: Iterable[Verdict]) -> list[str]:
+    """Explain the asterisk of `cells`, if there is one."""
+    if any(verdict.together and is_slower(verdict.together, SLOWER_ON_ALL) for verdict in verdicts):
+        return [
+            f"*: above {SLOWER_ON_ALL} on all threads, which does not count: a call waits for the slowest of them, "
+            "and whatever else runs makes one slow. If it stays on an idle machine, look into it."
+        ]
+    return []
 
 
 def interval(ratio: Ratio) -> str:
@@ -85,12 +96,10 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "Nothing could be measured."
     if not slower:
-        return f"None of {len(verdicts)} cases is slower." if verdicts[1:] else "The one case is not slower."
+        return f"{f'None of {len(verdicts)} cases is' if verdicts[1:] else 'The one case is not'} slower on one thread."
     worst = max(slower, key=lambda verdict: verdict.pair.ratio.median)
-    return (
-        f"{len(slower)} of {len(verdicts)} cases slower, the most by {100 * (worst.pair.ratio.median - 1):.0f}%: "
-        f"{worst.pair.case.label}."
-    )
+    most = f"{100 * (worst.pair.ratio.median - 1):.0f}%: {worst.pair.case.label}"
+    return f"{len(slower)} of {len(verdicts)} cases slower on one thread, the most by {most}."
 
 
 def write_files(
@@ -102,7 +111,7 @@ def write_files(
     if to_markdown:
         lines = [title.replace("\n", "  \n"), "", f"**{summary(verdicts)}**", ""]
         if verdicts:
-            lines += [markdown([cells(verdict) for verdict in verdicts])]
+            lines += [markdown([cells(verdict) for verdict in verdicts]), *notes(verdicts)]
         to_markdown.write_text("\n".join([*lines, *(f"- {reason}" for reason in reasons(left))]) + "\n", "utf-8")
     if to_json:
         found = {
@@ -115,33 +124,54 @@ def write_files(
 
 def draw(title: str, verdicts: Sequence[Verdict], path: Path) -> None:
     """Draw each case's ratio and its interval, on one thread and on all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure_of(title, verdicts).savefig(path, dpi=100)
+
+
+def figure_of(title: str, verdicts: Sequence[Verdict]) -> Any:
+    """Return the picture."""
     from matplotlib.figure import Figure  # takes a second to import
 
     figure = Figure(figsize=(9, 0.3 * len(verdicts) + 1.8), layout="constrained")
     figure.suptitle(title, fontsize=9)
     ax = figure.subplots()
     for place, verdict in enumerate(verdicts):
-        colour = "#d62728" if verdict.slower else "#1f77b4"
-        _dot(ax, place - 0.12, verdict.pair, colour, colour)
+        _dot(ax, place - 0.12, verdict.pair, *(_SLOW if verdict.slower else _FINE))
         if verdict.together:
-            _dot(ax, place + 0.2, verdict.together, "#999999", "white")
-    ax.plot([], [], "o", color="#1f77b4", label="one thread")
-    ax.plot([], [], "o", color="#999999", markerfacecolor="white", label="all threads")
+            _dot(ax, place + 0.2, verdict.together, *_TOGETHER)
     ax.axvline(1, color="black", linewidth=0.8)
-    ax.axvline(SLOWER, color="#d62728", linewidth=0.8, linestyle=":", label=f"limit, {SLOWER}")
+    ax.axvline(SLOWER, color=_SLOW[1], linewidth=0.8, linestyle=":", label=f"limit, {SLOWER}")
     labels = [f"{verdict.pair.case.title}  {by(verdict.pair.case.shape)}" for verdict in verdicts]
     ax.set_yticks(range(len(verdicts)), labels, fontsize=8)
     ax.set_ylim(len(verdicts) - 0.5, -0.5)
     medians = [pair.ratio.median for verdict in verdicts for pair in (verdict.pair, verdict.together) if pair]
-    ax.set_xlim(min(0.9, *medians) - 0.02, max(1.1, *medians) + 0.02)  # on all threads intervals may be very long
+    _scale(ax, min(0.9, *medians), max(1.1, *medians))  # on all threads intervals may be very long
     ax.set_xlabel("time after / time before, with its 95% interval")
     ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    handles, names = ax.get_legend_handles_labels()
+    each = dict(zip(names, handles, strict=True))
+    figure.legend(each.values(), each, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
 
 
-def _dot(ax, place: float, pair: Pair, colour: str, face: str) -> None:
+_FINE = ("one thread", "#1f77b4", "#1f77b4")  # what a point is, the colour of its edge, and that of its face
+_SLOW = ("one thread, slower", "#d62728", "#d62728")
+_TOGETHER = ("all threads, which do not count", "#999999", "white")
+
+
+def _scale(ax: Any, least: float, most: float) -> None:
+    """Twice as fast is as far from 1 as twice as slow. There is room for the points at both ends."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+    room = (most / least) ** 0.04
+    ax.set_xscale("log")
+    ax.set_xlim(least / room, most * room)
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _dot(ax: Any, place: float, pair: Pair, name: str, colour: str, face: str) -> None:
     ratio = pair.ratio
     ax.plot([ratio.low, ratio.high], [place, place], color=colour, linewidth=1.2)
-    ax.plot(ratio.median, place, "o", color=colour, markerfacecolor=face, markersize=5)
+    ax.plot(ratio.median, place, "o", color=colour, markerfacecolor=face, markersize=5, label=name)
