@@ -226,4 +226,5 @@ GATE: Sequence[Case] = tuple(_BY_LABEL[label] for label in _GATE)
 def select(cases: Sequence[Case], norms: Sequence[str] | None = None, text: str | None = None) -> list[Case]:
     """Return the cases of some norms and with some text in their labels, in the order of their norms."""
     chosen = [case for case in cases if (not norms or case.norm in norms) and (not text or text in case.label)]
-    return sorted(chosen, key=lambda case: list(NORMS).index(case.norm))
+    order = list(NORMS)
+    return sorted(chosen, key=lambda case: order.index(case.norm) if case.norm in order else len(order))

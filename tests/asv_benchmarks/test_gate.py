@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from harness.cases import CASES
+from harness.gate.guarded import read
 from harness.gate.pairs import Left, Pair
 from harness.gate.slower import slow_down
 from harness.gate.verdict import Verdict, cells, draw, figure_of, is_slower, notes, reasons, summary
+from harness.gate.versions import Source, check_out
 from harness.timing import Ratio, paired, ratio_of
 
 BENCHMARKS = Path(__file__).parents[2] / "asv_benchmarks"
@@ -158,6 +160,136 @@ def test_versions_that_share_code_are_refused(repository):
     status, said, _ = repository.gate("HEAD", "HEAD")
     assert status == 3
     assert "cannot be kept apart" in " ".join(said.split())
+
+
+# kernels of one's own -------------------------------------------------------------------------------------------------
+
+MINE = """
+import numpy as np
+from . import parts
+def softmax(x):
+    return parts.over_sum(np.exp(x - x.max(-1, keepdims=True)))
+"""
+PARTS = "def over_sum(x):\n    return x / x.sum(-1, keepdims=True)\n"
+GUARD = """
+import numpy as np
+from harness.case import Case
+from harness.plain import Truth, epsilon
+
+PACKAGE = "src/mine"
+
+class Softmax(Case):
+    pass
+
+CASES = [Softmax("tiny", "softmax", (4, 5)), Softmax("small", "softmax", (8, 64))]
+
+def prepare(module, case, arrays):
+    return lambda: module.softmax(arrays.x)
+
+def truth(case, arrays):
+    e = np.exp(arrays.x.astype(float))
+    y = e / e.sum(-1, keepdims=True)
+    return Truth(y, y * epsilon(arrays.x.dtype))
+"""
+
+
+class Mine(Repository):
+    """A repository with kernels of somebody else's, which the gate guards from where it lies."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.package = folder / "src" / "mine" / "__init__.py"
+        self.package.parent.mkdir(parents=True)
+        (self.package.parent / "parts.py").write_text(PARTS, "utf-8")
+        (folder / "guard_mine.py").write_text(GUARD, "utf-8")
+        self.git("init", "-q")
+        self.commit(MINE)
+
+    def commit(self, text):
+        self.package.write_text(text, "utf-8")
+        self.git("add", "src")
+        self.git("commit", "--allow-empty", "-m", "a version")
+
+    def gate(self, *arguments, file="guard_mine.py"):
+        command = [sys.executable, BENCHMARKS / "gate.py", *arguments, "--kernels", file]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, encoding="utf-8", check=False)
+        return done.returncode, " ".join(done.stdout.split())
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return Mine(tmp_path)
+
+
+def test_kernels_of_ones_own_are_guarded(mine):
+    mine.commit(MINE.replace("    return parts", "    import time; time.sleep(0.003)\n    return parts"))
+    status, said = mine.gate("HEAD~1", "HEAD")
+    assert status == 1
+    assert "2 of 2 cases slower" in said
+    status, said = mine.gate("HEAD~1", ".", "--name", "small")
+    assert status == 1
+    assert "1 of 1 cases slower" in said
+    assert mine.gate("HEAD", "HEAD", "--name", "tiny")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "complaint"),
+    [
+        (MINE.replace("(-1, k", "(0, k"), "wrong by"),
+        (MINE.replace("from . import", "import mine; from . import"), "No module named 'mine'"),
+        (MINE + "raise RuntimeError('not today')", "not today"),
+    ],
+)
+def test_what_is_wrong_with_them_is_said(mine, version, complaint):
+    mine.commit(version)
+    status, said = mine.gate("HEAD~1", "HEAD")
+    assert status == 3
+    assert complaint in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('PACKAGE = "src/mine"', "", "guard_mine.py has no PACKAGE: the path of a package"),
+        ("def prepare", "def prepares", "guard_mine.py has no prepare: a function"),
+        ("CASES =", "CASE =", "guard_mine.py has no CASES: a sequence"),
+    ],
+)
+def test_a_file_that_lacks_something_is_refused(mine, old, new, complaint, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    file = mine.folder / "guard_mine.py"
+    file.write_text(GUARD.replace(old, new), "utf-8")
+    try:
+        with pytest.raises(ValueError, match=complaint):
+            read(file)
+        with pytest.raises(ValueError, match="there is no file"):
+            read(mine.folder / "nowhere.py")
+    finally:
+        del sys.modules["guard_mine"]
+
+
+def test_a_package_that_is_not_there_is_refused(tmp_path):
+    source = Source(Mine(tmp_path).folder, "src/yours")
+    for commit in ("HEAD", "."):
+        with pytest.raises(ValueError, match="no folder src/yours"):
+            check_out(commit, tmp_path / "out", source)
+
+
+def test_a_file_named_like_another_module_is_refused(mine):
+    (mine.folder / "compare.py").write_text(GUARD, "utf-8")  # as a file beside the gate is called
+    status, said = mine.gate("HEAD", "HEAD", file="compare.py")
+    assert status == 3
+    assert "another module 'compare'; rename it" in said
+
+
+@pytest.mark.slow
+def test_the_example_runs(mine):
+    shutil.copytree(BENCHMARKS.parent / "examples", mine.folder / "examples")
+    mine.git("add", "examples")
+    mine.git("commit", "-m", "the example")
+    status, said = mine.gate("HEAD", ".", "--name", "mid", file="examples/guard.py")
+    assert status == 0
+    assert "The one case is not slower" in said
 
 
 def test_the_slowdown_is_in_the_kernels(tmp_path):

@@ -19,6 +19,7 @@ from ..cases import CASES, GATE, select
 from ..machine import machine, warning
 from ..report import show
 from ..terminal import open_console, progress
+from .guarded import NUMBANORM, Guarded, read
 from .pairs import Left, Pair, Version, compare, compile_all
 from .slower import slow_down
 from .verdict import Verdict, cells, draw, notes, reasons, summary, write_files
@@ -76,13 +77,13 @@ class Gate:
                 bar.advance(task)
 
 
-def versions_of(base: str, head: str, folder: Path) -> tuple[Version, Version]:
+def versions_of(base: str, head: str, folder: Path, guarded: Guarded = NUMBANORM) -> tuple[Version, Version]:
     """Check out two commits side by side."""
-    made = []
+    made, source = [], guarded.source
     for role, name in (("base", base), ("head", head)):
-        commit = commit_of(name)
+        commit = commit_of(name, source)
         title = name if commit.startswith(name) else f"{name} ({commit})"
-        made.append(Version(title, check_out(commit, folder / role), f"numbanorm_{role}"))
+        made.append(Version(title, check_out(commit, folder / role, source), f"{source.name}_{role}", guarded))
     return made[0], made[1]
 
 
@@ -90,8 +91,9 @@ def gate(args: argparse.Namespace, console: Console) -> int:
     """Compare two commits and report."""
     with tempfile.TemporaryDirectory(prefix="numbanorm-gate-") as folder:
         try:
-            versions = versions_of(args.base, args.head, Path(folder))
-            if WORKTREE not in (args.base, args.head) and (files := changed()):
+            guarded = read(args.kernels) if args.kernels else NUMBANORM
+            versions = versions_of(args.base, args.head, Path(folder), guarded)
+            if WORKTREE not in (args.base, args.head) and (files := changed(guarded.source)):
                 console.print(f"Not committed, so not measured ('.' would be): {', '.join(files)}", style="yellow")
         except ValueError as error:
             console.print(f"Nothing could be measured: {error}.", style="red", markup=False)
@@ -99,7 +101,7 @@ def gate(args: argparse.Namespace, console: Console) -> int:
         start = time.perf_counter()
         title = f"{versions[0].title} before, {versions[1].title} after\n{machine(1)}"
         console.print(title, markup=False)
-        measured = Gate(versions, chosen(args), console)
+        measured = Gate(versions, chosen(args, guarded), console)
         verdicts = measured.measure()
     if verdicts:
         show([cells(verdict) for verdict in verdicts], console)
@@ -173,9 +175,9 @@ def _alarm(what: str, gate: Gate) -> bool | None:
     return any(verdict.slower for verdict in verdicts) if verdicts else None
 
 
-def chosen(args: argparse.Namespace) -> list[Case]:
+def chosen(args: argparse.Namespace, guarded: Guarded = NUMBANORM) -> list[Case]:
     """Return the cases that the command line asks for, in the order of their norms."""
-    return select(CASES if args.every else GATE, args.norm, args.name)
+    return select(guarded.cases or (CASES if args.every else GATE), args.norm, args.name)
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -187,6 +189,7 @@ def arguments(description: str) -> argparse.Namespace:
     which.add_argument("--norm", nargs="+", choices=NORMS, help="of these norms")
     which.add_argument("--name", metavar="TEXT", help="with this text in their label")
     which.add_argument("--every", action="store_true", help="of the whole table, which takes many times as long")
+    which.add_argument("--kernels", type=Path, metavar="FILE", help="kernels of your own: see examples/guard.py")
     to = parser.add_argument_group("where the results go, beside the terminal")
     to.add_argument("--markdown", type=Path, metavar="FILE", help="the table")
     to.add_argument("--json", type=Path, metavar="FILE", help="everything")
@@ -198,6 +201,8 @@ def arguments(description: str) -> argparse.Namespace:
     args = parser.parse_args()
     if args.selftest == bool(args.base and args.head):
         parser.error("give two commits, or --selftest")
+    if args.selftest and args.kernels:
+        parser.error("--selftest slows numbanorm's kernels down: leave --kernels out")
     return args
 
 

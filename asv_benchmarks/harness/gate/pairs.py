@@ -8,12 +8,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 
+import numba
 import numpy as np
 
 from ..case import Arrays, Call, Case, with_own_statistics
-from ..libraries import own
-from ..plain import Truth, limit, oracle
+from ..plain import Truth
 from ..timing import Ratio, paired, ratio_of
+from .guarded import NUMBANORM, Guarded
 from .versions import check_apart, load
 
 LONGEST = 200  # characters of a reason
@@ -49,11 +50,14 @@ Found = Pair | Left
 
 @dataclass(frozen=True)
 class Version:
-    """A version: what it is called in messages, the folder of its package, and the name that it is imported under."""
+    """A version: what it is called in messages, the folder it was written to, the name that it is imported under, and
+    of what it is a version.
+    """
 
     title: str
     folder: Path
     module: str
+    guarded: Guarded = NUMBANORM
 
 
 def compare(
@@ -120,7 +124,7 @@ def _compare(
     modules = _load(answer, cases, *order)
     for case in cases if modules else ():
         a, reasons = case.arrays(), []
-        truth = oracle(case, a)
+        truth = versions[0].guarded.truth(case, a)
         calls: dict[Version, Call] = {}
         for version in order:
             try:
@@ -132,7 +136,7 @@ def _compare(
             answer.send(Left(case, "; ".join(reasons)))
         else:
             for module in modules.values():
-                module.set_num_threads(threads)
+                _set_threads(module, threads)
             times = paired(calls[order[0]], calls[order[1]], pairs)
             times = [(b, a) for a, b in times] if swapped else times
             before, after = (float(np.median(side)) for side in zip(*times, strict=True))
@@ -145,7 +149,7 @@ def _load(answer: Connection, cases: Sequence[Case], *versions: Version) -> dict
     modules = {}
     for version in versions:
         try:
-            modules[version] = load(version.folder, version.module)
+            modules[version] = load(version.folder, version.module, version.guarded.source)
         except Exception as error:
             for case in cases:
                 answer.send(Left(case, f"{version.title}: {_one_line(error)}"))
@@ -157,18 +161,20 @@ def _load(answer: Connection, cases: Sequence[Case], *versions: Version) -> dict
 def _checked(version: Version, module: ModuleType, case: Case, a: Arrays, truth: Truth) -> Call:
     """Run a version once, compare it with float64, and return the call to be timed."""
     fresh = with_own_statistics(a)
-    y = _call(module, case, fresh)()
-    check_apart()
+    y = version.guarded.call(module, case, fresh)()
+    check_apart(version.guarded.source)
     off = truth.units(np.stack(y) if isinstance(y, tuple) else y, fresh.mean, fresh.var)
-    if not off <= limit(case, own=True):
+    if not off <= version.guarded.limit(case):
         raise ValueError(f"wrong by {off:.3g} units of rounding")
-    return _call(module, case, a)
+    return version.guarded.call(module, case, a)
 
 
-def _call(module: ModuleType, case: Case, a: Arrays) -> Call:
-    call = own.CALLS[case.norm](module, case, a, None)
-    assert call is not None  # only where an output is given
-    return call
+def _set_threads(module: ModuleType, number: int) -> None:
+    """Let a version use so many threads: by a function of its own, else of Numba's."""
+    if hasattr(module, "set_num_threads"):
+        module.set_num_threads(number)
+    else:
+        numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
 
 
 def _compile_all(answer: Connection, cases: Sequence[Case], version: Version, threads: Sequence[int]) -> None:
@@ -176,9 +182,9 @@ def _compile_all(answer: Connection, cases: Sequence[Case], version: Version, th
     for case in cases if modules else ():
         module = modules[version]
         try:
-            call = _call(module, case, case.arrays())
+            call = version.guarded.call(module, case, case.arrays())
             for number in threads:
-                module.set_num_threads(number)
+                _set_threads(module, number)
                 call()
         except Exception as error:
             answer.send(Left(case, f"{version.title}: {_one_line(error)}"))
