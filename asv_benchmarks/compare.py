@@ -1,8 +1,9 @@
 """Time numbanorm beside other libraries and a plain copy on the layers of real networks (cases.py).
 
 Every contender is compared with float64 first. Then all run in turn, on the same values, with the same number of
-threads, or on a GPU. The exit status is 1 if a result of numbanorm is further from float64 than rounding explains,
-2 if there is no GPU to measure on, 3 if nothing was measured.
+threads, or on a GPU. The exit status is 1 if a result of numbanorm is further from float64 than rounding explains, or
+a kernel of your own (see examples/variant.py) is wrong or raises an error; 2 if there is no GPU to measure on, 3 if
+nothing was measured.
 """
 
 import argparse
@@ -15,11 +16,11 @@ from typing import Any
 
 from harness.case import NORMS, Case
 from harness.cases import select
-from harness.contenders import OWN, names
+from harness.contenders import LIBRARIES, OWN, names
 from harness.devices import DEVICES
 from harness.gpu.device import NoGPU
 from harness.measure import Row
-from harness.report import accuracy, left_out, marks, show, write_json, write_markdown
+from harness.report import accuracy, in_order, left_out, marks, show, write_json, write_markdown
 from harness.terminal import open_console
 
 import numbanorm as nbn
@@ -138,6 +139,9 @@ def main() -> int:
     write(args, device, rows)
     if any(row.failed for row in rows):
         console.print("[bold red]numbanorm is wrong, or did not run.[/bold red]")
+        return 1
+    if broken := in_order(name for row in rows for name in row.broken if name not in (OWN, *LIBRARIES)):
+        console.print(f"{', '.join(broken)}: wrong, or did not run.", style="bold red", markup=False)
         return 1
     return 0
 

@@ -24,6 +24,7 @@ except ImportError:  # torch is left out
 
 OWN = "numbanorm"
 DEFAULT = (OWN, "NumPy", "torch")
+LIBRARIES = ("NumPy", "torch", "torch.compile", "JAX", "onnxruntime", "numbagg", "scikit-learn", "CuPy")
 DEFAULT_ON_GPU = (OWN, "torch", "torch.compile")
 
 
@@ -61,6 +62,7 @@ FOR_LAYERS: dict[str, Prepare] = {"onnxruntime": later("with_onnx")}
 FOR_STATISTICS: dict[str, Prepare] = {"numbagg": later("with_numbagg"), "scikit-learn": later("with_sklearn")}
 
 # Whoever is added here, under a name of its own and for some norms or all, is checked, timed and shown like the others.
+# If it is wrong, compare.py exits with 1, which it does not for LIBRARIES.
 CONTENDERS: dict[str, dict[str, Prepare]] = {
     norm: {OWN: prepare, **FOR_ALL, **(FOR_STATISTICS if norm == "moments" else FOR_LAYERS)}
     for norm, prepare in own.calls_of(nbn).items()

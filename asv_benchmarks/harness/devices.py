@@ -34,7 +34,7 @@ class Processor:
 
     def warning(self) -> str:
         """Say that others use it."""
-        return warning()
+        return warning(self.threads[-1])
 
     def measure_all(
         self, cases: Sequence[Case], seconds: float, console: Console, contenders: Sequence[str], most: float

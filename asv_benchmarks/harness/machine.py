@@ -75,7 +75,25 @@ def versions(contenders: Iterable[str]) -> Iterator[str]:
             yield f"{package} {version(package)}"
 
 
-def warning() -> str:
-    """Say that the machine is busy, if it is."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return f"The machine is busy (load {load:.1f}): times will be too long, unevenly." if load > BUSY else ""
+def load() -> float:
+    """Return how many processes run, on average over the last minute."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def crowded(threads: int) -> bool:
+    """Whether so many threads, and what runs already, want a core more than there is.
+
+    Then some thread waits for a core in every call, and all others for it: as long with one library as with another,
+    whatever they need by themselves. A single thread is slowed down evenly.
+    """
+    return threads > 1 and load() + threads > cores() + 1
+
+
+def warning(threads: int = 1) -> str:
+    """Say that the machine is busy, if it is, and what to do if ratios on so many threads would be worthless."""
+    if crowded(threads):
+        return (
+            f"The machine is busy (load {load():.1f} on {cores()} cores). A call on {threads} threads "
+            "waits for the slowest of them, so ratios say nothing. Measure with --threads 1, or when nothing has run for a minute."
+        )
+    return f"The machine is busy (load {load():.1f}): times will be too long, unevenly." if load() > BUSY else ""

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from .case import Arrays, Call, Case, with_own_statistics
 from .contenders import DEFAULT, OWN, Unfit, outputs, prepare, with_torch
-from .machine import cache_bytes, set_threads
+from .errors import one_line
+from .machine import cache_bytes, crowded, set_threads
 from .plain import Truth, limit, oracle
 from .terminal import progress
 from .timing import Ratio, interleaved
@@ -40,6 +41,8 @@ class Row:
     read: float = 0.0  # seconds of reading x once more, where x and a group's span exceed the caches
     first_call: float = 0.0  # seconds of numbanorm's first call, compilation included
     left_out: dict[str, str] = field(default_factory=dict)  # who could not be timed, and why
+    broken: list[str] = field(default_factory=list)  # those of them that raised an error, or whose result is wrong
+    crowded: bool = False  # whether what else runs made its ratios worthless (see machine.crowded)
 
     @property
     def of_copy(self) -> float:
@@ -75,9 +78,13 @@ def measure_all(
 ) -> list[Row]:
     """Measure all cases, with each number of threads, for `most` seconds."""
 
+    worthless = [number for number in threads if crowded(number)]  # before what runs here adds to the load
+
     def one(case: Case, number: int) -> Row:
         set_threads(number)
-        return measure(case, number, seconds, contenders)
+        row = measure(case, number, seconds, contenders)
+        row.crowded = number in worthless
+        return row
 
     work = [(case.label, partial(one, case, number)) for case in cases for number in threads]
     return one_by_one(work, console, most)
@@ -159,17 +166,14 @@ def checked(
         row.left_out[name] = str(reason)
         return None
     except Exception as error:  # whatever another library raises: the rest is still measured
-        row.left_out[name] = first_line(error)
+        row.left_out[name] = one_line(error)
+        row.broken.append(name)
         return None
     if not row.units[name] <= limit(row.case, own=name == OWN):
         row.left_out[name] = WRONG
+        row.broken.append(name)
         return None
     return call
-
-
-def first_line(error: Exception) -> str:
-    """Write an error in one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _into(row: Row, a: Arrays, seconds: float) -> None:
@@ -190,7 +194,8 @@ def _into(row: Row, a: Arrays, seconds: float) -> None:
                 call()
                 calls[name] = call
         except Exception as error:  # it was right without an output: only these calls are left out
-            row.left_out[name] = f"into a given output, {first_line(error)}"
+            row.left_out[name] = f"into a given output, {one_line(error)}"
+            row.broken.append(name)
     ways = copies(a.x, out)
     reads = {"read": reading(a.x)} if reads_twice(row.case) else {}
     times = interleaved(calls | ways | reads, seconds)

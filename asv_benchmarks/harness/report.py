@@ -124,6 +124,9 @@ def summary(rows: Sequence[Row]) -> list[str]:
     for threads in sorted({row.threads for row in rows}):
         here = [row for row in rows if row.threads == threads]
         words = f"{threads} thread{'s' * (threads > 1)}"
+        if any(row.crowded for row in here):
+            lines.append(f"On {words} ratios say nothing, as the machine was busy: measure with --threads 1.")
+            continue
         for name in others(rows):
             lines += beside(name, [row for row in here if name in row.ratios], words)
         timed = [row for row in here if row.into]

@@ -1,11 +1,13 @@
 """Who is measured beside numbanorm, and what the report says of them. No times are compared."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from rich.console import Console
@@ -17,6 +19,7 @@ import compare
 from harness import report
 from harness.case import NORMS, Case
 from harness.contenders import CONTENDERS, OWN, Unfit
+from harness.errors import one_line
 from harness.machine import machine, set_threads
 from harness.measure import WRONG, Row, measure_all
 from harness.timing import Ratio
@@ -40,6 +43,8 @@ def layer(x, weight, bias, eps, off=0.0):
 
 
 def mine(case, a, out, **more):
+    if not case.last:
+        raise Unfit("it knows the last axis only")
     return None if out is not None else partial(layer, a.x, a.weight, a.bias, case.eps, **more)
 
 
@@ -100,6 +105,47 @@ def test_who_cannot_is_left_out_and_the_rest_is_measured(contender, reason, monk
     lines = report.left_out(rows[:1])
     assert len(lines) == 1
     assert lines[0].startswith(f"{contender.__name__} left out of {LAYER.label}: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def kernel(x):\n    y = x.meen()\n    return y\n", "Unknown attribute 'meen' .*mine.py, line 2: y = x.meen"),
+        (
+            "def kernel(x):\n    for i in x:\n        if i > 3:\n            s = 'a' + 1\n    return x\n",
+            "add.*line 4: s =",
+        ),
+        ("def kernel(x):\n    return x + nothing\n", "name 'nothing' is not defined"),
+    ],
+)
+def test_a_contender_that_does_not_compile_shows_numbas_line(source, reason, monkeypatch, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(source, "utf-8")
+    found = {}
+    exec(compile(source, str(file), "exec"), found)
+    kernel = numba.njit(found["kernel"])
+
+    def uncompiled(case, a, out):
+        return lambda: kernel(a.x)
+
+    row = measured(monkeypatch, [LAYER], [uncompiled])[0]
+    (line,) = report.left_out([row])
+    assert re.search(reason, line), line
+    assert "\n" not in line and "Failed in" not in line
+    assert row.broken == ["uncompiled"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError(), "ValueError: "),
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (RuntimeError("\x1b[1mFailed in nopython mode\n\x1b[31mred\x1b[0m"), "RuntimeError: red"),
+        (RuntimeError("Failed in a mode"), "RuntimeError: Failed in a mode"),
+    ],
+)
+def test_an_error_is_one_line(error, line):
+    assert one_line(error) == line
 
 
 def test_one_line_for_all_rows_with_one_reason(monkeypatch):
@@ -238,6 +284,41 @@ def test_summary_and_accuracy():
     assert "mine 0.5" in report.accuracy(rows)
 
 
+def test_a_busy_machine_is_not_summed_up():
+    """Neither in the terminal nor in Markdown; what was measured on one thread is."""
+    rows = [made_up(LAYER, FEW), made_up(LAYER, FEW, threads=2, crowded=True)]
+    lines = report.summary(rows)
+    assert any("Beside torch, 1 thread" in line for line in lines)
+    (said,) = [line for line in lines if "2 threads" in line]
+    assert "busy" in said and "--threads 1" in said and "times as fast" not in said
+    assert "torch, 2 threads" not in report.as_markdown("a machine", rows)
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "worthless"),
+    [
+        (0.2, 4, False),
+        (0.9, 4, False),
+        (1.2, 4, True),
+        (1.2, 3, False),
+        (2.2, 3, True),
+        (9.0, 1, False),
+        (9.0, 2, True),
+    ],
+)
+def test_what_load_makes_ratios_worthless(load, threads, worthless, monkeypatch):
+    """On four cores: of which something else, and all threads, want more than one too many."""
+    from harness import machine
+
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    assert machine.crowded(threads) == worthless
+    assert ("--threads 1" in machine.warning(threads)) == worthless
+    assert bool(machine.warning(threads)) == (load > machine.BUSY)
+    row = measure_all([LAYER], [threads], None, Console(quiet=True), [OWN])[0]
+    assert row.crowded == worthless
+
+
 def test_files(tmp_path):
     pytest.importorskip("matplotlib")
     from harness.picture import colours_of, draw
@@ -269,6 +350,45 @@ def test_exit_status(monkeypatch, capsys):
         assert found == status
         assert text in printed
     assert run(monkeypatch, capsys, "--dtype", "float16")[0] == 3
+
+
+@pytest.mark.parametrize("contender", [wrong, broken, misshapen])
+def test_a_wrong_variant_is_a_failure(contender, monkeypatch, capsys):
+    """A kernel of one's own, that is; a library that is not at its best in a case is not."""
+    monkeypatch.setitem(CONTENDERS["layer_norm"], "mine", contender)
+    status, printed = run(monkeypatch, capsys, "--contenders", "mine")
+    assert status == 1
+    assert "mine: wrong, or did not run." in printed
+    monkeypatch.setitem(CONTENDERS["layer_norm"], "mine", unfit)
+    assert run(monkeypatch, capsys, "--contenders", "mine")[0] == 0
+    monkeypatch.setitem(CONTENDERS["layer_norm"], "NumPy", contender)
+    assert run(monkeypatch, capsys, "--contenders", "NumPy")[0] == 0
+
+
+def test_a_variant_that_is_wrong_with_an_output_only_is_a_failure(monkeypatch, capsys):
+    def late(case, a, out):
+        return mine(case, a, None) if out is None else broken(case, a, out)
+
+    monkeypatch.setitem(CONTENDERS["layer_norm"], "late", late)
+    status, printed = run(monkeypatch, capsys, "--contenders", "late")
+    assert status == 1
+    assert "into a given output, RuntimeError: lost" in " ".join(printed.split())
+
+
+def test_a_busy_machine_is_said_and_not_summed_up(monkeypatch, capsys):
+    from harness import machine
+
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (9.0, 9.0, 9.0), raising=False)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    if nbn.get_num_threads() < 2:
+        pytest.skip("needs two threads")
+    few = ["compare.py", "--name", "tiny.ln", "--contenders", "numpy", "--seconds", "0.01", "--threads"]
+    monkeypatch.setattr(sys, "argv", [*few, "1,2"])
+    assert compare.main() == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "load 9.0 on 2 cores" in printed and "Measure with --threads 1" in printed
+    assert "Beside NumPy, 1 thread:" in printed
+    assert "Beside NumPy, 2 threads:" not in printed and "On 2 threads ratios say nothing" in printed
 
 
 def test_contenders_by_name(monkeypatch, capsys):

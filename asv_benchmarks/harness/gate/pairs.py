@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from ..case import Arrays, Call, Case, with_own_statistics
+from ..errors import one_line
 from ..plain import Truth
 from ..timing import Ratio, paired, ratio_of
 from .guarded import NUMBANORM, Guarded
@@ -192,5 +193,5 @@ def _compile_all(answer: Connection, cases: Sequence[Case], version: Version, th
 
 
 def _one_line(error: Exception) -> str:
-    words = " ".join(f"{type(error).__name__}: {error}".split())
-    return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."  # Numba's errors fill pages
+    words = one_line(error)
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."

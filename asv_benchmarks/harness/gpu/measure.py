@@ -12,8 +12,9 @@ from rich.console import Console
 
 from ..case import Arrays, Call, Case, dtype_of
 from ..contenders import DEFAULT_ON_GPU, ON_GPU, OWN, prepare
+from ..errors import one_line
 from ..libraries.with_torch import in_order, tensor
-from ..measure import Row, checked, first_line, limit, one_by_one
+from ..measure import Row, checked, limit, one_by_one
 from ..timing import Ratio, interleaved
 from .clocks import DeviceClock, QueueClock, rotation
 from .truth import judged
@@ -105,7 +106,7 @@ def measure(case: Case, seconds: float | None, contenders: Sequence[str], gpu: G
             _measure(row, seconds, contenders, gpu)
     except Exception as error:
         row.units.pop(OWN, None)  # so that the row counts as failed
-        row.left_out[OWN] = first_line(error)
+        row.left_out[OWN] = one_line(error)
     return row
 
 
