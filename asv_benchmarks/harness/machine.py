@@ -93,7 +93,7 @@ def warning(threads: int = 1) -> str:
     """Say that the machine is busy, if it is, and what to do if ratios on so many threads would be worthless."""
     if crowded(threads):
         return (
-            f"The machine is busy (load {load():.1f} on {cores()} cores). A call on {threads} threads "
-            "waits for the slowest of them, so ratios say nothing. Measure with --threads 1, or when nothing has run for a minute."
+            f"The machine is busy (load {load():.1f} on {cores()} cores). A call on {threads} threads waits for the "
+            "slowest of them, so ratios say nothing. Measure with --threads 1, or when nothing has run for a minute."
         )
     return f"The machine is busy (load {load():.1f}): times will be too long, unevenly." if load() > BUSY else ""

@@ -99,16 +99,45 @@ def left_out(rows: Sequence[Row]) -> list[str]:
 
 
 def show(rows: Sequence[Cells], console: Console, names: int = 2) -> None:
-    """Print a table. The first columns are names, the others numbers."""
+    """Print a table. The first columns are names, the others numbers.
+
+    Where it is too wide, the names stand one below the other, and the headings in several lines. If that does not do,
+    the numbers go into several tables.
+    """
+    whole = _table(rows, names, folded=len(rows[0]) > WIDE)
+    if _fits(whole, console):
+        console.print(whole)
+        return
+    keys = list(rows[0])
+    joined = [{"\n  ".join(keys[:names]): "\n  ".join(row[key] for key in keys[:names])} for row in rows]
+    numbers = keys[names:]
+    while numbers:
+        count = len(numbers)
+        while True:
+            part = [name | {key: row[key] for key in numbers[:count]} for name, row in zip(joined, rows, strict=True)]
+            table = _table(part, 1, folded=True)
+            if count == 1 or _fits(table, console):
+                break
+            count -= 1
+        console.print(table)
+        numbers = numbers[count:]
+
+
+def _table(rows: Sequence[Cells], names: int, folded: bool) -> Table:
+    """Make a table; `folded`: with headings of several lines."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    many = len(rows[0]) > WIDE
     for number, heading in enumerate(rows[0]):
-        if many:
-            heading = re.sub(r"(?<=[.-])|\s+", "\n", heading)
+        if folded:
+            heading = re.sub(r"(?<=[.-])|[^\S\n]+", "\n", heading)
         table.add_column(heading, justify="left" if number < names else "right", no_wrap=number != 0)
     for row in rows:
         table.add_row(*row.values())
-    console.print(table)
+    return table
+
+
+def _fits(table: Table, console: Console) -> bool:
+    """Whether a table is narrow enough, with its first column between words on several lines if need be."""
+    return table.__rich_measure__(console, console.options.update(max_width=10_000)).minimum <= console.width
 
 
 def markdown(rows: Sequence[Cells], names: int = 2) -> str:

@@ -1,5 +1,6 @@
 """What the scripts show while they run."""
 
+import os
 import sys
 
 from rich.console import Console
@@ -9,8 +10,9 @@ WIDTH = 150  # of what goes into a file or a pipe: that of the widest table
 
 
 def open_console() -> Console:
-    """Return the terminal."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    """Return the terminal, as wide as it is, or as COLUMNS says."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if known else WIDTH, highlight=False)
 
 
 def progress(console: Console) -> Progress:

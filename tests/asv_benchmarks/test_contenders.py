@@ -18,7 +18,8 @@ pytest.importorskip("ml_dtypes")
 import compare
 from harness import report
 from harness.case import NORMS, Case
-from harness.contenders import CONTENDERS, OWN, Unfit
+from harness.cases import CASES
+from harness.contenders import CONTENDERS, LIBRARIES, OWN, Unfit
 from harness.errors import one_line
 from harness.machine import machine, set_threads
 from harness.measure import WRONG, Row, measure_all
@@ -264,6 +265,34 @@ def test_eight_contenders_fit_140_columns():
         )
     assert "resnet50.layer3.bn3," in captured.get()
     assert "…" not in captured.get()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 150])
+@pytest.mark.parametrize("others", [FEW, dict.fromkeys(LIBRARIES[:7], 123.4)], ids=len)
+def test_tables_are_whole_at_any_width(width, others):
+    """No name is cut, nor a number."""
+    chosen = [case for case in CASES if case.readme]
+    cells = report.table_cells([made_up(case, others, threads=n) for case in chosen for n in (1, 4)])
+    console = Console(width=width)
+    with console.capture() as captured:
+        report.show(cells, console)
+    said = captured.get()
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) <= width
+    words = said.split()
+    for row in cells:
+        assert not set(" ".join(row.values()).split()) - set(words)
+    numbers = sum(len(row) - 2 for row in cells)
+    assert sum(bool(re.fullmatch(r"[\d.]+", word)) for word in words) == numbers
+
+
+def test_the_width_of_a_pipe(monkeypatch):
+    from harness.terminal import WIDTH, open_console
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert open_console().width == WIDTH
+    monkeypatch.setenv("COLUMNS", "80")
+    assert open_console().width == 80
 
 
 def test_the_note_says_what_is_there():
