@@ -8,16 +8,19 @@ layers of real networks in their true shapes, and compares every result with a p
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from explain import worst_row
 from pictures import draw, photographs
 from real import Real, photo_norms, tables
+from rich.console import Console
 
 import numbanorm as nbn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "asv_benchmarks"))
-from harness.case import by
+from harness.case import Case, by
 from harness.cases import CASES
 from harness.contenders import OWN
 from harness.machine import machine, set_threads, warning
@@ -30,7 +33,12 @@ QUICK = 1_000_000  # elements: --quick leaves larger layers out
 
 def spread(values: np.ndarray) -> str:
     """Write the smallest and the largest value: 0.1 … 3."""
-    return f"{values.min():.2g} … {values.max():.2g}"
+    return f"{number(values.min())} … {number(values.max())}"
+
+
+def number(value: float) -> str:
+    """Write two digits, whole numbers whole, and of what is next to nothing one: 0.12, 880, 9e-17."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.0e}" if 0 < abs(value) < 1e-4 else f"{value:.2g}"
 
 
 def statistics_cells(case: Real, row: Row) -> Cells:
@@ -44,16 +52,16 @@ def statistics_cells(case: Real, row: Row) -> Cells:
         "groups": str(before.mean.size),
         "mean": spread(before.mean),
         "std": spread(before.std()),
-        "mean after": f"±{np.abs(after.mean).max():.0e}",
+        "mean after": f"±{number(np.abs(after.mean).max())}",
         "std after": spread(after.std()),
-        "off by": f"{row.off[OWN]:.0e}",
+        "off by": f"{row.off[OWN]:.0e}" if OWN in row.off else "-",
     }
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small layers only")
+    parser.add_argument("--quick", action="store_true", help="small layers only, timed briefly")
     most = nbn.get_num_threads()
     number = {"type": int, "default": most, "choices": range(1, most + 1), "metavar": "N"}
     parser.add_argument("--threads", **number, help=f"of each contender (default: {most})")
@@ -61,43 +69,103 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def say(console: Console, text: str, *lines: str) -> None:
+    """Print a paragraph, and lines that stand for themselves."""
+    console.print(" ".join(text.split()), *lines, sep="\n", markup=False)
+
+
+def show_real_data(console: Console, cases: Sequence[Real], threads: int) -> list[Row]:
+    """Step 1."""
+    console.print("\n[bold]1. Real data, before and after[/bold]")
+    say(
+        console,
+        """A pattern says which values share a mean: "row col -> col" makes a group of each column, "n h w c -> n" one
+        of each photograph. groups: how many there are. mean, std: the smallest … largest of their means and standard
+        deviations, before and after. off by: the largest difference from the same in plain float64.""",
+    )
+    rows = measure_all(cases, [threads], None, console, [OWN])
+    show([statistics_cells(*pair) for pair in zip(cases, rows, strict=True)], console)
+    constant = [case.name for case in cases if nbn.moments(case.values, case.pattern, **case.sizes).std().min() == 0]
+    say(
+        console,
+        """Afterwards every group has mean 0, but for rounding, and standard deviation 1, or a little less where eps
+        matters, as its values hardly differ: what was a hundred times as large now counts as much as the rest.""",
+        *[f'In "{name}" some groups are constant. They become 0, not NaN: their std stays 0.' for name in constant],
+    )
+    return rows
+
+
+def show_photographs(console: Console, photos: np.ndarray, cases: Sequence[Real], path: Path) -> None:
+    """Step 2."""
+    pictures = {
+        f"{case.name.split(', ')[1]}\n{case.pattern}": nbn.normalize(photos, case.pattern, **case.sizes)
+        for case in cases
+    }
+    draw({"before": photos, **pictures}, path)
+    console.print("\n[bold]2. The same photographs, by three patterns[/bold]")
+    say(
+        console,
+        """Only the groups differ. Per image, all get the same brightness and contrast. Per channel, a tint goes too.
+        Per patch of 48 by 48 pixels, shadows become as clear as lights, and the edges of patches show.""",
+        f"Look at {path}",
+    )
+
+
+def show_speed(console: Console, cases: Sequence[Case], threads: int, seconds: float) -> list[Row]:
+    """Step 3."""
+    console.print(f"\n[bold]3. Speed[/bold], on {threads} thread{'s' * (threads > 1)}")
+    say(
+        console,
+        f"""{len(cases)} layers: of real networks in their true shapes, and of the data above. Every result is checked.
+        Then numbanorm, NumPy and torch are called in turn on the same array, so that what slows the machine slows all.
+        A ratio (×) above 1 means that numbanorm is faster.""",
+    )
+    rows = measure_all(cases, [threads], seconds, console)
+    for line in left_out(rows):
+        console.print(line, style="red", markup=False)
+    show(table_cells(rows), console)
+    say(console, note(rows))
+    console.print("\n[bold]In short[/bold]")
+    for line in (*summary(rows), worst_row(rows)):
+        console.print(line, markup=False)
+    return rows
+
+
+def show_accuracy(console: Console, checked: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Step 4."""
+    console.print("\n[bold]4. Accuracy, and the price of the first call[/bold]")
+    first_calls = sum(row.first_call for row in (*checked, *rows))
+    say(
+        console,
+        f"""{accuracy(rows)} 1 is the spacing of two neighbouring numbers: about 1 is as good as it gets.
+        Compiling, or loading what was compiled before, and first calls took {first_calls:.1f} s in all. What is
+        compiled is kept: run the tour again, and see.""",
+    )
+
+
 def main() -> int:
     """Run the tour; 1 if a result is wrong."""
     args = arguments()
     set_threads(args.threads)
     console = open_console()
-    console.print(machine(args.threads))
-    if busy := warning():
-        console.print(f"[yellow]{busy}[/yellow]")
+    console.print(machine(args.threads), markup=False)
+    if busy := warning(args.threads):
+        console.print(busy, style="yellow", markup=False)
 
     photos = photographs()
     of_tables, of_photos = tables(), photo_norms(photos)
-    console.print("\n[bold]Real data, before and after[/bold] (smallest … largest of all groups)")
-    real = [*of_tables, *of_photos]
-    checked = measure_all(real, [args.threads], None, console, [OWN])
-    show([statistics_cells(*pair) for pair in zip(real, checked, strict=True)], console)
-    pictures = {
-        f"{case.name.split(', ')[1]}\n{case.pattern}": nbn.normalize(photos, case.pattern, **case.sizes)
-        for case in of_photos
-    }
-    draw({"before": photos, **pictures}, args.output / "photographs.png")
-    console.print(f"The photographs before and after: {args.output / 'photographs.png'}")
+    checked = show_real_data(console, [*of_tables, *of_photos], args.threads)
+    show_photographs(console, photos, of_photos, args.output / "photographs.png")
 
     layers = [of_tables[1], *of_photos, *(case for case in CASES if case.readme)]
     if args.quick:
         layers = [layer for layer in layers if math.prod(layer.shape) <= QUICK]
-    console.print(f"\n[bold]Speed[/bold]: {len(layers)} layers, the median of calls made in turn")
-    rows = measure_all(layers, [args.threads], 0.2 if args.quick else 1.0, console)
-    for line in left_out(rows):
-        console.print(line, style="red", markup=False)
-    show(table_cells(rows), console)
-    console.print("\n".join((note(rows), *summary(rows))))
-
-    first_calls = sum(row.first_call for row in (*checked, *rows))
-    console.print(f"Compilation and first calls: {first_calls:.1f} s.\n{accuracy(rows)}")
+    rows = show_speed(console, layers, args.threads, 0.2 if args.quick else 1.0)
+    show_accuracy(console, checked, rows)
     if any(row.failed for row in (*checked, *rows)):
         console.print("[bold red]numbanorm is wrong, or did not run.[/bold red]")
         return 1
+    console.print("\nNext: README.md has the functions, asv_benchmarks/compare.py more layers and libraries.")
     return 0
 
 

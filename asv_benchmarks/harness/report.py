@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -127,9 +128,12 @@ def _table(rows: Sequence[Cells], names: int, folded: bool) -> Table:
     """Make a table; `folded`: with headings of several lines."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for number, heading in enumerate(rows[0]):
+        column = [row[heading] for row in rows]
         if folded:
             heading = re.sub(r"(?<=[.-])|[^\S\n]+", "\n", heading)
-        table.add_column(heading, justify="left" if number < names else "right", no_wrap=number != 0)
+        widest = max(cell_len(line) for text in (heading, *column) for line in text.split("\n"))
+        whole = {"no_wrap": True, "min_width": widest} if number else {}
+        table.add_column(heading, justify="left" if number < names else "right", **whole)
     for row in rows:
         table.add_row(*row.values())
     return table

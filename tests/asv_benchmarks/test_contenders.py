@@ -280,6 +280,7 @@ def test_tables_are_whole_at_any_width(width, others):
     assert "…" not in said
     assert max(map(len, said.splitlines())) <= width
     words = said.split()
+    assert max(len(line) for line in said.splitlines()) <= width
     for row in cells:
         assert not set(" ".join(row.values()).split()) - set(words)
     numbers = sum(len(row) - 2 for row in cells)
