@@ -1,7 +1,14 @@
-"""What is measured: the layers of the README's table, or those that NUMBANORM_CASES names, on one core and on all."""
+"""What is measured: the layers of the README's table, or those that NUMBANORM_CASES names, on one core and on all.
 
+NUMBANORM_KERNELS names a file with kernels of one's own, as examples/variant.py, from the top of the repository. They
+are measured beside the libraries, under the names that they have in the table of contenders.
+"""
+
+import importlib
 import os
+import sys
 from functools import cache
+from pathlib import Path
 
 from harness.case import Case
 from harness.cases import CASES
@@ -14,6 +21,21 @@ if CHOICE not in ("readme", "all", "tiny"):
 
 THREADS = (1, "all")
 PARAMETERS = ("case", "threads")
+
+
+def libraries() -> tuple[str, ...]:
+    """Return who is measured: the usual ones, and kernels of one's own."""
+    usual = ("numbanorm", "NumPy", "torch")
+    if not (kernels := os.environ.get("NUMBANORM_KERNELS")):
+        return usual
+    file = Path(__file__).parents[2] / kernels  # if it is absolute, that
+    if not file.is_file():
+        raise ValueError(f"NUMBANORM_KERNELS names no file: {file}")
+    sys.path.append(str(file.parent))
+    importlib.import_module(file.stem)
+    from harness.contenders import LIBRARIES, names  # which imports torch: not for each process that asv starts
+
+    return (*usual, *(name for name in names() if name not in (*usual, *LIBRARIES)))
 
 
 @cache

@@ -4,9 +4,11 @@ import importlib
 import inspect
 import itertools
 import math
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +39,7 @@ def prepared(name):
     if hasattr(cls, "setup_cache") and cls not in found:
         found[cls] = instance.setup_cache()
     cached = [] if found.get(cls) is None else [found[cls]]
-    parameters = list(itertools.product(*getattr(cls, "params", ())))
+    parameters = list(itertools.product(*getattr(getattr(cls, method), "params", getattr(cls, "params", ()))))
     return instance, getattr(instance, method), [(*cached, *each) for each in parameters]
 
 
@@ -57,6 +59,8 @@ def test_figures(name):
     if name.endswith("over_torch") and not find_spec("torch"):
         pytest.skip("torch is not installed")
     for each in parameters:
+        if "torch" in each and not find_spec("torch"):
+            continue
         assert 0 <= method(*each) < math.inf, each[1:]
 
 
@@ -70,6 +74,62 @@ def test_programs(name):
     subprocess.run([sys.executable, "-c", f"{before}\n{statement}"], check=True)
     if each and hasattr(instance, "teardown"):
         instance.teardown(*each)
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.endswith(".track_time")])
+def test_libraries_are_a_parameter(name):
+    """So that asv draws all in one plot."""
+    cls, method = BENCHMARKS[name]
+    track = getattr(cls, method)
+    assert track.param_names == ("case", "threads", "library")
+    assert track.params[-1] == ("numbanorm", "NumPy", "torch")
+    assert track.params[0] == list(modules["against"].cases(cls.setup_cache.__code__.co_consts[1]))
+
+
+KERNELS = """
+from harness.contenders import CONTENDERS, Unfit
+from harness.plain import numpy_norm
+
+def mine(case, a, out):
+    if case.dtype != "float32":
+        raise Unfit("it knows float32")
+    return None if out is not None else lambda: numpy_norm(case, a)
+
+def broken(case, a, out):
+    raise RuntimeError("lost")
+
+CONTENDERS["rms_norm"] |= {"mine": mine, "broken": broken}
+"""
+MEASURED = """
+from benchmarks import against
+rms = against.RMSNorm()
+found = rms.setup_cache()
+print(*rms.track_time.params[-1])
+for label in rms.params[0]:
+    try:
+        broken = rms.track_time(found, label, 1, "broken")
+    except RuntimeError as error:
+        broken = error
+    times = [rms.track_time(found, label, 1, name) for name in ("numbanorm", "NumPy", "mine")]
+    print(*(time > 0 for time in times), broken, rms.track_over_numpy(found, label, 1) > 0, sep=", ")
+"""
+
+
+def test_kernels_of_ones_own_are_measured_beside_the_libraries(tmp_path):
+    file = tmp_path / "my_kernels.py"
+    file.write_text(KERNELS, "utf-8")
+    found = [Path(__file__).parents[2] / "asv_benchmarks", *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    env = os.environ | {"NUMBANORM_CASES": "tiny", "PYTHONPATH": os.pathsep.join(map(str, found))}
+    command = [sys.executable, "-c", MEASURED]
+    run = {"capture_output": True, "text": True, "check": False}
+    done = subprocess.run(command, env=env | {"NUMBANORM_KERNELS": str(file)}, **run)
+    who, *lines = done.stdout.splitlines()
+    assert who == "numbanorm NumPy torch mine broken", done.stderr
+    *most, last = sorted(lines)
+    assert last == "True, True, True, RuntimeError: lost, True"
+    assert any("True, True, False, RuntimeError: lost, True" == line for line in most)  # Unfit, so n/a
+    done = subprocess.run(command, env=env | {"NUMBANORM_KERNELS": "nowhere.py"}, **run)
+    assert "NUMBANORM_KERNELS names no file" in done.stderr
 
 
 def test_first_calls(tmp_path):
