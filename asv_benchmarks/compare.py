@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.case import NORMS, Case
-from harness.cases import select
+from harness.cases import FRONT, select
 from harness.contenders import LIBRARIES, OWN, names
 from harness.devices import DEVICES
 from harness.gpu.device import NoGPU
@@ -27,7 +27,7 @@ import numbanorm as nbn
 
 QUICK = 4_000_000  # elements: --quick leaves larger cases out
 DTYPES = {case.dtype for device in DEVICES.values() for case in device.cases}
-MANY = 60  # rows: a picture of more than so many shows the README's
+MANY = 60  # rows: a picture of more than so many shows those of the short table
 
 
 def threads_of(text: str) -> list[int]:
@@ -60,8 +60,8 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--norm", nargs="+", choices=NORMS, help="of these norms")
     which.add_argument("--dtype", nargs="+", choices=sorted(DTYPES), help="of these dtypes")
     which.add_argument("--name", metavar="TEXT", help="with this text in their label, such as resnet50 or 'last'")
-    which.add_argument("--short", action="store_true", help="of the README's table")
-    which.add_argument("--quick", action="store_true", help="of the README's table and small, timed briefly")
+    which.add_argument("--short", action="store_true", help="of the short table, which docs/peers.md shows")
+    which.add_argument("--quick", action="store_true", help="of the short table and small, timed briefly")
     which.add_argument("--smoke", action="store_true", help="all, at tiny sizes, run once: to see that they run")
     how = parser.add_argument_group("how")
     how.add_argument("--device", choices=DEVICES, default="cpu", help="the processor (default), or torch's current GPU")
@@ -81,8 +81,8 @@ def arguments() -> argparse.Namespace:
     to = parser.add_argument_group("where the results go, beside the terminal; Markdown goes between a file's marks")
     to.add_argument("--json", type=Path, metavar="FILE", help="everything")
     to.add_argument("--markdown", type=Path, metavar="FILE", help="the table")
-    to.add_argument("--readme", type=Path, metavar="FILE", help="the README's rows of the table, most threads only")
-    to.add_argument("--picture", type=Path, metavar="FILE", help=f"bars; of more than {MANY} rows, the README's")
+    to.add_argument("--readme", type=Path, metavar="FILE", help="the README's rows of the table")
+    to.add_argument("--picture", type=Path, metavar="FILE", help=f"bars; of more than {MANY} rows, the short table's")
     args = parser.parse_args()
     device = DEVICES[args.device]
     try:  # before all the measuring
@@ -156,7 +156,8 @@ def write(args: argparse.Namespace, device: Any, rows: Sequence[Row]) -> None:
     if args.markdown:
         write_markdown(args.markdown, device.report.as_markdown(where, rows), device.section)
     if args.readme:
-        write_markdown(args.readme, device.report.as_markdown(shortly, short), device.section)
+        front = [row for row in short if row.case in FRONT]
+        write_markdown(args.readme, device.report.as_markdown(shortly, short, front), device.section)
     if args.picture:
         from harness.picture import draw  # matplotlib takes a second to import
 

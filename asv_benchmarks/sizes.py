@@ -206,7 +206,7 @@ def main() -> int:
     console = open_console()
     set_threads(args.threads)
     console.print(machine(args.threads))
-    if busy := warning():
+    if busy := warning(args.threads):
         console.print(f"[yellow]{busy}[/yellow]")
     for what in wanted:
         set_threads(args.threads)

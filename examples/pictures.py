@@ -1,5 +1,11 @@
-"""Photographs that scikit-learn and scikit-image ship, and a picture of them before and after normalization."""
+"""Photographs that scikit-learn and scikit-image ship, and a picture of them before and after normalization.
 
+As a program it draws the README's picture, of photographs that are in the public domain:
+
+    python examples/pictures.py docs/photographs.png
+"""
+
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,3 +59,30 @@ def draw(columns: Mapping[str, np.ndarray], path: Path) -> None:
         ax.spines[["left", "top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
+
+
+def draw_wide(columns: Mapping[str, np.ndarray], path: Path) -> None:
+    """Draw one photograph in a row, each way, for the head of a page."""
+    figure = Figure(figsize=(3 * len(columns), 3.8), layout="constrained")
+    for column, (ax, (title, image)) in enumerate(zip(figure.subplots(1, len(columns)), columns.items(), strict=True)):
+        low, high = (0, 1) if column == 0 else (-RANGE, RANGE)
+        ax.set_title(title, fontsize=13)
+        ax.imshow(np.clip((image - low) / (high - low), 0, 1))
+        ax.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=70)
+
+
+def main() -> None:
+    """Draw scikit-image's astronaut."""
+    photos = photographs()[2:3]
+    if not len(photos):
+        sys.exit("It needs scikit-image: pip install -e '.[examples]'")
+    ways = {"per image": "n h w c -> n", "per channel": "n h w c -> n c", "per patch": "n (h p) (w q) c -> n h w"}
+    sizes = {"per patch": {"p": 48, "q": 48}}
+    after = {f"{name}\n{way}": nbn.normalize(photos, way, **sizes.get(name, {}))[0] for name, way in ways.items()}
+    draw_wide({"\nbefore": photos[0], **after}, Path(sys.argv[1] if sys.argv[1:] else "docs/photographs.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What is measured: the layers of the README's table, or those that NUMBANORM_CASES names, on one core and on all.
+"""What is measured: the layers of docs/peers.md, or those that NUMBANORM_CASES names, on one core and on all.
 
 NUMBANORM_KERNELS names a file with kernels of one's own, as examples/variant.py, from the top of the repository. They
 are measured beside the libraries, under the names that they have in the table of contenders.

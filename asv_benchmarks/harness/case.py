@@ -37,7 +37,7 @@ class Case:
     groups: int = 1
     eps: float = 1e-5
     dtype: str = "float32"
-    readme: bool = False  # a row of the README's table
+    readme: bool = False  # a row of the short table, of docs/peers.md, and among those that most programs measure
 
     @property
     def channel_axis(self) -> int:

@@ -205,9 +205,12 @@ def accuracy(rows: Sequence[Row]) -> str:
     return f"Largest difference from float64, in units of rounding: {'; '.join(parts)}."
 
 
-def as_markdown(machine: str, rows: Sequence[Row]) -> str:
-    """Write table, notes and summary."""
-    return page(machine, table_cells(rows), note(rows), (*summary(rows), accuracy(rows)))
+def as_markdown(machine: str, rows: Sequence[Row], shown: Sequence[Row] = ()) -> str:
+    """Write table, notes and summary; of some rows only, if they are given, and then the summary is of all."""
+    lines = (*summary(rows), accuracy(rows))
+    if shown and len(shown) < len(rows):
+        lines = (f"{len(shown)} of {len(rows)} rows are shown; what follows is of all.", *lines)
+    return page(machine, table_cells(shown or rows), note(rows), lines)
 
 
 def page(machine: str, cells: Sequence[Cells], note: str, lines: Iterable[str]) -> str:

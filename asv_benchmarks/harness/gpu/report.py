@@ -78,6 +78,6 @@ def summary(rows: Sequence[GpuRow]) -> list[str]:
     return lines
 
 
-def as_markdown(machine: str, rows: Sequence[GpuRow]) -> str:
-    """Write table, notes and summary."""
-    return page(machine, table_cells(rows), note(rows), (*summary(rows), accuracy(rows)))
+def as_markdown(machine: str, rows: Sequence[GpuRow], shown: Sequence[GpuRow] = ()) -> str:
+    """Write table, notes and summary; of some rows only, if they are given, and then the summary is of all."""
+    return page(machine, table_cells(shown or rows), note(rows), (*summary(rows), accuracy(rows)))
