@@ -157,8 +157,8 @@ def _check_name(name: str, pattern: str) -> None:
         raise ValueError(f"{pattern!r} does not parse at {name!r}: {mend}")
     if name.isdecimal():
         raise ValueError(
-            f"{pattern!r} does not parse at {name!r}: no number but 1 can be an axis; name it, and give the size of "
-            f"that name as a keyword, as in p={name}"
+            f"{pattern!r} does not parse at {name!r}: no number but 1 can be an axis; name the axis, and give the size "
+            f"of that name as a keyword, as in 'n (h p) -> n h' with p={max(int(name), 2)}"
         )
     if not (name.isascii() and name.isidentifier()) or iskeyword(name):
         raise ValueError(
@@ -175,6 +175,11 @@ def _check_name(name: str, pattern: str) -> None:
 def _spaced(names: list[str], letters: str = "") -> str:
     """The end of a message: a name of several axes' letters, among them these, wants spaces; empty if there is none."""
     for name in names:
-        if len(name) > 1 and len(set(name)) == len(name) and set(letters) <= set(name) <= _LETTERS:
+        if (
+            len(name) > 1
+            and len(set(name)) == len(name)
+            and set(letters) <= set(name)
+            and set(name.lower()) <= _LETTERS
+        ):
             return f"; {name!r} is one name: put spaces between names, as in {' '.join(name)!r}"
     return ""

@@ -27,7 +27,11 @@ _SYNONYMS = {
     **dict.fromkeys(("p", "ord", "norm"), "p"),
     **dict.fromkeys(("mean", "std", "var", "variance", "stats", "statistics"), "moments"),
     **dict.fromkeys(("return_stats", "return_mean", "return_std", "return_var"), "return_moments"),
+    **dict.fromkeys(("num_groups", "groups", "n_groups"), "num_groups"),
+    **dict.fromkeys(("training", "momentum", "running_mean", "running_var"), "training"),
+    **dict.fromkeys(("channel_axis", "channels_last", "data_format", "feature_axis"), "channel_axis"),
     "dtype": "dtype",
+    "normalized_shape": "normalized_shape",
 }
 # ... how to use one that is more than another name ...
 _USE = {
@@ -42,6 +46,10 @@ _ADVICE = {
     "dtype": "statistics are float64 whatever x is; for another dtype convert x, or the result",
     "skipna": "NaN stays in its group; leave it out of x before",
     "where": "select the elements of x before",
+    "num_groups": "group_norm takes it, and here a pattern does, as in 'n (g c) ... -> n g' with g=",
+    "training": "batch_norm takes it",
+    "channel_axis": "here a pattern says which axes are kept, as in '... c -> c'; norms by channel take channel_axis",
+    "normalized_shape": "layer_norm takes it, and here axis= says which axes to reduce",
     "p": "this is about mean and variance; the lengths of vectors are another matter",
 }
 
@@ -132,8 +140,8 @@ def as_layout(
             raise TypeError(_unexpected(of, sizes, (), f"{layout!r} got its sizes when it was made"))
         return layout
     if not isinstance(layout, str):
-        mend = "call it" if callable(layout) else f"for axes write axis={layout!r}" if _are_axes(layout) else ""
-        mend = mend or "such as 'n c h w -> c'"
+        mend = f"for axes write axis={layout!r}" if _are_axes(layout) else "call it" if callable(layout) else ""
+        mend = mend or "pass a pattern such as 'n c h w -> c', or the axes to reduce as axis="
         raise TypeError(f"layout must be a pattern or a Layout, got {shown(layout)}; {mend}")
     if type(layout) is not str or any(type(size) is not int for size in sizes.values()):
         return _pattern.__wrapped__(layout, tuple(sizes.items()), of)  # 2.0 equals 2, and is refused

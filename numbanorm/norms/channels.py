@@ -94,7 +94,7 @@ class Channels(NamedTuple):
 
     def vector(self, value: Any, name: str) -> Array:
         """Check an argument of one value a channel, and shape it to broadcast."""
-        if isinstance(value, bool):
+        if isinstance(value, bool) and name in ("weight", "bias"):
             raise TypeError(
                 f"{name} must have one value a channel, got {value}; pass flags by name, as training={value}"
             )
