@@ -95,9 +95,8 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 2. ]), array([ 1.1, 20.9]))
     """
-    if training is not True and training is not False:
-        training = check_flag(training, "training")
-    prepare, keep = _training if training else _evaluation, kept(return_moments)
+    stored = training is False or (training is not True and not check_flag(training, "training"))
+    prepare, keep = _evaluation if stored else _training, kept(return_moments)
     running = running_mean, running_var, momentum, num_batches_tracked
     return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running, dtype, keep)
 

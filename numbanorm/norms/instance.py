@@ -91,9 +91,8 @@ def instance_norm(
     array([[[-1.225,  0.   ,  1.225],
             [-1.225,  0.   ,  1.225]]])
     """
-    if use_input_stats is not True and use_input_stats is not False:
-        use_input_stats = check_flag(use_input_stats, "use_input_stats")
-    prepare, keep = _by_instance if use_input_stats else _by_stored, kept(return_moments)
+    own = use_input_stats is True or (use_input_stats is not False and check_flag(use_input_stats, "use_input_stats"))
+    prepare, keep = _by_instance if own else _by_stored, kept(return_moments)
     running = running_mean, running_var, momentum, num_batches_tracked
     return normalized(x, weight, bias, eps, out, prepare, (channel_axis,), running, dtype, keep)
 
