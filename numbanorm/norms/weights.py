@@ -299,9 +299,7 @@ def spectral_norm(
     matrix = _matrix(engine, array, axis)
     left: Any = engine.send(_start(rows), array) if u is None else view(u, "u")
     if left.shape != (rows,):
-        raise ValueError(
-            f"u has shape {left.shape}, but w of shape {array.shape} has {rows} rows along axis {axis}; pass ({rows},)"
-        )
+        raise ValueError(f"u has shape {left.shape}, but needs ({rows},): w of shape {array.shape} along axis {axis}")
     check_same_device(array, {"u": left}, of="w")
     left, right = _vectors(engine, matrix, to_float64(engine, left), steps, eps)
     sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right)).reshape(())
