@@ -36,7 +36,7 @@ def reasons(row: Row, name: str) -> list[str]:
     """Say what the measurement knows of the reason."""
     ratio, own, found = row.ratios[name], row.seconds[OWN], []
     if ratio.low < 1 < ratio.high:
-        found.append(f"The 95% interval of that is {ratio.low:.2f} to {ratio.high:.2f}: it may as well be none.")
+        found.append(f"The 95% interval of that is {ratio.low:.2f} to {ratio.high:.2f}, so it may be chance.")
     if own < SHORT:
         found.append(
             f"A call takes {own * 1e6:.0f} µs. Much of that is no kernel's: Python's way into it, the output's memory, "

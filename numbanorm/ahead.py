@@ -20,9 +20,10 @@ from .engine.notice import in_notebook
 def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: bool = False) -> None:
     """Compile the kernels of all norms ahead of time, or load them from the cache folder.
 
-    Without it each kernel is compiled at the first call that needs it. Compiling them all takes about half a minute a
-    dtype; loading them, which is what the next process does, takes half a second. ``python -m numbanorm warmup``
-    compiles in several processes. These are the kernels for the CPU: which CUDA kernels are needed depends on shapes.
+    Without it each kernel is compiled at the first call that needs it. Compiling them all takes about two minutes a
+    dtype, of one processor; loading them, which is what the next process does, takes half a second. ``python -m
+    numbanorm warmup`` shares the work among all processors: a minute or two on two. These are the kernels for the CPU:
+    which CUDA kernels are needed depends on shapes.
 
     Parameters
     ----------

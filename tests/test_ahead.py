@@ -72,7 +72,7 @@ def test_every_kernel_there_is_has_its_turn():
 
 @pytest.mark.slow
 def test_the_next_process_compiles_nothing(tmp_path):
-    """All kernels of a dtype: half a minute of compiling, shared among the processors."""
+    """All kernels of a dtype: two minutes of compiling, shared among the processors."""
     env = {"NUMBANORM_CACHE_DIR": str(tmp_path)}
     calls = f"import sys; sys.path.insert(0, {TESTS!r})\n"
     calls += "import numpy as np; from known_calls import call_all; call_all(np.float32)\n"
