@@ -153,7 +153,7 @@ def take_out(out: Any, x: Array, dtype: np.dtype | None, others: Mapping[str, Ar
     others : dict
         Further inputs by name, which `out` must not overlap.
     """
-    array = take_written(out, "out", f"an array of {dtype or 'a float type'}")
+    array = take_written(out, "out", "an array of a float type" if dtype is None else f"an array of dtype {dtype}")
     check_same_device(x, {"out": array})
     if array.shape != x.shape:
         raise ValueError(f"out has shape {array.shape}, the result has {x.shape}; pass an out of that shape")

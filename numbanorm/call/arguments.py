@@ -65,17 +65,18 @@ def check_number(value: Any, name: str) -> float:
     """A number as a float; strings, flags and arrays with axes are none."""
     if type(value) is float:
         return value
-    if hasattr(value, "dtype"):
-        view(value, name)  # refuses what would lose a gradient or a mask
     dtype = str(getattr(value, "dtype", ""))
     try:
         if isinstance(value, str | bytes | bool) or "bool" in dtype or "complex" in dtype:
             raise TypeError
         if getattr(value, "ndim", 0) != 0:
             raise TypeError
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+    if dtype:
+        view(value, name)  # refuses what would lose a gradient or a mask
+    return number
 
 
 def check_eps(eps: Any) -> float:

@@ -67,12 +67,12 @@ def test_what_the_driver_sees(library, tmp_path):
     said, seen = launches(CALLS, library, tmp_path)
     first, second = (line[1:] for line in seen if line[0] == "launch")
     assert first == second
-    blocks, threads, shared, stream, table, *arrays, eps, center, count, mean, m2 = first
+    blocks, threads, shared, stream, table, *arrays, eps, on_std, ddof, center, count, mean, m2 = first
     x, out, weight, own_stream = said
     assert arrays == [x, out, weight, "0"]
     assert int(stream, 16) == int(own_stream)
     assert struct.unpack("d", struct.pack("q", int(eps))) == (0.5,)
-    assert (center, count, mean, m2, shared) == ("1", "0", "0", "0", "0")
+    assert (on_std, ddof, center, count, mean, m2, shared) == ("0", "0", "1", "0", "0", "0", "0")
     assert int(blocks) * int(threads) >= 6 * 32
     assert int(table) % 8 == 0
 

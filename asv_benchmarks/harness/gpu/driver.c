@@ -106,7 +106,7 @@ Result cuFuncSetAttribute(void *function, int attribute, int value) {
 Result cuLaunchKernelEx(const Config *config, void *function, void **parameters, void **extra) {
     if (log_file) {
         fprintf(log_file, "launch %u %u %u %p", config->grid[0], config->block[0], config->shared, config->stream);
-        for (int i = 0; i < 10; i++) fprintf(log_file, " %lld", *(long long *)parameters[i]); /* of ten arguments */
+        for (int i = 0; i < 12; i++) fprintf(log_file, " %lld", *(long long *)parameters[i]); /* of twelve arguments */
         fprintf(log_file, "\n"), fflush(log_file);
     }
     return 0;
