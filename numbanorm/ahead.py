@@ -14,7 +14,6 @@ from numpy.typing import DTypeLike
 from .arrays.forms import kind, result_dtype
 from .engine.compiler import require_compiler
 from .engine.interface import Kinds, Variant
-from .engine.notice import in_notebook
 
 
 def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: bool = False) -> None:
@@ -87,6 +86,8 @@ def prepare(variant: Variant) -> Variant:
 
 def show(done: Iterable[Variant], total: int) -> None:
     """Wait for all kernels, and show on standard error how many are done: one bar, or lines where it is not seen."""
+    from .engine.notice import in_notebook
+
     terminal = sys.stderr.isatty()
     if not (terminal or in_notebook()):
         for number, variant in enumerate(done, 1):

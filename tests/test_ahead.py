@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from everyday import exhaustive
 from fresh import fresh
 from known_calls import call_all
 from processes import files
@@ -71,6 +72,7 @@ def test_every_kernel_there_is_has_its_turn():
 
 
 @pytest.mark.slow
+@exhaustive
 def test_the_next_process_compiles_nothing(tmp_path):
     """All kernels of a dtype: two minutes of compiling, shared among the processors."""
     env = {"NUMBANORM_CACHE_DIR": str(tmp_path)}
