@@ -2,6 +2,7 @@
 
     python asv_benchmarks/ptx.py                    # a table, for sm_80 and sm_90
     python asv_benchmarks/ptx.py --json FILE
+    python asv_benchmarks/ptx.py --arch sm_90
 
 Registers, spills and local memory are what ptxas reports; loads and stores of 128 bits are counted in the PTX and held
 against what the launch table asks for. Exits with 1 if a kernel spills, uses local memory, takes more registers than
@@ -28,6 +29,7 @@ from numbanorm.cuda.shapes import SHAPES
 from numbanorm.walk import nest
 
 CAPABILITIES = [(8, 0), (9, 0)]
+ARCHITECTURES = {"sm_{}{}".format(*capability): capability for capability in CAPABILITIES}
 KINDS = ["f4", "bf", "f2", "f8"]
 
 
@@ -189,12 +191,14 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", metavar="FILE", help="write the table to a file, too")
     parser.add_argument("--only", metavar="TEXT", default="", help="kernels whose name has this")
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="for this one only")
     parser.add_argument("--processes", type=int)
     options = parser.parse_args(arguments)
+    capabilities = [ARCHITECTURES[options.arch]] if options.arch else CAPABILITIES
     kernels = {name: kernel for name, kernel in of_table().items() if options.only in name}
     print(f"{'kernel':36} {'for':6} registers  local  spills  128-bit loads  stores      kept")
     rows = []
-    for row in examine_all(kernels, processes=options.processes):
+    for row in examine_all(kernels, capabilities, options.processes):
         rows.append(row)
         print(
             f"{row.name:36} {row.capability:6} {row.registers:4} of {row.bound:3} {row.local:6} {row.spilled:6}"
