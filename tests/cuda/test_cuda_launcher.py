@@ -113,7 +113,7 @@ gpus, tables = GPUs(), []
 launcher.cuda = SimpleNamespace(gpus=gpus, to_device=gpus.to_device, default_stream=lambda: gpus)
 launcher.view = lambda address: SimpleNamespace(pointer=address)
 # A frame: addresses, 0 where there is none, and numbers.
-values = (64, 128, 256, 0, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1e-5, 1, 0.25, 3)
+values = (64, 128, 256, 0, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1088, 1e-5, 1, 0.25, 3, 0)
 step = Step(code, 7, "of the first")
 for device in (0, 1, 0):
     launcher.launch(step, device, 0x50, values)
@@ -133,9 +133,9 @@ def test_a_launch():
     assert "kernel" in compiled["name"]
     for launch, device in ((here, 0), (there, 1), (again, 0)):
         assert (launch["stream"], launch["grid"], launch["block"]) == (0x50, [7, 1, 1], [128, 1, 1])
-        # The table; x, out, weight and no bias; eps and center; count, mean and m2.
-        assert launch["arguments"] == [4096 * (1 + device), 64, 128, 256, 0, 1e-5, 1, 512, 576, 640]
-        assert launch["types"] == ["int"] * 5 + ["float"] + ["int"] * 4
+        # The table; x, out, weight and no bias; eps, to what it is added, ddof and center; count, mean and m2.
+        assert launch["arguments"] == [4096 * (1 + device), 64, 128, 256, 0, 1e-5, 0, 3, 1, 512, 576, 640]
+        assert launch["types"] == ["int"] * 5 + ["float"] + ["int"] * 6
         assert (launch["kernel"], launch["context"]) == (f"rows on {device}", f"of {device}")
         assert launch["shared"] == 0
     assert after["after"] == "of 0"  # the caller's device is still the current one
