@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -117,6 +116,8 @@ def _bar_of_rich(terminal: bool) -> Any:
 
 def _bar_of_text(done: Iterable[Variant], total: int) -> None:
     """One line, written again for each kernel. It ends before the terminal does, where it could not be rewritten."""
+    from shutil import get_terminal_size  # with it come compressors: not where this module is imported
+
     width, bar = get_terminal_size().columns - 1, 24
 
     def write(number: int, text: object) -> None:

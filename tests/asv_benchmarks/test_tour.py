@@ -73,7 +73,7 @@ def test_the_tour_is_readable_from_80_columns_up(columns, tmp_path):
     said = " ".join(done.stdout.split())
     for step in ("1. Real data", "2. The same photographs", "3. Speed", "4. Accuracy", "The worst row is "):
         assert step in said
-    for name in ("wine, by column", "digits, by column", "photographs, per patch", "569×30", "4×384×384×3", "mlp.bn"):
+    for name in ("wine, by column", "digits, by column", "photographs, per patch", "569×30", "442×10", "mlp.bn"):
         assert not set(name.split()) - set(said.split()), name  # its words may stand one below the other
     assert not re.search(r"\w…", said)  # what is cut; from … to has spaces around it
     assert (tmp_path / "photographs.png").exists()
