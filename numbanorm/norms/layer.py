@@ -80,7 +80,7 @@ def layer_norm(
     keep = kept(return_moments)
     if axis is None:
         return normalized(x, weight, bias, eps, out, _last_axes, _items(normalized_shape), dtype=dtype, keep=keep)
-    settings = (*_items(normalized_shape), *_axes(axis))
+    settings = (*_items(normalized_shape), None, *as_ints(axis, "axis"))  # None ends the sizes
     return normalized(x, weight, bias, eps, out, _some_axes, settings, dtype=dtype, keep=keep)
 
 
@@ -155,14 +155,10 @@ def _items(normalized_shape: Any) -> tuple[Any, ...]:
     return as_ints(normalized_shape, "normalized_shape")
 
 
-def _axes(axis: Any) -> tuple[Any, ...]:
-    """The axes that a caller names, behind what ends the sizes before them."""
-    return (None, *as_ints(axis, "axis"))
-
-
 def _last_axes(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:
     """The layout of the last axes, and weight and bias checked against their shape."""
-    sizes, shape = _checked_sizes(sizes, shape_of(x)), shape_of(x)
+    shape = shape_of(x)
+    sizes = _checked_sizes(sizes, shape)
     if len(shape) < len(sizes) or shape[len(shape) - len(sizes) :] != sizes:
         raise ValueError(_no_end(sizes, shape))
     return Prepared(Layout.layer(len(sizes)), _of_shape(weight, "weight", sizes), _of_shape(bias, "bias", sizes))
@@ -171,7 +167,7 @@ def _last_axes(x: Any, weight: Any, bias: Any, *sizes: Any) -> Prepared:
 def _some_axes(x: Any, weight: Any, bias: Any, *settings: Any) -> Prepared:
     """The same of any axes, which stand behind the sizes and None."""
     end, shape = settings.index(None), shape_of(x)
-    sizes, axes = _checked_sizes(settings[:end], shape), as_ints(settings[end + 1 :], "axis")
+    sizes, axes = _checked_sizes(settings[:end], shape), settings[end + 1 :]
     layout = Layout.axes(axes)
     layout.resolve(shape)
     found = tuple(shape[a] for a in axes)
