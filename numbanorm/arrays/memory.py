@@ -226,6 +226,19 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
+def check_apart(array: Array, name: str, others: Mapping[str, Array | None]) -> None:
+    """Refuse an array that is to be written and shares memory with another argument.
+
+    Raises
+    ------
+    ValueError
+        Which names both.
+    """
+    for other_name, other in others.items():
+        if other is not None and overlap(array, other):
+            raise ValueError(f"{name} overlaps {other_name}; pass an array apart from it")
+
+
 def overlaps_itself(array: Array) -> bool:
     """Whether two elements may share a byte: where a stride is less than the reach of what it steps over."""
     if array.size == 0:

@@ -9,7 +9,17 @@ from ..layout import as_shape
 from .forms import KINDS, RESULTS, kind
 from .libraries import library_of, on_device, require_cuda
 from .library import Library
-from .memory import Array, DeviceArray, Shape, check_same_device, overlap, overlaps_itself, same_memory, writeable
+from .memory import (
+    Array,
+    DeviceArray,
+    Shape,
+    check_apart,
+    check_same_device,
+    overlap,
+    overlaps_itself,
+    same_memory,
+    writeable,
+)
 from .objects import from_object
 from .torch import TORCH, check_tensor, check_written, count_version, from_torch, is_locked, is_torch
 
@@ -163,9 +173,7 @@ def take_out(out: Any, x: Array, dtype: np.dtype | None, others: Mapping[str, Ar
         raise TypeError(f"out has dtype {array.dtype}, but dtype={dtype} is asked for; pass an out of that dtype")
     if not same_memory(array, x) and overlap(array, x):
         raise ValueError("out overlaps x; pass x itself to work in place, or an array apart from it")
-    for name, other in others.items():
-        if other is not None and overlap(array, other):
-            raise ValueError(f"out overlaps {name}; pass an array apart from it")
+    check_apart(array, "out", others)
     return array
 
 

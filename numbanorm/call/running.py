@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.memory import Array, check_same_device, overlap
+from ..arrays.memory import Array, check_apart, check_same_device
 from ..arrays.take import take_written
 from ..engine.interface import Frame
 from .choose import engine_of
@@ -73,7 +73,5 @@ def take_counter(counter: Any, momentum: Any, x: Any, others: dict[str, Any]) ->
         raise TypeError(f"num_batches_tracked has dtype {array.dtype}; on a GPU it must be int64")
     if values is not None and values < 0:
         raise ValueError(f"num_batches_tracked is {values}; it counts batches, so it must not be negative")
-    for name, other in {"x": x, **others}.items():
-        if other is not None and overlap(array, other):
-            raise ValueError(f"num_batches_tracked overlaps {name}; pass an array apart from it")
+    check_apart(array, "num_batches_tracked", {"x": x, **others})
     return array
