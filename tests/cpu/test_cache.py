@@ -271,14 +271,15 @@ def test_two_kernels_of_a_function_at_once(tmp_path):
 # whom it trusts -------------------------------------------------------------------------------------------------------
 
 
-# A process becomes one of another user, who may not be able to read its packages: first it loads them.
+# A process becomes one of another user, who may not be able to read its packages: first it loads them, and the stamp.
 NOBODY = """
 import os
 import numba
 from numbanorm.engine import disk
-from numbanorm.cpu import launcher
+from numbanorm.cpu import launcher, plan
 
 numba.njit(lambda x: x + 1.0)(1.0)
+disk.stamp("cpu")
 os.setgid(65534)
 os.setuid(65534)
 os.environ["NUMBANORM_CACHE_DIR"] = {!r}
