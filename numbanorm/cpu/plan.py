@@ -101,9 +101,9 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
         if family == "columns":
             parts = min(parts, _parts_of(size, tuning))
         parts, part_size = _pieces(size, parts, unit)
-    if family == "rows" and parts > 1:
-        tile = 1
     stream = elements * itemsize > tuning.stream_bytes and not in_place
+    if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run)):
+        tile = 1
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks)
 
 
@@ -174,10 +174,11 @@ def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:
 def _side_by_side(size: int, loops: SortedLoops, tuning: Tuning) -> int:
     """How many neighbouring groups of so many elements the rows family walks at once."""
     outer, low = loops.outer, loops.low
-    nearer = bool(outer) and low.size < tuning.limits.long_run and abs(outer[-1].x) < abs(loops.rows.x)
-    if not outer or not (size <= BLOCK or nearer):
+    if not outer:
         return 1
-    return max(1, min(LANES, tuning.batch_elements // size))
+    if low.size < tuning.limits.long_run and abs(outer[-1].x) < abs(loops.rows.x):  # runs of neighbours are nearer
+        return max(1, min(LANES, tuning.across_elements // size))
+    return max(1, min(LANES, tuning.batch_elements // size)) if size <= BLOCK else 1
 
 
 def _tile(high: Loop, low: Loop, most: int) -> int:

@@ -47,6 +47,24 @@ def settle(n, pivot, sums):
 
 
 @register_jitable
+def in_range(pivot, q):
+    """1.0 where float32 holds squares that add up to q, else 0.0. They may all be 0 if that means equal values: with a
+    pivot so large that it has no neighbours whose distance would underflow when squared.
+    """
+    large = where(pivot * pivot > 2.0**-100, 1.0, 0.0)
+    return where(q > 1e-25, where(1e37 > q, 1.0, 0.0), where(q == 0.0, large, 0.0))
+
+
+@register_jitable
+def hold(n, pivot, sums, trust):
+    """1.0 where sums of n values by way of float32 have its digits, else 0.0: q is in its range, and the pivot so near
+    to the mean that `settle` takes no more than q / trust from q.
+    """
+    s, q = sums
+    return where(trust * s * s > n * q, 0.0, in_range(pivot, q))
+
+
+@register_jitable
 def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
     """State of two sets together (Chan, Golub and LeVeque). Infinite or far apart, means add up as a sum does."""
     if na == 0.0:

@@ -27,6 +27,7 @@ from .intrinsics import (
     store_one,
     stream_fence,
     stream_head,
+    touch,
     viewed,
 )
 from .lanes import UNROLL, WIDTH, convert, first, splat, total
@@ -48,6 +49,8 @@ from .walk import (
     scale_near,
     scale_run,
     settle_far,
+    stream_edge,
+    stream_end,
     sum_run,
 )
 
@@ -117,10 +120,11 @@ def _sums(x, at, step, row_step, rows, width, pivot, sums):
 
 
 @inline
-def _block_sums(x, at, row_step, rows, step, columns, center, room):
-    """Sums of a block of rows about a pivot for each column: into the first three arrays of `room`.
+def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
+    """Sums of a block of rows about a pivot for each column: into the arrays of `room`. `more` rows lie behind it.
 
-    A block too large for the first-level cache is walked in strips of a few rows, so that memory is read in order.
+    A block too large for the first-level cache is walked in strips of a few rows. A processor looks ahead where memory
+    is read in order, not in strips: so while a strip is added up, a byte of each line of the next is read in order.
     """
     pivots, sums, squares = room
     nb = float(rows)
@@ -128,8 +132,13 @@ def _block_sums(x, at, row_step, rows, step, columns, center, room):
     again = False  # the second time about the mean: the block is still in the cache
     while True:
         for row in range(0, rows, strip):
+            ahead = at + (row + strip) * row_step
+            near = strip < rows and row_step == columns * itemsize(x) and row + 2 * strip <= rows + more
             for column in range(0, columns, WIDTH):
                 width, place = min(WIDTH, columns - column), 8 * column
+                if near:
+                    for line in range((STRIP_ROWS * WIDTH * itemsize(x) + 63) // 64):
+                        touch(x, ahead + column * strip * itemsize(x) + 64 * line)
                 corner = at + row * row_step + column * step
                 s, q = splat(0.0), splat(0.0)
                 if row > 0:
@@ -205,17 +214,26 @@ def _add_block(columns, n, nb, center, room, bases, mean, m2):
 
 
 @inline
+def _block(table, origin, start, stop):
+    """Where the block of rows begins that a part, whose rows end at `stop`, has at `start`; how many rows it has, and
+    how many lie behind it.
+    """
+    rows = load_int(table, ROWS + SIZE)
+    repeat, row = start // rows, start % rows
+    left = min(rows - row, stop - start)
+    count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
+    return origin + inner_offset(table, repeat) + row * load_int(table, ROWS + X), count, left - count
+
+
+@inline
 def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2):
     """States of a tile's columns over one part of the rows; returns how many values each holds."""
     start, stop = _part_rows(table, part)
-    rows, row_step, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), load_int(table, LOW + X)
+    row_step, step = load_int(table, ROWS + X), load_int(table, LOW + X)
     n = 0.0
     while start < stop:
-        repeat, row = start // rows, start % rows
-        left = min(rows - row, stop - start)
-        count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
-        at = origin + inner_offset(table, repeat) + row * row_step
-        _block_sums(x, at, row_step, count, step, columns, center, room)
+        at, count, more = _block(table, origin, start, stop)
+        _block_sums(x, at, row_step, count, more, step, columns, center, room)
         _add_block(columns, n, float(count), center, room, bases, mean, m2)
         n += float(count)
         start += count
@@ -355,7 +373,7 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
 
 
 @inline
-def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like):
+def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like, edge):
     """Write rows [start, stop) of a tile, without gaps and with weight and bias folded into the coefficients."""
     high, scale, offset = coefficients
     rows, none = load_int(table, ROWS + SIZE), absent()
@@ -366,7 +384,7 @@ def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like)
         start += last - row
         rx, ro, _, _, _ = _row(table, corner, repeat, row)
         while row < last:
-            scale_near(x, rx, out, ro, none, ZERO, none, ZERO, columns, high, scale, offset, like, stream, peel)
+            scale_near(x, rx, out, ro, none, ZERO, none, ZERO, columns, high, scale, offset, like, stream, peel, edge)
             rx += load_int(table, ROWS + X)
             ro += load_int(table, ROWS + OUT)
             row += 1
@@ -394,7 +412,7 @@ def _row(table, corner, repeat, row):
 
 
 @inline
-def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
+def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room, edge):
     """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
     fold, like = load_int(table, FOLD) != 0, made_like(x, out)
     columns = tile[0] * tile[1]
@@ -404,7 +422,7 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room):
     unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
     if unfit == 0.0 or not made_in_float32(x, out):
         if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
-            _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like)
+            _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like, edge)
         else:
             _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like)
         return
@@ -476,7 +494,7 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
 def _write_tasks(first_task, last_task, table, x, out, w, b, spread, arrays, room, count, mean, m2):
     """Output of some parts of tiles, from the states of the groups; without counts, m2 is the variance."""
     mu, inverse, _ = arrays
-    parts, tiles = load_int(table, PARTS), _tiles(table)
+    parts, tiles, edge = load_int(table, PARTS), _tiles(table), stream_edge(out)
     task = first_task
     while task < last_task:
         tile, part = task // parts, task % parts
@@ -484,8 +502,9 @@ def _write_tasks(first_task, last_task, table, x, out, w, b, spread, arrays, roo
         corner, _, high, low = _tile(table, tile // tiles, tile % tiles)
         _read_states(table, corner[4], (high, low), spread, (count, mean, m2), mu, inverse, room)
         rows = _part_rows(table, part)[0], _part_rows(table, part + done - 1)[1]
-        _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room)
+        _finish_tile(x, out, w, b, table, corner, rows, (high, low), mu, inverse, room, edge)
         task += done
+    stream_end(out, edge)
     stream_fence()
 
 
@@ -519,7 +538,7 @@ def normalize(first_task, last_task, table, frame):
     """
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = frame.count, frame.mean, frame.m2
-    parts, tiles = load_int(table, PARTS), _tiles(table)
+    parts, tiles, edge = load_int(table, PARTS), _tiles(table), stream_edge(out)
     mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
     room = _room()
     for task in range(first_task, last_task):
@@ -533,7 +552,8 @@ def normalize(first_task, last_task, table, frame):
         for i in range(0, high * low, WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, spread))
         rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
-        _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room)
+        _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room, edge)
+    stream_end(out, edge)
     stream_fence()
 
 

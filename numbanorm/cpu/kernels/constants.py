@@ -4,6 +4,10 @@ kernels are in `cpu.tuning`.
 
 LANES = 16  # of a kernel's vectors: one 64-byte line of float32; two AVX-512 or four AVX registers of float64
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
+CHAIN = 6  # values that a lane of float32 adds up before it goes on in float64: docs/numerics.md counts on it
+EDGE_RUN = 64  # elements of a run whose last line is not written before the next run fills it: 49 take twice as long
+NEAR_RUN = 512  # elements of a run from which sums by way of float32 are faster
+TRUST = 12.0  # float32 sums of a block serve where s * s is not above n * q / TRUST: see `accumulators.hold`
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
 STRIP_ROWS = 8  # rows of a block that are read side by side where the block is larger than the next number
 NEAR_BYTES = 32768  # of the first-level cache

@@ -350,7 +350,7 @@ def store_stream(typingctx, pointer, offset, lanes):
     def codegen(context, builder, sig, args):
         base, at, value = args
         bits = _encode(builder, pointer, value)
-        written = builder.store(bits, _address(builder, base, at, bits.type), align=min(64, WIDTH * pointer.itemsize))
+        written = builder.store(bits, _address(builder, base, at, bits.type), align=WIDTH * pointer.itemsize)
         one = builder.module.add_metadata([ir.Constant(I32, 1)])
         written.set_metadata("nontemporal", one)
         return context.get_dummy_value()
@@ -375,13 +375,25 @@ def stream_head(typingctx, pointer, offset):
 
     def codegen(context, builder, sig, args):
         base, at = args
-        align, size = min(64, WIDTH * pointer.itemsize), pointer.itemsize
+        align, size = WIDTH * pointer.itemsize, pointer.itemsize
         behind = builder.and_(builder.sub(ir.Constant(I64, 0), builder.add(base, at)), ir.Constant(I64, align - 1))
         whole = builder.icmp_unsigned("==", builder.and_(behind, ir.Constant(I64, size - 1)), ir.Constant(I64, 0))
         head = builder.lshr(behind, ir.Constant(I64, size.bit_length() - 1))
         return builder.select(whole, head, ir.Constant(I64, -1))
 
     return types.int64(pointer, types.int64), codegen
+
+
+@intrinsic
+def store_int(typingctx, pointer, index, value):
+    """Write element `index` of an int64 table."""
+
+    def codegen(context, builder, sig, args):
+        base, i, number = args
+        builder.store(number, _address(builder, base, builder.shl(i, ir.Constant(I64, 3)), I64))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -435,6 +447,18 @@ def yield_thread(typingctx):
     return types.void(), codegen
 
 
+@intrinsic
+def touch(typingctx, pointer, offset):
+    """Read the byte at `offset` for nothing but to have its line in the cache."""
+
+    def codegen(context, builder, sig, args):
+        byte = builder.load(_address(builder, *args, ir.IntType(8)), align=1)
+        builder.asm(ir.FunctionType(ir.VoidType(), [I32]), "", "r", [builder.zext(byte, I32)], True)  # or it would go
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), codegen
+
+
 # -- about pointers --------------------------------------------------------------------------------------------------
 @intrinsic
 def behind(typingctx, pointer, index):
@@ -479,16 +503,17 @@ def is_present(typingctx, pointer):
 
 @intrinsic(prefer_literal=True)
 def stack(typingctx, count, like):
-    """Room on the stack for a literal `count` of `like`'s type, aligned for lanes."""
-    size, kind = count.literal_value, {types.float32: "f4", types.float64: "f8"}[like]
+    """Room on the stack for a literal `count` of `like`'s type, aligned for lanes; a pointer stands for its elements."""
+    kinds = {types.float32: "f4", types.float64: "f8", types.int64: "i8"}
+    result = Pointer(like.kind.lstrip("?") if isinstance(like, Pointer) else kinds[like])
 
     def codegen(context, builder, sig, args):
         with builder.goto_entry_block():  # not cgutils.alloca_once, which would fill it with zeros at every call
-            room = builder.alloca(ir.ArrayType(FLOATS[kind], size))
-        room.align = 64
+            room = builder.alloca(ir.ArrayType(result.storage, count.literal_value))
+        room.align = WIDTH * result.itemsize
         return builder.ptrtoint(room, I64)
 
-    return Pointer(kind)(count, like), codegen
+    return result(count, like), codegen
 
 
 @intrinsic
@@ -510,6 +535,20 @@ def made_in_float32(typingctx, x, out):
         return ir.Constant(I1, _in_float32(x, out))
 
     return types.boolean(x, out), codegen
+
+
+@intrinsic
+def summed_like(typingctx, x, out):
+    """A number of float32 where sums may be taken in its lanes, as output is made in it; else None.
+
+    A function that is given None is compiled without what it does otherwise.
+    """
+    result = types.float32 if _in_float32(x, out) else types.none
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(FLOATS["f4"], -0.0) if result == types.float32 else context.get_dummy_value()
+
+    return result(x, out), codegen
 
 
 @intrinsic

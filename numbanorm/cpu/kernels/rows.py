@@ -9,10 +9,11 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import BLOCK, PHASES
+from .constants import BLOCK, NEAR_RUN, PHASES, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
+    itemsize,
     load,
     load_int,
     load_one,
@@ -21,8 +22,9 @@ from .intrinsics import (
     store,
     store_one,
     stream_fence,
+    summed_like,
 )
-from .lanes import WIDTH, splat, total
+from .lanes import WIDTH, convert, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -38,8 +40,12 @@ from .walk import (
     inner_place,
     load_group,
     moved,
+    near_mean,
     outer_place,
     settle_far,
+    stream_edge,
+    stream_end,
+    sum_near,
     sum_run,
 )
 
@@ -97,7 +103,17 @@ def _across(table):
 
 
 @inline
-def _sums(x, table, origin, position, left, pivot):
+def _add_run(x, narrow, offset, step, count, pivot, sums):
+    """Add the sums of a run to those of others; `narrow` is a number of the precision in which a few are added up, or
+    None for runs of any step.
+    """
+    if narrow is None:
+        return sum_run(x, offset, step, count, pivot, sums)
+    return sum_near(x, offset, count, convert(pivot, narrow), sums, narrow)
+
+
+@inline
+def _sums(x, narrow, table, origin, position, left, pivot):
     """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`."""
     rows, row_step, size, step = _reading(table)
     repeat, row, i = position
@@ -106,7 +122,7 @@ def _sums(x, table, origin, position, left, pivot):
         offset = origin + inner_offset(table, repeat)
         while row < rows and left > 0:
             count = min(size - i, left)
-            sums = sum_run(x, offset + row * row_step + i * step, step, count, pivot, sums)
+            sums = _add_run(x, narrow, offset + row * row_step + i * step, step, count, pivot, sums)
             left -= count
             i = 0
             row += 1
@@ -177,38 +193,78 @@ def _firsts(x, at, side, batch, center, values):
 
 
 @inline
-def _block_sums(x, table, origin, side, batch, start, stop, center, room):
-    """`_sums` about the block's first element; about zero where `center` is 0."""
+def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
+    """Sums of a block in float64, about its first element, at byte `at`, or about its mean where that is not exact."""
     pivots, sums, squares, _, _ = room
-    position = _position(table, start)
-    repeat, row, i = position
-    _, row_step, _, step = _reading(table)
-    at = inner_offset(table, repeat) + row * row_step + i * step
     _firsts(x, origin + at, side, batch, center, pivots)
     across = batch > 1 and _across(table)
     again = center != 0 and not exact_in_float64(x)
     while True:
         if across:
-            _sums_across(x, table, origin, side, batch, position, stop - start, room)
+            _sums_across(x, table, origin, side, batch, position, size, room)
         else:
             for g in range(batch):
-                s, q = _sums(x, table, origin + g * side, position, stop - start, load_one(pivots, 8 * g))
+                s, q = _sums(x, None, table, origin + g * side, position, size, load_one(pivots, 8 * g))
                 store_one(sums, g, s)
                 store_one(squares, g, q)
         if not again:
             break
         again = False  # once more about the mean: the block is still in the cache
         for g in range(batch):
-            shift = welford.finite_or_zero(load_one(sums, 8 * g) / float(stop - start))
+            shift = welford.finite_or_zero(load_one(sums, 8 * g) / float(size))
             store_one(pivots, g, load_one(pivots, 8 * g) + shift)
     if center != 0 and not exact_in_float64(x):
         for g in range(batch):
             s = load_one(sums, 8 * g)
             if s - s != 0.0:
-                settle_far(g, _far_mean(x, table, origin + g * side, position, stop - start), room)
+                settle_far(g, _far_mean(x, table, origin + g * side, position, size), room)
+
+
+@inline
+def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, center, room):
+    """Sums of a block by way of float32, about the mean of its first elements; in float64 where those will not do."""
+    pivots, sums, squares, _, _ = room
+    count = min(_reading(table)[2] - position[2], size)
+    for g in range(batch):
+        pivot = 0.0
+        if center != 0:
+            pivot = convert(near_mean(x, origin + at + g * side, count), LIKE64)
+        store_one(pivots, g, pivot)
+    for g in range(batch):
+        near, pivot, serve, turn, s, q = origin + g * side, load_one(pivots, 8 * g), 0.0, 0, 0.0, 0.0
+        while serve == 0.0 and (turn == 0 or (turn == 1 and center != 0 and q > 0.0)):
+            if turn != 0:  # the first values lie elsewhere: once more about the mean, as near as float32 has it
+                pivot = convert(convert(welford.finite_or_zero(pivot + s / float(size)), narrow), LIKE64)
+            s, q = _sums(x, narrow, table, near, position, size, pivot)
+            about = s if center != 0 else 0.0
+            serve = accumulators.hold(float(size), pivot, (about, q), TRUST)
+            turn += 1
+        if serve == 0.0:
+            pivot = 0.0
+            if center != 0:
+                pivot = welford.finite_or_zero(load_one(x, near + at))
+            s, q = _sums(x, LIKE64, table, near, position, size, pivot)
+        store_one(pivots, g, pivot)
+        store_one(sums, g, s)
+        store_one(squares, g, q)
+
+
+@inline
+def _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room):
+    """Sums of a block about a pivot; about zero where `center` is 0."""
+    position = _position(table, start)
+    repeat, row, i = position
+    _, row_step, run, step = _reading(table)
+    at = inner_offset(table, repeat) + row * row_step + i * step
+    if narrow is None:
+        _wide_sums(x, table, origin, side, batch, position, at, stop - start, center, room)
+    elif step == itemsize(x) and run >= NEAR_RUN:
+        _narrow_sums(x, narrow, table, origin, side, batch, position, at, stop - start, center, room)
+    else:
+        _wide_sums(x, table, origin, side, batch, position, at, stop - start, center, room)
     if center == 0:
         for g in range(batch):
-            store_one(sums, g, 0.0)
+            store_one(room[1], g, 0.0)
 
 
 @inline
@@ -233,7 +289,7 @@ def _add_block(n, nb, batch, room, bases, mean, m2):
 
 
 @inline
-def _moments(x, table, origin, side, batch, first_part, last_part, center, room, states):
+def _moments(x, narrow, table, origin, side, batch, first_part, last_part, center, room, states):
     """States of `batch` groups over parts [first_part, last_part), merged in order; returns the count of each.
 
     Means are merged as distances from `bases`, each group's first element, so that a large mean costs no digits.
@@ -249,7 +305,7 @@ def _moments(x, table, origin, side, batch, first_part, last_part, center, room,
         n_part = 0.0
         while start < last:
             stop = min(start + BLOCK, last)
-            _block_sums(x, table, origin, side, batch, start, stop, center, room)
+            _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room)
             n_part = _add_block(n_part, float(stop - start), batch, room, bases, mean, m2)
             start = stop
         if last_part > 1:  # then the batch is one group
@@ -292,7 +348,7 @@ def _write_states(table, group, batch, n, states, counts, means, m2s):
 
 
 @inline
-def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
+def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
     rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
     across = _across(table)
@@ -309,14 +365,14 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room):
                     step = 8 if across else 0
                     mu, slope = load(mean, 8 * lead, step, LIKE64), load(inverse, 8 * lead, step, LIKE64)
                     unfit = set_coefficients(x, out, w, b, table, at, entry, runs, 0, mu, slope, room)
-                write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room)
+                write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room, edge)
                 done = 1 if across else runs
                 at = moved(table, at, ROWS + ZERO, done)
                 row += done
 
 
 @inline
-def _reduce_tasks(first, last, table, x, center, room, states, count, mean, m2):
+def _reduce_tasks(first, last, table, x, narrow, center, room, states, count, mean, m2):
     """States of some (group, part), into `count`, `mean`, `m2`: by group, or by task where there are several parts."""
     parts, side = load_int(table, PARTS), load_int(table, _side(table) + X)
     task = first
@@ -324,7 +380,7 @@ def _reduce_tasks(first, last, table, x, center, room, states, count, mean, m2):
         group, part = task // parts, task % parts
         origin, _, _, _, k = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE)) if parts == 1 else 1
-        n = _moments(x, table, origin, side, batch, part, part + 1, center, room, states)
+        n = _moments(x, narrow, table, origin, side, batch, part, part + 1, center, room, states)
         if parts == 1:
             _made_whole(states)
             _write_states(table, k, batch, n, states, count, mean, m2)
@@ -358,7 +414,7 @@ def moments(first, last, table, frame):
     count = frame.count if whole else frame.part_count
     mean = frame.mean if whole else frame.part_mean
     m2 = frame.m2 if whole else frame.part_m2
-    _reduce_tasks(first, last, table, frame.x, frame.center, _room(), _state_arrays(), count, mean, m2)
+    _reduce_tasks(first, last, table, frame.x, None, frame.center, _room(), _state_arrays(), count, mean, m2)
 
 
 @kernel
@@ -366,7 +422,7 @@ def normalize(first, last, table, frame):
     """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = frame.count, frame.mean, frame.m2
-    parts = load_int(table, PARTS)
+    parts, narrow, edge = load_int(table, PARTS), summed_like(x, out), stream_edge(out)
     room, states = _room(), _state_arrays()
     inverse = stack(WIDTH, LIKE64)
     coefficients = room_for_few()
@@ -375,12 +431,16 @@ def normalize(first, last, table, frame):
     while group < last:
         place = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE))
-        n = _moments(x, table, place[0], side, batch, 0, parts, center, room, states)
+        n = _moments(x, narrow, table, place[0], side, batch, 0, parts, center, room, states)
         _made_whole(states)
         _write_states(table, place[4], batch, n, states, count, mean, m2)
-        store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, spread))
-        _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients)
+        if batch == 1:  # a division and a root of one number take a tenth of those of all lanes
+            store_one(inverse, 0, welford.inverse_std(load_one(states[1], 0), n, spread))
+        else:
+            store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, spread))
+        _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge)
         group += batch
+    stream_end(out, edge)
     stream_fence()
 
 
@@ -400,7 +460,7 @@ def _write_tasks(first, last, table, x, out, w, b, spread, room, count, mean, m2
     The schedule's outer loops are all loops but the run, in the order of memory. Where all samples have the same
     coefficients, as from stored statistics by channel, they are made once, for MANY channels at a time.
     """
-    parts, part_size = load_int(table, PARTS), load_int(table, PART_SIZE)
+    parts, part_size, edge = load_int(table, PARTS), load_int(table, PART_SIZE), stream_edge(out)
     side = _side(table)
     across, step = load_int(table, side + SIZE), load_int(table, side + GROUP)
     again = parts == 1 and last - first >= 2 * across and _depend_on_side(table)
@@ -423,11 +483,12 @@ def _write_tasks(first, last, table, x, out, w, b, spread, room, count, mean, m2
             if low < high:
                 if again:
                     place = outer_place(table, low)
-                write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room)
+                write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room, edge)
             sample += 1
             if not again or sample * across >= last:
                 break
         begin += runs
+    stream_end(out, edge)
     stream_fence()
 
 
@@ -447,7 +508,7 @@ def normalize_split(first, last, table, frame):
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = behind(frame.count, 0), behind(frame.mean, 0), behind(frame.m2, 0)
     parts, board = (frame.part_count, frame.part_mean, frame.part_m2), frame.board
-    room, states, coefficients = _room(), _state_arrays(), room_for_many()
+    room, states, coefficients, narrow = _room(), _state_arrays(), room_for_many(), summed_like(x, out)
     writing = behind(table, load_int(board, OUTPUT))
     for worker in range(first, last):
         for phase in range(PHASES):
@@ -457,7 +518,7 @@ def normalize_split(first, last, table, frame):
                 if task < 0:
                     break
                 if phase == 0:
-                    _reduce_tasks(task, task + 1, table, x, center, room, states, *parts)
+                    _reduce_tasks(task, task + 1, table, x, narrow, center, room, states, *parts)
                 elif phase == 1:
                     _merge_group(task, table, x, center, *parts, count, mean, m2)
                 else:

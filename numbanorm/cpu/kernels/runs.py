@@ -51,7 +51,7 @@ def set_coefficients(x, out, w, b, table, place, entry, runs, at, mean, inverse,
 
 
 @inline
-def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
+def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, edge):
     """Write `runs` runs of `size` elements, side by side on the loop at `entry`, the first at `place`, with the
     coefficients at `at` and behind, of which `unfit` or none do not fit float32.
     """
@@ -70,14 +70,14 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room):
             rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
                 a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-                scale_near(x, rx, out, ro, none, ZERO, none, ZERO, size, a, c, d, like, stream, size >= PEEL)
+                scale_near(x, rx, out, ro, none, ZERO, none, ZERO, size, a, c, d, like, stream, size >= PEEL, edge)
     elif weighted:
         for g in range(runs):
             rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
             k = item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
                 a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-                scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL)
+                scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL, edge)
     done = (near and fold) or weighted
     if done and unfit == 0.0:
         return

@@ -8,6 +8,7 @@ from ...maths import welford
 from ...maths.accumulators import added, push
 from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, SETTINGS, SIZE, WEIGHT, X
 from .compiling import inline
+from .constants import CHAIN, EDGE_RUN
 from .intrinsics import (
     coefficient,
     is_present,
@@ -16,13 +17,16 @@ from .intrinsics import (
     load_first,
     load_int,
     load_one,
+    made_like,
+    stack,
     store,
     store_first,
+    store_int,
     store_one,
     store_stream,
     stream_head,
 )
-from .lanes import UNROLL, WIDTH, convert, first, splat
+from .lanes import UNROLL, WIDTH, convert, first, splat, total
 
 PARTS, PART_SIZE, TILE, STREAM, FOLD = range(SETTINGS, SETTINGS + 5)  # of a table, beside those of `walk.slots`
 
@@ -112,6 +116,74 @@ def sum_run(x, offset, step, count, pivot, sums):
 
 
 @inline
+def sum_near(x, at, count, pivot, sums, like):
+    """`sum_run` of elements side by side, by way of sums of a few in the precision of `like`.
+
+    A lane of float32 takes part in CHAIN additions at most, and in one or two that join the chains: docs/numerics.md
+    counts them. Vectors that are left over go to chains that have room.
+    """
+    step, zero, i = itemsize(x), splat(convert(0.0, like)), ZERO
+    while i < count:
+        a, b, c, d = (zero, zero), (zero, zero), (zero, zero), (zero, zero)
+        if UNROLL:
+            end = min(count, i + 4 * CHAIN * WIDTH)
+            while i + 4 * WIDTH <= end:
+                a = push(a, load(x, at + i * step, step, like) - pivot)
+                b = push(b, load(x, at + (i + WIDTH) * step, step, like) - pivot)
+                c = push(c, load(x, at + (i + 2 * WIDTH) * step, step, like) - pivot)
+                d = push(d, load(x, at + (i + 3 * WIDTH) * step, step, like) - pivot)
+                i += 4 * WIDTH
+            if i + WIDTH <= end:
+                b = push(b, load(x, at + i * step, step, like) - pivot)
+                i += WIDTH
+            if i + WIDTH <= end:
+                c = push(c, load(x, at + i * step, step, like) - pivot)
+                i += WIDTH
+        else:
+            end = min(count, i + 2 * CHAIN * WIDTH)
+            while i + 2 * WIDTH <= end:
+                a = push(a, load(x, at + i * step, step, like) - pivot)
+                b = push(b, load(x, at + (i + WIDTH) * step, step, like) - pivot)
+                i += 2 * WIDTH
+        if i + WIDTH <= end:
+            a = push(a, load(x, at + i * step, step, like) - pivot)
+            i += WIDTH
+        if i < end:
+            last = first(load_first(x, at + i * step, step, end - i, like) - pivot, end - i)
+            if UNROLL:
+                d = push(d, last)
+            else:
+                b = push(b, last)
+            i = end
+        if UNROLL:
+            a, b = added(a, c), added(b, d)
+        s, q = added(a, b)
+        sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+    return sums
+
+
+@inline
+def near_mean(x, at, count):
+    """Mean, in float32, of the first of `count` elements side by side, or of all if they are few; 0 if it is not finite.
+    That of many equal elements is one of them: every sum is twice another.
+    """
+    step = itemsize(x)
+    if count >= 4 * WIDTH:
+        s = load(x, at, step, LIKE32) + load(x, at + WIDTH * step, step, LIKE32)
+        t = load(x, at + 2 * WIDTH * step, step, LIKE32) + load(x, at + 3 * WIDTH * step, step, LIKE32)
+        mean = total(s + t) * convert(1.0 / (4 * WIDTH), LIKE32)
+    else:
+        s, i = splat(convert(0.0, LIKE32)), ZERO
+        while i + WIDTH <= count:
+            s = s + load(x, at + i * step, step, LIKE32)
+            i += WIDTH
+        if i < count:
+            s = s + first(load_first(x, at + i * step, step, count - i, LIKE32), count - i)
+        mean = total(s) / convert(float(count), LIKE32)
+    return welford.finite_or_zero(mean)
+
+
+@inline
 def _finish(x, i, high, scale, offset, weight, bias, like):
     """Scale and shift of lanes of x."""
     high, scale, offset = coefficient(high, i, like), coefficient(scale, i, like), coefficient(offset, i, like)
@@ -126,9 +198,54 @@ def _scale_lanes(x, w, wo, ws, b, bo, bs, i, high, scale, offset, like):
 
 
 @inline
-def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel):
+def _keep(out, at, count, y, edge):
+    """Write the first `count` lanes, fewer than all, at byte `at` past the cache: together with what is written next.
+
+    They lie before or behind an address that streaming stores take. A line of the cache of which only a part is
+    written would have to be read first, so that part waits in `edge` for the rest.
+    """
+    line, numbers = edge
+    item, like = itemsize(out), made_like(out, out)
+    lane = (WIDTH - stream_head(out, at)) % WIDTH
+    begin, filled = at - lane * item, load_int(numbers, 1)
+    if filled > 0 and not (load_int(numbers, 0) == begin and filled == lane):
+        stream_end(out, edge)
+        filled = ZERO
+    if filled == 0 and lane > 0:
+        store_first(out, at, item, count, y)
+        return
+    store_first(line, lane * item, item, count, y)
+    filled = lane + count
+    if filled == WIDTH:
+        store_stream(out, begin, load(line, ZERO, item, like))
+        filled = ZERO
+    store_int(numbers, 0, begin)
+    store_int(numbers, 1, filled)
+
+
+@inline
+def stream_edge(out):
+    """What runs that are written past the cache have in common: a line that is not full yet; where, and how full."""
+    numbers = stack(2, ZERO)
+    store_int(numbers, 0, ZERO)
+    store_int(numbers, 1, ZERO)
+    return stack(WIDTH, out), numbers
+
+
+@inline
+def stream_end(out, edge):
+    """Write what waits for the rest of its line."""
+    line, numbers = edge
+    item, filled = itemsize(out), load_int(numbers, 1)
+    if filled > 0:
+        store_first(out, load_int(numbers, 0), item, filled, load(line, ZERO, item, made_like(out, out)))
+        store_int(numbers, 1, ZERO)
+
+
+@inline
+def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge):
     i, one = ZERO, convert(1.0, like)
-    part = 0
+    part = ZERO
     if stream or peel:
         part = min(stream_head(out, oo), count)
         stream = stream and part >= 0
@@ -143,7 +260,12 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
             value = load_first(x, xo + i * xs, xs, part, like)
             weight, bias = load_first(w, wo + i * ws, ws, part, one), load_first(b, bo + i * bs, bs, part, like)
             y = _finish(value, i, high, scale, offset, weight, bias, like)
-            store_first(out, oo + i * os, os, part, y)
+            if edge is None:
+                store_first(out, oo + i * os, os, part, y)
+            elif stream and count >= EDGE_RUN:
+                _keep(out, oo + i * os, part, y, edge)
+            else:
+                store_first(out, oo + i * os, os, part, y)
             i += part
         while i + WIDTH <= count:
             y = _scale_lanes(load(x, xo + i * xs, xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like)
@@ -167,16 +289,16 @@ def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, 
     xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, lanes of one number, or
     pointers to one for each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
     """
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, NO, NO)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, NO, NO, None)
 
 
 @inline
-def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream, peel):
-    """`scale_run` of contiguous runs: the steps are constants. `stream`: write past the cache; `peel`: write whole
-    lines of it.
+def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, stream, peel, edge):
+    """`scale_run` of contiguous runs: the steps are constants. `stream`: write past the cache, see `stream_edge`;
+    `peel`: write whole lines of it.
     """
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge)
 
 
 @inline
