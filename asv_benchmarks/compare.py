@@ -19,23 +19,14 @@ from harness.cases import FRONT, select
 from harness.contenders import LIBRARIES, OWN, names
 from harness.devices import DEVICES
 from harness.gpu.device import NoGPU
+from harness.machine import threads_of
 from harness.measure import Row
 from harness.report import accuracy, in_order, left_out, marks, show, write_json, write_markdown
 from harness.terminal import open_console
 
-import numbanorm as nbn
-
 QUICK = 4_000_000  # elements: --quick leaves larger cases out
 DTYPES = {case.dtype for device in DEVICES.values() for case in device.cases}
 MANY = 60  # rows: a picture of more than so many shows those of the short table
-
-
-def threads_of(text: str) -> list[int]:
-    """Read --threads: 1,4."""
-    numbers = sorted({int(number) for number in text.split(",")})
-    if not 1 <= numbers[0] <= numbers[-1] <= nbn.get_num_threads():
-        raise argparse.ArgumentTypeError(f"between 1 and {nbn.get_num_threads()}, with commas between them")
-    return numbers
 
 
 def contenders_of(asked: Sequence[str], known: Sequence[str]) -> list[str]:

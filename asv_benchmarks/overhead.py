@@ -10,7 +10,6 @@ ratio that of pairs of turns, with its 95% interval.
 """
 
 import argparse
-import shutil
 import statistics
 import sys
 import tempfile
@@ -18,17 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from harness.gate.versions import PACKAGE, WORKTREE, check_apart, check_out, commit_of, load
+from harness.gate.versions import WORKTREE, check_apart, load, written
 from harness.timing import paired, ratio_of
-
-
-def written(name, folder):
-    """Write a version's package into a folder, as the gate does, so that no edit meets it; return what to call it."""
-    if name != WORKTREE and Path(name, PACKAGE).is_dir():
-        shutil.copytree(Path(name, PACKAGE), folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-        return name
-    check_out(commit := commit_of(name), folder)
-    return name if commit.startswith(name) else f"{name} ({commit})"
 
 
 def arrays():

@@ -113,11 +113,15 @@ class Case:
         return (rng.standard_normal(self.shape, wide) * wide(2) + wide(1)).astype(dtype_of(self.dtype), copy=False)
 
     def arrays(self, x: np.ndarray | None = None) -> Arrays:
-        """Return the input, weight, bias and running statistics, all in one dtype as networks have them."""
+        """Return the input, weight, bias and running statistics, all in one dtype as networks have them.
+
+        Beside an x of integers, such as the bytes of an image, the others are float32.
+        """
         rng = np.random.default_rng(prod(self.shape))
         x = self.data(rng) if x is None else x
         names = ("weight", "bias", "mean", "var")
-        values = rng.uniform(0.5, 1.5, (len(names), prod(self.affine))).astype(x.dtype)
+        dtype = np.float32 if x.dtype.kind in "iu" else x.dtype
+        values = rng.uniform(0.5, 1.5, (len(names), prod(self.affine))).astype(dtype)
         own = dict(zip(names, values, strict=True))
         if not self.affine:
             own["weight"] = own["bias"] = None

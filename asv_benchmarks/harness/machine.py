@@ -1,5 +1,6 @@
 """The machine: what it is, and how many threads every library may use on it."""
 
+import argparse
 import datetime
 import os
 import platform
@@ -44,6 +45,14 @@ def cache_bytes(level: int) -> int:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(text: str) -> list[int]:
+    """Read --threads: 1,4."""
+    numbers = sorted({int(number) for number in text.split(",")})
+    if not 1 <= numbers[0] <= numbers[-1] <= nbn.get_num_threads():
+        raise argparse.ArgumentTypeError(f"between 1 and {nbn.get_num_threads()}, with commas between them")
+    return numbers
 
 
 def set_threads(number: int) -> None:

@@ -1,7 +1,7 @@
 """A picture of what was measured: bars by layer, grouped by norm."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -88,25 +88,41 @@ def _ratio(row: Row, name: str) -> float:
     return row.ratios[name].median if name in row.ratios else float("nan")
 
 
-def draw_share(found: Mapping[str, Mapping[int, float]], title: str, cache: int, path: Path) -> None:
-    """Draw the share of a copy's speed against the bytes of x, a line for each norm."""
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    ax = figure.subplots()
-    ax.set_title(title, fontsize=9)
-    for number, (name, shares) in enumerate(found.items()):
-        dashed = "--" if "channels last" in name else "-"
-        ax.plot(list(shares), list(shares.values()), dashed, marker="o", markersize=4, color=f"C{number}", label=name)
-    ax.axhline(1, color="black", linewidth=0.8)
-    ax.axvline(cache, color="grey", linewidth=0.8, linestyle=":")
-    ax.text(cache, 0.02, " last cache", color="grey", fontsize=8)
-    ax.set_xscale("log", base=2)
-    sizes = sorted({size for shares in found.values() for size in shares})
-    ax.set_xticks(sizes, [_size(size) for size in sizes])
-    ax.set(ylim=(0, max(1.1, *(1.05 * max(shares.values()) for shares in found.values()))), xlabel="size of x")
-    ax.set_ylabel("share of the speed of the fastest copy")
-    ax.grid(axis="y", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+def draw_shares(
+    found: Mapping[tuple[str, int], Mapping[str, Mapping[int, float]]], unit: int, title: str, cache: int, path: Path
+) -> None:
+    """Draw the share of a copy's speed against the size, a panel for each norm, a colour for each number of threads.
+
+    What is measured is given as {(norm, threads): {version: {units: share}}}; a version before is dashed.
+    """
+    norms, numbers = (list(dict.fromkeys(part)) for part in zip(*found, strict=True))
+    sizes = sorted({n * unit for versions in found.values() for shares in versions.values() for n in shares})
+    across = min(4, len(norms))
+    down = -(-len(norms) // across)
+    figure = Figure(figsize=(3.1 * across + 0.4, 2 * down + 1), layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
+    lines = {}
+    for panel, norm in zip_longest(panels, norms):
+        if norm is None:
+            panel.set_axis_off()
+            continue
+        panel.set_title(norm, fontsize=8)
+        panel.axhline(1, color="black", linewidth=0.8)
+        panel.axvline(cache, color="grey", linewidth=0.8, linestyle=":")
+        for colour, number in enumerate(numbers):
+            for at, (version, shares) in enumerate(reversed(found[norm, number].items())):
+                label = f"{number} thread{'s' * (number > 1)}{f', {version}' * (at > 0)}"
+                places, style = [n * unit for n in shares], ("-", "--")[at]
+                (lines[label],) = panel.plot(places, list(shares.values()), style, marker=".", color=f"C{colour}")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sizes, [_size(size) for size in sizes], rotation=90, fontsize=7)
+        panel.grid(axis="y", alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    panel.set_ylim(0, max(1.1, *(1.05 * max(by.values()) for versions in found.values() for by in versions.values())))
+    figure.supylabel("share of the speed of the fastest copy", fontsize=9)
+    figure.supxlabel("size of the output; dotted: the last cache", fontsize=9)
+    top = {"loc": "outside upper center", "title": title, "title_fontsize": 9, "fontsize": 8}
+    figure.legend(lines.values(), lines.keys(), ncols=len(lines), frameon=False, **top)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

@@ -94,6 +94,15 @@ def check_out(commit: str, folder: Path, source: Source = OWN) -> Path:
     return folder
 
 
+def written(name: str, folder: Path) -> str:
+    """Write a version into a folder, so that no edit meets it: a commit's, or of a folder; return what to call it."""
+    if name != WORKTREE and Path(name, PACKAGE).is_dir():
+        shutil.copytree(Path(name, PACKAGE), folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+        return name
+    check_out(commit := commit_of(name), folder)
+    return name if commit.startswith(name) else f"{name} ({commit})"
+
+
 def load(folder: Path, name: str, source: Source = OWN) -> ModuleType:
     """Import the package in a folder as a module of another name."""
     inside = folder / source.path
