@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import huge
 from .libraries import LIBRARIES
 from .memory import Array, DeviceArray, Shape, strides_of
 from .objects import labelled_like
@@ -33,7 +34,11 @@ def result_like(x: Array, dtype: np.dtype) -> Any:
     if isinstance(x, DeviceArray):
         order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
         return empty(x, x.shape, dtype, strides_of(x.shape, dtype.itemsize, order))
-    return np.empty_like(x, dtype=dtype, subok=False)
+    result = np.empty_like(x, dtype=dtype, subok=False)
+    if make := huge.maker(x.shape, dtype, result.strides):
+        del result  # its memory was never touched
+        return make(x.shape, dtype)
+    return result
 
 
 def empty(like: DeviceArray, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> DeviceArray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import huge
 from ..arrays.forms import kind
 from ..arrays.memory import Shape
 from ..engine.compiler import require_compiler
@@ -220,9 +221,11 @@ def _compiled(planned: tuple[Step, ...]) -> tuple[Step, ...]:
 
 def _output(frame: Frame) -> tuple[Callable[..., HostArray], Shape | None, np.dtype]:
     """How to make an output as `give.result_like` does, for one description: empty(shape or x, dtype)."""
-    x: Any = frame.x
+    x, out = cast(HostArray, frame.x), cast(HostArray, frame.out)
+    if make := huge.maker(x.shape, out.dtype, out.strides):
+        return make, x.shape, out.dtype
     contiguous = x.flags.c_contiguous and x.ndim > 0
-    return np.empty if contiguous else np.empty_like, x.shape if contiguous else None, frame.out.dtype  # type: ignore[union-attr]
+    return np.empty if contiguous else np.empty_like, x.shape if contiguous else None, out.dtype
 
 
 def _may_write(out: Any, x: Any, weight: Any, bias: Any, mean: Any, var: Any) -> bool:
