@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # planning is imported with the first call, as Numba is
     from .tuning import Tuning
 
 HostArray = NDArray[Any]
-_may_share = np.may_share_memory
+_may_share = getattr(np.may_share_memory, "__wrapped__", np.may_share_memory)  # without a look for other libraries
 
 
 class HostEngine:
@@ -76,22 +76,20 @@ class HostEngine:
                 out = empty(shape or x, dtype)
             elif not _may_write(out, x, weight, bias, mean, var):
                 return None
-            slots: Any
+            count = running_mean = running_var = None
             if updates:
                 if not _may_update(mean, var, x):
                     return None
-                running = {"running_mean": mean, "running_var": var}
-                count, own, m2 = new(groups), new(groups), new(groups)
-                slots = Frame(x, out, weight, bias, count, own, m2, **running, eps=eps, center=center)
-            else:  # a frame by position, for speed
-                # fmt: off
-                slots = (
-                    x, out, weight, bias, None, mean, var, None, None, None, None, None, None, None,
-                    eps, center, 0.0, ddof, on_std,
-                )
-                # fmt: on
+                running_mean, running_var = mean, var
+                count, mean, var = new(groups), new(groups), new(groups)
+            # fmt: off
+            slots = (  # a frame by position, for speed
+                x, out, weight, bias, count, mean, var, None, None, None, None, running_mean, running_var, None,
+                eps, center, 0.0, ddof, on_std,
+            )
+            # fmt: on
             run(address, 0, tasks, table, slots)
-            return out, slots if updates else None
+            return out, Frame._make(slots) if updates else None
 
         return repeat
 
