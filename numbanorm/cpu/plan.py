@@ -48,6 +48,7 @@ class Schedule(NamedTuple):
     fold: bool  # weight and bias are one number for each group or column
     serial: bool
     tasks: int  # of a pass over whole groups
+    rest: int = 0  # pixels behind the last row of each repeat, where a few channels are walked (columns family)
 
     @property
     def columns(self) -> int:
@@ -69,7 +70,7 @@ class Schedule(NamedTuple):
     @property
     def table(self) -> NDArray[np.int64]:
         """The schedule as kernels read it: see `kernels.walk`."""
-        return write(self.loops, self.parts, self.part_size, self.tile, self.stream, self.fold)
+        return write(self.loops, self.parts, self.part_size, self.tile, self.stream, self.fold, self.rest)
 
 
 # schedules ------------------------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ class Schedule(NamedTuple):
 
 def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning = TUNING) -> Schedule:
     """Choose how to walk a nest whose output has elements of `itemsize` bytes (0: statistics only)."""
-    loops = sort_loops(nest, tuning.limits)
+    loops, rest = _side_by_pixels(sort_loops(nest, tuning.limits), tuning)
     family, outer, inner, rows, high, low, _ = loops
     repeats = prod(loop.size for loop in inner)
     elements = prod(loop.size for loop in nest.loops)
@@ -104,7 +105,22 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
     stream = elements * itemsize > tuning.stream_bytes and not in_place
     if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run)):
         tile = 1
-    return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks)
+    return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)
+
+
+def _side_by_pixels(loops: SortedLoops, tuning: Tuning) -> tuple[SortedLoops, int]:
+    """Few channels last: as many pixels as fill whole vectors become columns, too; how many are left behind the rows.
+
+    That is a power of two, since one half of the columns is merged with the other. Twice as many and more are slower.
+    """
+    rows, low = loops.rows, loops.low
+    few = loops.family == "columns" and low.kept and loops.high == UNIT and 1 < low.size < tuning.limits.lanes
+    even = foldable([*loops.inner, rows]) or joined(rows, low, operands=4)
+    high = LANES // math.gcd(low.size, LANES)
+    if not few or not even or not joined(rows, low, operands=2) or rows.size < tuning.pixel_rows * high:
+        return loops, 0
+    above = Loop(rows.size // high, *(high * step for step in rows.strides))
+    return loops._replace(rows=above, high=rows._replace(size=high)), rows.size % high
 
 
 def for_given(chosen: Schedule, nest: LoopNest, tuning: Tuning = TUNING) -> Schedule:

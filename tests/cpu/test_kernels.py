@@ -139,6 +139,7 @@ def layer(num_axes=1):
 
 
 BATCH, COLUMNS, GROUPS = nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
+INSTANCE = nbn.Layout.instance()
 INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
 LAST3, LAST4 = (0, 2, 1), (0, 2, 3, 1)  # channels last in memory
 WIDE = NEAR_BYTES // ROW_BLOCK // 4 + 9
@@ -198,8 +199,18 @@ CASES = {
     "interleaved groups": ((5, 24, 40), LAST3, INTERLEAVED, (24, 1), WHOLE, "columns low kept"),
     "interleaved groups, parts": ((2, 24, 400), LAST3, INTERLEAVED, (24, 1), SMALL, "columns low kept parts"),
     "interleaved, most columns": ((1, AT, MANY_ROWS), LAST3, INTERLEAVED, (AT, 1), WHOLE, "columns low kept"),
-    "interleaved, too many columns": ((1, AT + 4, MANY_ROWS), LAST3, INTERLEAVED, (AT + 4, 1), WHOLE, "columns"),
-    "interleaved groups, few rows": ((2, 40, MANY_ROWS - 1), LAST3, INTERLEAVED, (40, 1), WHOLE, "columns"),
+    "interleaved, too many": ((1, AT + 4, MANY_ROWS), LAST3, INTERLEAVED, (AT + 4, 1), WHOLE, "columns low kept"),
+    "interleaved groups, few rows": ((2, 40, MANY_ROWS - 1), LAST3, INTERLEAVED, (40, 1), WHOLE, "columns low kept"),
+    "few channels": ((5, 3, 32), LAST3, INSTANCE, (3, 1), WHOLE, "columns low kept"),
+    "few channels, small": ((5, 3, 32), LAST3, INSTANCE, (3, 1), SERIAL, "columns low kept serial"),
+    "few channels, a rest": ((5, 3, 47), LAST3, INSTANCE, (3, 1), WHOLE, "columns low kept"),
+    "few channels, many rows and a rest": ((3, 5, 2053), LAST3, INSTANCE, (5, 1), WHOLE, "columns low kept"),
+    "few channels, parts": ((2, 3, 4096), LAST3, INSTANCE, (3, 1), SMALL, "columns low kept parts"),
+    "few channels, parts and a rest": ((2, 7, 4099), LAST3, INSTANCE, (7, 1), SMALL, "columns low kept parts"),
+    "few channels of all images": ((3, 4, 1031), LAST3, BATCH, (4, 1), SMALL, "columns low kept parts"),
+    "few channels, one weight each": ((3, 3, 1031), LAST3, INSTANCE, (3, 1031), SMALL, "columns parts"),
+    "few channels, weights by pixel": ((3, 3, 1031), LAST3, INSTANCE, (1031,), SMALL, "columns parts"),
+    "fewer pixels than a row": ((70, 3, 31), LAST3, INSTANCE, (3, 1), WHOLE, "columns"),
     "tiny runs": ((200, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "columns tiles"),
     "tiny runs, few": ((LANES - 1, TINY_RUN), None, layer(), (TINY_RUN,), WHOLE, "rows beside"),
     "nothing reduced": ((7, 130), None, nbn.Layout.axes(()), (130,), WHOLE, "columns tiles"),
@@ -211,6 +222,7 @@ CASES = {
 
 # Of float64 in the default run, where a block is read twice for its sums: each kind of kernel.
 TWICE = ["rows", "rows of two blocks", "rows in parts", "columns", "columns in parts", "groups, channels last"]
+TWICE += ["few channels, parts and a rest"]
 EVERY_WAY = [pytest.param(name, "float32", id=f"{name}-float32") for name in CASES]
 EVERY_WAY += [
     pytest.param(name, "float64", id=f"{name}-float64", marks=[] if name in TWICE else [exhaustive]) for name in CASES

@@ -32,6 +32,17 @@ def work(loops, made, tuning):
     return elements if in_order else tuning.run_work * elements
 
 
+def whole(loops, rest):
+    """The loops of a schedule, pixels that became columns together with their rows and the rest again."""
+    rows, high = loops.rows, loops.high
+    if high.size > 1 and not high.kept and joined(rows, high):
+        assert rest < high.size
+        rows, high = high._replace(size=rows.size * high.size + rest), UNIT
+    else:
+        assert rest == 0
+    return [*loops.outer, *loops.inner, rows, high, loops.low]
+
+
 def check(made, itemsize=4, in_place=False, tuning=TUNING):
     """What holds for every schedule; `test_families` has what holds for its loops."""
     chosen = plan.choose(made, itemsize, in_place, tuning)
@@ -40,6 +51,7 @@ def check(made, itemsize=4, in_place=False, tuning=TUNING):
     over = prod(loop.size for loop in loops.outer)
     reduced = prod(loop.size for loop in loops.inner) * loops.rows.size
     columns = loops.high.size * loops.low.size
+    assert Counter(loop for loop in whole(loops, chosen.rest) if loop != UNIT) == Counter(made.loops)
     assert chosen.columns == columns
     assert chosen.groups == made.groups
     if loops.family == "rows":
@@ -69,6 +81,7 @@ def check(made, itemsize=4, in_place=False, tuning=TUNING):
 def check_output(output, made, chosen):
     """Where statistics are given, the loops but the lanes' may come in any order; all are there."""
     written, before = output.loops, chosen.loops
+    assert output.rest == chosen.rest
     rows, high = written.rows, written.high
     if high != before.high:  # several rows, one behind the other, were taken as one
         assert before.high == UNIT
@@ -77,7 +90,7 @@ def check_output(output, made, chosen):
         assert joined(high, written.low, operands=2)
         assert output.tile == high.size * written.low.size
         rows, high = high._replace(size=rows.size * high.size), UNIT
-    loops = [*written.outer, *written.inner, rows, high, written.low]
+    loops = whole(written._replace(rows=rows, high=high), output.rest)
     assert Counter(loop for loop in loops if loop != UNIT) == Counter(made.loops)
     assert (written.family, high, written.low) == (before.family, before.high, before.low)
     over = prod(loop.size for loop in written.outer)
@@ -107,8 +120,8 @@ def test_the_table_is_the_schedule(made):
 
     chosen = plan.choose(made, 4)
     table = chosen.table.tolist()
-    numbers = [table[i] for i in (walk.PARTS, walk.PART_SIZE, walk.TILE, walk.STREAM, walk.FOLD)]
-    assert numbers == [chosen.parts, chosen.part_size, chosen.tile, chosen.stream, chosen.fold]
+    numbers = [table[i] for i in (walk.PARTS, walk.PART_SIZE, walk.TILE, walk.STREAM, walk.FOLD, walk.REST)]
+    assert numbers == [chosen.parts, chosen.part_size, chosen.tile, chosen.stream, chosen.fold, chosen.rest]
     assert table[slots.OUTER : slots.BASE] == [
         len(chosen.loops.outer),
         len(chosen.loops.inner),
@@ -151,10 +164,53 @@ def test_forms(name):
 
 
 def test_interleaved_groups_take_the_reduced_channels_along():
-    """With a weight for each channel; without one, all that is reduced is a single loop."""
+    """With a weight for each channel; without one, all that is reduced is a single loop, of which some are taken."""
     layout = nbn.Layout("n (c g) s -> n g", g=4)
-    assert form(of((LARGE, 32, 49), layout, (0, 2, 1), [0, 4, 0])) == "columns low kept"
-    assert form(of((LARGE, 32, 49), layout, (0, 2, 1))) == "columns"
+    made = of((LARGE, 32, 49), layout, (0, 2, 1), [0, 4, 0])
+    assert (form(made), made.loops.high.size, made.loops.rows.size) == ("columns low kept", 8, 49)
+    made = of((LARGE, 32, 49), layout, (0, 2, 1))
+    assert (form(made), made.loops.high.size * made.loops.rows.size) == ("columns low kept", 8 * 49)
+
+
+def channels_last(pixels, channels, weight=None):
+    """The schedule of images with channels last, by image and channel."""
+    return of((5, channels, pixels), nbn.Layout.instance(), (0, 2, 1), weight)
+
+
+@pytest.mark.parametrize("channels", [*range(2, LANES + 2), 2 * LANES])
+def test_pixels_of_few_channels_lie_side_by_side_in_whole_vectors(channels):
+    for pixels in (LARGE, LARGE + 1, LARGE + 13):
+        made = channels_last(pixels, channels)
+        if channels >= LANES:
+            assert (form(made), made.loops.high, made.rest) == ("columns parts", UNIT, 0)
+            continue
+        high = made.loops.high.size
+        assert form(made).startswith("columns low kept")
+        assert high * channels % LANES == 0
+        assert high.bit_count() == 1  # halves are merged with each other
+        assert made.loops.rows.size * high + made.rest == pixels
+        assert high <= LANES
+
+
+def test_pixels_are_rows_where_there_are_too_few():
+    enough = TUNING.pixel_rows * LANES
+    assert form(channels_last(enough, 3)) == "columns low kept serial"
+    assert form(channels_last(enough - 1, 3)) == "columns serial"
+
+
+def test_pixels_become_columns_only_if_weights_do():
+    by_channel, by_element, by_image = [0, 4, 0], [0, 4, 12], [4, 0, 0]
+    for weight in (by_channel, by_element, by_image):
+        assert form(channels_last(LARGE, 3, weight)) == "columns low kept parts"
+    assert form(channels_last(LARGE, 3, [0, 0, 4])) == "columns parts"  # one a pixel
+    assert channels_last(LARGE, 3, by_channel).fold
+    assert not channels_last(LARGE, 3, by_element).fold
+
+
+def test_pixels_with_more_channels_in_memory_are_rows():
+    x, out = [4 * 4 * LARGE, 4, 16], contiguous((5, 3, LARGE), (0, 2, 1), 4)
+    made = nest.build(nbn.Layout.instance().resolve((5, 3, LARGE)), [x, out, None, None])
+    assert form(check(made)) == "columns parts"
 
 
 def test_few_rows_are_not_worth_merging_columns():

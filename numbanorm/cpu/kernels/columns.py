@@ -2,7 +2,11 @@
 
 Each takes tasks [first, last) of a schedule; see `walk` for its table. A task is a tile of columns side by side. Rows
 are added up in blocks of ROW_BLOCK that share a pivot, their first row, and blocks are merged in order. A tile is
-high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end.
+high x low columns, and where one of the two loops is reduced, its columns are merged into groups at the end; if that
+is `high`, the first `low` columns hold the states of the groups from then on.
+
+Few channels are walked with many pixels side by side, as `high`. The pixels that do not fill a row, the REST of each
+repeat, are added when a tile is settled, and written as a shorter row behind the last.
 """
 
 from ...maths import accumulators, welford
@@ -37,6 +41,7 @@ from .walk import (
     LIKE64,
     PART_SIZE,
     PARTS,
+    REST,
     STREAM,
     TILE,
     ZERO,
@@ -46,6 +51,7 @@ from .walk import (
     inner_place,
     moved,
     outer_place,
+    scale_cyclic,
     scale_near,
     scale_run,
     settle_far,
@@ -54,8 +60,9 @@ from .walk import (
     sum_run,
 )
 
-# Numbers in each of a task's arrays: lanes may reach past the last one, and coefficients begin up to WIDTH late.
-ROOM = MAX_COLUMNS + 2 * WIDTH
+# Numbers in each of a task's arrays: lanes may reach past the last one, and coefficients begin up to WIDTH late; behind
+# the lanes is one more state of each of few groups.
+ROOM = MAX_COLUMNS + 3 * WIDTH
 
 
 @inline
@@ -180,11 +187,12 @@ def _settle_if_far(x, at, row_step, rows, column, room):
 def _bases(x, table, origin, high, low, center, bases):
     """For each column of a tile, its group's first element: means are merged as distances from it."""
     high_step, low_step = load_int(table, HIGH + X), load_int(table, LOW + X)
+    own = high
     if high > 1 and load_int(table, LOW + GROUP) != 0:
-        high_step = 0
+        own = 1
     elif load_int(table, HIGH + SIZE) > 1:
         low_step = 0
-    for a in range(high):
+    for a in range(own):
         for i in range(0, low, WIDTH):
             width = min(WIDTH, low - i)
             base = splat(0.0)
@@ -192,7 +200,20 @@ def _bases(x, table, origin, high, low, center, bases):
                 base = welford.base_or_zero(
                     load_first(x, origin + a * high_step + i * low_step, low_step, width, LIKE64)
                 )
-            store_first(bases, 8 * (a * low + i), 8, width, base)
+            store(bases, 8 * (a * low + i), 8, base)
+    if own < high:
+        _repeat(bases, low, high * low, LIKE64)
+
+
+@inline
+def _repeat(numbers, count, columns, like):
+    """Repeat the first `count` numbers of an array, up to so many columns."""
+    item = itemsize(numbers)
+    while count < columns:
+        more = min(count, columns - count)
+        for i in range(0, more, WIDTH):  # lanes that reach too far are overwritten by the next round, or are room
+            store(numbers, item * (count + i), item, load(numbers, item * i, item, like))
+        count += more
 
 
 @inline
@@ -243,10 +264,9 @@ def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2
 @inline
 def _merge_part(columns, n, mean, m2, nb, means, m2s):
     """Merge the states of a part's columns into those of the parts before it."""
-    for i in range(0, columns, WIDTH):
-        width, place = min(WIDTH, columns - i), 8 * i
+    for place in range(0, 8 * columns, 8 * WIDTH):
         mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
-        mean_b, m2_b = load_first(means, place, 8, width, LIKE64), load_first(m2s, place, 8, width, LIKE64)
+        mean_b, m2_b = load(means, place, 8, LIKE64), load(m2s, place, 8, LIKE64)
         _, mean_a, m2_a = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
         store(mean, place, 8, mean_a)
         store(m2, place, 8, m2_a)
@@ -254,45 +274,95 @@ def _merge_part(columns, n, mean, m2, nb, means, m2s):
 
 
 @inline
-def _merge_columns(table, n, high, low, center, mean, m2):
-    """Merge the columns of each group of a tile, if it is one of several columns; returns the values of a group.
+def _merge_low(n, high, low, center, mean, m2):
+    """Merge the `low` columns of each of `high` groups, of n values each; returns the values of a group.
 
     All columns count the same, so the merge is the moments of the means: Chan's formula for many equal sets.
     """
-    if load_int(table, HIGH + SIZE) == 1:
-        return n
-    groups, members, group_step, step = high, low, 8 * low, 8
-    if load_int(table, LOW + GROUP) != 0:
-        groups, members, group_step, step = low, high, 8, 8 * low
-    size = float(members)
-    for group in range(groups):
-        at = group * group_step
+    size, step = float(low), itemsize(mean)
+    for group in range(high):
+        at = group * low * step
         pivot = 0.0
         if center != 0:
             pivot = welford.finite_or_zero(load_one(mean, at))
         zero = splat(0.0)
-        s, _ = sum_run(mean, at, step, members, pivot, (zero, zero))
+        s, _ = sum_run(mean, at, step, low, pivot, (zero, zero))
         pivot += welford.finite_or_zero(total(s) / size)
-        s, q = sum_run(mean, at, step, members, pivot, (zero, zero))
+        s, q = sum_run(mean, at, step, low, pivot, (zero, zero))
         mu, between = accumulators.settle(size, pivot, (total(s), total(q)))
         if mu - mu != 0.0:  # means so far apart that their distances overflow
             mu = 0.0
-            for member in range(members):
+            for member in range(low):
                 mu += load_one(mean, at + member * step) / size
-        within, _ = sum_run(m2, at, step, members, 0.0, (zero, zero))
+        within, _ = sum_run(m2, at, step, low, 0.0, (zero, zero))
         inside = total(within) + n * between
-        for member in range(members):
-            store_one(mean, (at + member * step) // 8, mu)
-            store_one(m2, (at + member * step) // 8, inside)
+        for member in range(group * low, group * low + low):
+            store_one(mean, member, mu)
+            store_one(m2, member, inside)
     return n * size
 
 
 @inline
+def _merge_high(n, high, low, mean, m2):
+    """Merge the `high` columns of each of `low` groups, of n values each, into the first of them; returns the values of
+    a group. One half is merged with the other, and so on; columns without a partner wait behind all lanes.
+    """
+    odd, at = 0.0, high * low + WIDTH
+    odd_mean, odd_m2 = viewed(mean, at, LIKE64), viewed(m2, at, LIKE64)
+    while high > 1:
+        half = high // 2 * low
+        if high % 2 != 0:
+            odd = _merge_part(
+                low, odd, odd_mean, odd_m2, n, viewed(mean, 2 * half, LIKE64), viewed(m2, 2 * half, LIKE64)
+            )
+        n = _merge_part(half, n, mean, m2, n, viewed(mean, half, LIKE64), viewed(m2, half, LIKE64))
+        high //= 2
+    return _merge_part(low, n, mean, m2, odd, odd_mean, odd_m2)
+
+
+@inline
+def _add_rest(x, table, origin, high, low, n, center, bases, mean, m2, room):
+    """Merge the rest of each repeat into the states of `low` groups of n values each; returns their new count."""
+    rest, step, means, m2s = load_int(table, REST), load_int(table, LOW + X), room[0], room[1]
+    if rest == 0:
+        return n
+    for repeat in range(load_int(table, REPEATS)):
+        at = origin + inner_offset(table, repeat) + load_int(table, ROWS + SIZE) * load_int(table, ROWS + X)
+        for i in range(0, rest * low, WIDTH):  # a state of one value for each column
+            value = load_first(x, at + i * step, step, min(WIDTH, rest * low - i), LIKE64)
+            mean_1, square = value - load(bases, 8 * i, 8, LIKE64), splat(0.0)
+            if center == 0:
+                mean_1, square = square, value * value
+            store(means, 8 * i, 8, mean_1)
+            store(m2s, 8 * i, 8, square)
+        nb = _merge_high(1.0, rest, low, means, m2s)
+        n = _merge_part(low, n, mean, m2, nb, means, m2s)
+    return n
+
+
+@inline
+def _merge_columns(x, table, origin, n, high, low, center, bases, mean, m2, room):
+    """Merge the columns of each group of a tile, if it is one of several columns; returns the values of a group."""
+    if load_int(table, HIGH + SIZE) == 1:
+        return n
+    if load_int(table, LOW + GROUP) == 0:
+        return _merge_low(n, high, low, center, mean, m2)
+    n = _merge_high(n, high, low, mean, m2)
+    return _add_rest(x, table, origin, high, low, n, center, bases, mean, m2, room)
+
+
+@inline
+def _own_columns(table, high, low):
+    """How many of a tile's columns hold the states of groups: one of each group if `high` is reduced, else all."""
+    return low if load_int(table, LOW + GROUP) != 0 else high * low
+
+
+@inline
 def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
-    """Write the states of a tile's groups to the arrays of all groups. A reduced loop writes one state many times."""
+    """Write the states of a tile's groups to the arrays of all groups."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
-    for a in range(high):
-        for b in range(low):
+    for a in range(high if high_group != 0 else 1):
+        for b in range(low if low_group != 0 else 1):
             k = group + a * high_group + b * low_group
             store_one(counts, k, n)
             store_one(means, k, load_one(mean, 8 * (a * low + b)))
@@ -300,11 +370,11 @@ def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
 
 
 @inline
-def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means, m2s):
+def _settle_tile(x, table, corner, tile, n, center, bases, mean, m2, counts, means, m2s, room):
     """From distances of columns to states of groups: merged, made whole, written if asked. Returns a group's count."""
     high, low = tile
-    n = _merge_columns(table, n, high, low, center, mean, m2)
-    for i in range(0, high * low, WIDTH):
+    n = _merge_columns(x, table, corner[0], n, high, low, center, bases, mean, m2, room)
+    for i in range(0, _own_columns(table, high, low), WIDTH):
         store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
     _write_states(table, corner[4], high, low, n, mean, m2, counts, means, m2s)
     return n
@@ -312,7 +382,7 @@ def _settle_tile(table, corner, tile, n, center, bases, mean, m2, counts, means,
 
 @inline
 def _read_states(table, group, tile, spread, states, mean, inverse, room):
-    """Read the mean and the inverse standard deviation of every column of a tile; see `apply`.
+    """Read the mean and the inverse standard deviation of every column of a tile that holds a state; see `apply`.
 
     A group's are worked out once: for WIDTH groups at a time, and put to all columns of each.
     """
@@ -323,9 +393,8 @@ def _read_states(table, group, tile, spread, states, mean, inverse, room):
         for i in range(0, low, WIDTH):
             width = min(WIDTH, low - i)
             mu, scale = given_statistics(group + i * low_group, low_group, width, spread, counts, means, m2s)
-            for a in range(high):
-                store_first(mean, 8 * (a * low + i), 8, width, mu)
-                store_first(inverse, 8 * (a * low + i), 8, width, scale)
+            store(mean, 8 * i, 8, mu)
+            store(inverse, 8 * i, 8, scale)
         return
     for a in range(0, high, WIDTH):
         width = min(WIDTH, high - a)
@@ -349,12 +418,16 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
     outer, inner = tile
     high, scale, offset = room
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    state = inner if _own_columns(table, outer, inner) == outer * inner else 0  # step from a state to the next
+    alike = 1  # how many times the same coefficients are needed, one behind the other
+    if state == 0 and (not fold or (load_int(table, HIGH + WEIGHT) == 0 and load_int(table, HIGH + BIAS) == 0)):
+        alike = outer
     unfit = splat(0.0)
-    for a in range(outer):
+    for a in range(0, outer, alike):
         for i in range(0, inner, WIDTH):
             width = min(WIDTH, inner - i)
-            at = a * inner + i
-            mu, slope = load_first(mean, 8 * at, 8, width, LIKE64), load_first(inverse, 8 * at, 8, width, LIKE64)
+            at, k = a * inner + i, a * state + i
+            mu, slope = load(mean, 8 * k, 8, LIKE64), load(inverse, 8 * k, 8, LIKE64)
             unfit = unfit + first(1.0 - welford.fits_float32(mu, slope), width)
             rounded = convert(mu, like)
             behind = (convert(rounded, LIKE64) - mu) * slope
@@ -365,10 +438,16 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
                 slope = slope * weight
                 unfit = unfit + first(1.0 - welford.fits_float32(0.0, slope), width)
                 behind = behind * weight + load_first(b, bi, bs, width, LIKE64)
-            item = itemsize(high)
-            store_first(high, item * at, item, width, rounded)
-            store_first(scale, item * at, item, width, convert(slope, like))
-            store_first(offset, item * at, item, width, convert(behind, like))
+            item = itemsize(high)  # lanes that reach too far are overwritten by the next, or are room
+            store(high, item * at, item, rounded)
+            store(scale, item * at, item, convert(slope, like))
+            store(offset, item * at, item, convert(behind, like))
+    if state == 0:
+        columns = outer * inner
+        count, most = columns // alike, columns + WIDTH  # beyond the row: see `scale_cyclic`
+        _repeat(high, count, most, like)
+        _repeat(scale, count, most, like)
+        _repeat(offset, count, most, like)
     return total(unfit)
 
 
@@ -391,18 +470,54 @@ def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like,
 
 
 @inline
+def _scale_as_one(x, out, table, corner, start, stop, columns, coefficients, like):
+    """The same where rows, and the rest, lie behind one another: the coefficients begin anew with every row."""
+    high, scale, offset = coefficients
+    rows, stream = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0
+    while start < stop:
+        repeat, row = start // rows, start % rows
+        last = min(rows, row + stop - start)
+        count = (last - row) * columns
+        if last == rows:
+            count += _rest_columns(table)
+        rx, ro, _, _, _ = _row(table, corner, repeat, row)
+        scale_cyclic(x, rx, out, ro, count, columns, high, scale, offset, like, stream)
+        start += last - row
+
+
+@inline
+def _rows_are_one(x, out, table, columns):
+    """Whether `_scale_as_one` serves: where several rows were made one, but also where there are few channels."""
+    near = load_int(table, ROWS + X) == columns * itemsize(x) and load_int(table, ROWS + OUT) == columns * itemsize(out)
+    return near and columns % WIDTH == 0 and load_int(table, HIGH + SIZE) > 1 and load_int(table, LOW + GROUP) != 0
+
+
+@inline
 def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like):
     """Write rows [start, stop) of a tile, of any steps and with any weights."""
     high, scale, offset = coefficients
     rows, fold, none = load_int(table, ROWS + SIZE), load_int(table, FOLD) != 0, absent()
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
-    for index in range(start, stop):
-        rx, ro, rw, rb, _ = _row(table, corner, index // rows, index % rows)
+    rest, behind_last = _rest_columns(table), False
+    index = start
+    while index < stop:
+        row = index % rows
+        count = rest if behind_last else columns
+        rx, ro, rw, rb, _ = _row(table, corner, index // rows, rows if behind_last else row)
         if fold:
-            scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, columns, high, scale, offset, like)
+            scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, count, high, scale, offset, like)
         else:
-            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, columns, high, scale, offset, like)
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, scale, offset, like)
+        behind_last = rest > 0 and row == rows - 1 and not behind_last
+        if not behind_last:
+            index += 1
+
+
+@inline
+def _rest_columns(table):
+    """Columns of the shorter row behind the last, 0 if there is none."""
+    return load_int(table, REST) * load_int(table, LOW + SIZE)
 
 
 @inline
@@ -421,7 +536,10 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room, e
     kept = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
     unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
     if unfit == 0.0 or not made_in_float32(x, out):
-        if fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out):
+        near = fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out)
+        if near and _rows_are_one(x, out, table, columns):
+            _scale_as_one(x, out, table, corner, rows[0], rows[1], columns, kept, like)
+        elif near:
             _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like, edge)
         else:
             _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like)
@@ -468,7 +586,7 @@ def _keep_part(at, columns, arrays, mean, m2):
 
 
 @inline
-def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
+def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2, room):
     """Merge the states of a tile's parts, part after part, into the states by group."""
     mu, q, bases = arrays
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
@@ -487,7 +605,7 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2):
         store(mu, 8 * i, 8, mean_a)
         store(q, 8 * i, 8, m2_a)
     _bases(x, table, corner[0], high, low, center, bases)
-    _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
+    _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
 
 
 @inline
@@ -517,7 +635,7 @@ def moments(first, last, table, frame):
         if load_int(table, PARTS) == 1:
             mu, q, bases = arrays
             states = frame.count, frame.mean, frame.m2
-            _settle_tile(table, corner, (high, low), n, center, bases, mu, q, *states)
+            _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, *states, room)
         else:
             _keep_part(at, high * low, arrays, frame.part_mean, frame.part_m2)
 
@@ -525,9 +643,10 @@ def moments(first, last, table, frame):
 @kernel
 def merge(first, last, table, frame):
     """Merge the parts' states that `moments` left; a task is a tile."""
-    x, center, arrays, states = frame.x, frame.center, _room(), (frame.count, frame.mean, frame.m2)
+    x, center, arrays, room = frame.x, frame.center, _room(), _room()
     for task in range(first, last):
-        _merge_task(task, table, x, center, arrays, frame.part_mean, frame.part_m2, *states)
+        states = frame.count, frame.mean, frame.m2
+        _merge_task(task, table, x, center, arrays, frame.part_mean, frame.part_m2, *states, room)
 
 
 @kernel
@@ -548,8 +667,8 @@ def normalize(first_task, last_task, table, frame):
         for part in range(parts):
             nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
             n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
-        n = _settle_tile(table, corner, (high, low), n, center, bases, mu, q, count, mean, m2)
-        for i in range(0, high * low, WIDTH):
+        n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
+        for i in range(0, _own_columns(table, high, low), WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, spread))
         rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
         _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room, edge)
@@ -586,7 +705,7 @@ def normalize_split(first, last, table, frame):
                     _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
                     _keep_part(at, high * low, arrays, part_mean, part_m2)
                 elif phase == 1:
-                    _merge_task(task, merging, x, center, arrays, part_mean, part_m2, count, mean, m2)
+                    _merge_task(task, merging, x, center, arrays, part_mean, part_m2, count, mean, m2, room)
                 else:
                     begin, end = chunk_tasks(board, task)
                     _write_tasks(begin, end, writing, x, out, w, b, spread, arrays, room, count, mean, m2)

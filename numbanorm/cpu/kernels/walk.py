@@ -28,7 +28,7 @@ from .intrinsics import (
 )
 from .lanes import UNROLL, WIDTH, convert, first, splat, total
 
-PARTS, PART_SIZE, TILE, STREAM, FOLD = range(SETTINGS, SETTINGS + 5)  # of a table, beside those of `walk.slots`
+PARTS, PART_SIZE, TILE, STREAM, FOLD, REST = range(SETTINGS, SETTINGS + 6)  # of a table, beside those of `walk.slots`
 
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
 ZERO, NO = np.int64(0), np.bool_(False)  # of a plain type: a function that is called with a literal is compiled for it
@@ -299,6 +299,35 @@ def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, s
     """
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
     _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge)
+
+
+@inline
+def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, stream):
+    """`scale_near` without weights, of a run whose coefficients begin anew after `period` elements, whole lanes; they
+    are there for WIDTH elements more.
+    """
+    xs, os, i, k, one = itemsize(x), itemsize(out), ZERO, ZERO, convert(1.0, like)
+    part = min(stream_head(out, oo), count)
+    stream = stream and part >= 0
+    while True:
+        if part > 0:
+            y = _finish(load_first(x, xo + i * xs, xs, part, like), k, high, scale, offset, one, like, like)
+            store_first(out, oo + i * os, os, part, y)
+            i += part
+            k += part
+        while i + WIDTH <= count:
+            y = _finish(load(x, xo + i * xs, xs, like), k, high, scale, offset, one, like, like)
+            if stream:
+                store_stream(out, oo + i * os, y)
+            else:
+                store(out, oo + i * os, os, y)
+            i += WIDTH
+            k += WIDTH
+            if k >= period:
+                k -= period
+        if i >= count:
+            break
+        part = count - i
 
 
 @inline
