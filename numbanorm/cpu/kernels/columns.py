@@ -13,11 +13,12 @@ from ...maths import accumulators, welford
 from ...maths.accumulators import added, push
 from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
+from .constants import FEW_ROWS, MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
 from .intrinsics import (
     absent,
     behind,
     exact_in_float64,
+    is_present,
     itemsize,
     load,
     load_first,
@@ -361,6 +362,8 @@ def _own_columns(table, high, low):
 def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
     """Write the states of a tile's groups to the arrays of all groups."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
+    if not is_present(counts):
+        return
     for a in range(high if high_group != 0 else 1):
         for b in range(low if low_group != 0 else 1):
             k = group + a * high_group + b * low_group
@@ -378,6 +381,39 @@ def _settle_tile(x, table, corner, tile, n, center, bases, mean, m2, counts, mea
         store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
     _write_states(table, corner[4], high, low, n, mean, m2, counts, means, m2s)
     return n
+
+
+@inline
+def _has_few_rows(x, table):
+    """Whether `_few_rows` serves: groups of so few elements that what is done once a group takes most of the time."""
+    once = load_int(table, HIGH + SIZE) == 1 and load_int(table, REPEATS) == 1 and load_int(table, PARTS) == 1
+    return exact_in_float64(x) and once and load_int(table, ROWS + SIZE) <= FEW_ROWS
+
+
+@inline
+def _few_rows(x, table, origin, columns, center, mean, m2):
+    """States of the groups of a tile, each a column of a few rows: as by `_part_moments` and `_settle_tile`, but with
+    the sums of WIDTH columns in registers from beginning to end.
+    """
+    rows, row_step, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), load_int(table, LOW + X)
+    for i in range(0, columns, WIDTH):
+        at, width = origin + i * step, min(WIDTH, columns - i)
+        sums, pivot, base = (splat(0.0), splat(0.0)), splat(0.0), splat(0.0)
+        for row in range(rows):
+            if width == WIDTH:
+                value = load(x, at + row * row_step, step, LIKE64)
+            else:
+                value = load_first(x, at + row * row_step, step, width, LIKE64)
+            if row == 0 and center != 0:
+                pivot, base = welford.finite_or_zero(value), welford.base_or_zero(value)
+            sums = push(sums, value - pivot)
+        s, q = sums
+        if center == 0:
+            s = splat(0.0)
+        mean_1, m2_1 = accumulators.settle(float(rows), pivot - base, (s, q))
+        store(mean, 8 * i, 8, mean_1 + base)
+        store(m2, 8 * i, 8, m2_1)
+    return float(rows)
 
 
 @inline
@@ -631,10 +667,16 @@ def moments(first, last, table, frame):
     """States by group, or where there are parts, by part and column."""
     x, center, arrays, room = frame.x, frame.center, _room(), _room()
     for task in range(first, last):
+        mu, q, bases = arrays
+        states = frame.count, frame.mean, frame.m2
+        if _has_few_rows(x, table):
+            tiles = _tiles(table)
+            corner, _, _, low = _tile(table, task // tiles, task % tiles)
+            n = _few_rows(x, table, corner[0], low, center, mu, q)
+            _write_states(table, corner[4], 1, low, n, mu, q, *states)
+            continue
         n, corner, high, low, at = _reduce_task(task, table, x, center, arrays, room)
         if load_int(table, PARTS) == 1:
-            mu, q, bases = arrays
-            states = frame.count, frame.mean, frame.m2
             _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, *states, room)
         else:
             _keep_part(at, high * low, arrays, frame.part_mean, frame.part_m2)
@@ -662,12 +704,16 @@ def normalize(first_task, last_task, table, frame):
     room = _room()
     for task in range(first_task, last_task):
         corner, _, high, low = _tile(table, task // tiles, task % tiles)
-        _bases(x, table, corner[0], high, low, center, bases)
-        n = 0.0
-        for part in range(parts):
-            nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
-            n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
-        n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
+        if _has_few_rows(x, table):
+            n = _few_rows(x, table, corner[0], low, center, mu, q)
+            _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+        else:
+            _bases(x, table, corner[0], high, low, center, bases)
+            n = 0.0
+            for part in range(parts):
+                nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
+                n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
+            n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
         for i in range(0, _own_columns(table, high, low), WIDTH):
             store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, spread))
         rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)

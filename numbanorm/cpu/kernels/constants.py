@@ -9,6 +9,7 @@ EDGE_RUN = 64  # elements of a run whose last line is not written before the nex
 NEAR_RUN = 512  # elements of a run from which sums by way of float32 are faster
 TRUST = 12.0  # float32 sums of a block serve where s * s is not above n * q / TRUST: see `accumulators.hold`
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
+FEW_ROWS = 8  # columns of so few rows are summed up and settled in registers
 STRIP_ROWS = 8  # rows of a block that are read side by side where the block is larger than the next number
 NEAR_BYTES = 32768  # of the first-level cache
 MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 bytes each

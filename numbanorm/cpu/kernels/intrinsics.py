@@ -150,21 +150,27 @@ def _outlined(builder, name, result, args, body):
     return builder.call(function, args)
 
 
-def _gather(builder, base, offset, step, storage, last):
-    """WIDTH separate loads `step` bytes apart; lanes past `last` repeat it, so that nothing outside is read."""
+def _gather(builder, base, offset, step, storage, count):
+    """Separate loads, `step` bytes apart, of WIDTH elements (`count` None) or the first `count`.
 
-    def body(builder, base, offset, step, last):
+    Lanes past the last repeat it, so that nothing outside is read.
+    """
+
+    def body(builder, base, offset, step, last=None):
         bits = ir.Constant(vector(storage), ir.Undefined)
         for lane in range(WIDTH):
             index = ir.Constant(I64, lane)
-            index = builder.select(builder.icmp_signed("<", index, last), index, last)
+            if last is not None:
+                index = builder.select(builder.icmp_signed("<", index, last), index, last)
             at = builder.add(offset, builder.mul(index, step))
             one = builder.load(_address(builder, base, at, storage), align=1)
             bits = builder.insert_element(bits, one, ir.Constant(I32, lane))
         return bits
 
-    args = [base, offset, step, last]
-    return _outlined(builder, f"numbanorm_gather_{storage}", vector(storage), args, body)
+    if count is None:
+        return _outlined(builder, f"numbanorm_gather_{storage}", vector(storage), [base, offset, step], body)
+    args = [base, offset, step, builder.sub(count, ir.Constant(I64, 1))]
+    return _outlined(builder, f"numbanorm_gather_first_{storage}", vector(storage), args, body)
 
 
 def _load_lanes(builder, pointer, base, offset, step, count):
@@ -189,10 +195,7 @@ def _load_lanes(builder, pointer, base, offset, step, count):
                     repeated = splat_value(builder, one)
                     same_block = builder.block
                 with if_apart:
-                    last = ir.Constant(I64, WIDTH - 1)
-                    if count is not None:
-                        last = builder.sub(count, ir.Constant(I64, 1))
-                    apart = _gather(builder, base, offset, step, storage, last)
+                    apart = _gather(builder, base, offset, step, storage, count)
                     apart_block = builder.block
             far = builder.phi(lanes)
             far.add_incoming(repeated, same_block)
@@ -286,18 +289,20 @@ def load_int(typingctx, pointer, index):
 
 # -- stores ----------------------------------------------------------------------------------------------------------
 def _scatter(builder, base, offset, step, bits, count):
-    """Separate stores, `step` bytes apart, of the first `count` lanes."""
+    """Separate stores, `step` bytes apart, of all lanes (`count` None) or the first `count`."""
 
-    def body(builder, base, offset, step, bits, count):
+    def body(builder, base, offset, step, bits, count=None):
         for lane in range(WIDTH):
             index = ir.Constant(I64, lane)
-            with builder.if_then(builder.icmp_signed("<", index, count)):
+            with nullcontext() if count is None else builder.if_then(builder.icmp_signed("<", index, count)):
                 one = builder.extract_element(bits, ir.Constant(I32, lane))
                 at = builder.add(offset, builder.mul(index, step))
                 builder.store(one, _address(builder, base, at, one.type), align=1)
 
-    args = [base, offset, step, bits, count]
-    _outlined(builder, f"numbanorm_scatter_{bits.type.element}", ir.VoidType(), args, body)
+    args, name = [base, offset, step, bits], f"numbanorm_scatter_{bits.type.element}"
+    if count is not None:
+        args, name = [*args, count], f"numbanorm_scatter_first_{bits.type.element}"
+    _outlined(builder, name, ir.VoidType(), args, body)
 
 
 def _store_lanes(builder, pointer, base, offset, step, value, count):
@@ -313,8 +318,7 @@ def _store_lanes(builder, pointer, base, offset, step, value, count):
                 name = f"llvm.masked.store.{suffix(bits.type)}.p0"
                 call_named(builder, name, ir.VoidType(), [bits, address, ir.Constant(I32, 1), mask])
         with otherwise:
-            lanes = ir.Constant(I64, WIDTH) if count is None else count
-            _scatter(builder, base, offset, step, bits, lanes)
+            _scatter(builder, base, offset, step, bits, count)
 
 
 @intrinsic
