@@ -28,8 +28,10 @@ class Tuning:
     part_rows: int  # times the square of their number: rows of columns with so many parts
     merge_columns: int  # whose parts are merged by one task
     chunks: int  # into which the output of each thread is cut, for the others to help if it is late
-    across_elements: int  # of neighbouring groups whose runs lie beside one another: they stay in the second-level cache
-    batch_elements: int  # of other neighbouring groups that are walked side by side: they stay in the first-level cache
+    across_elements: (
+        int  # of neighbouring groups whose runs lie beside one another: they stay in the second-level cache
+    )
+    batch_elements: int  # of other groups that are walked side by side: they stay in the first-level cache
     output_elements: int  # of a task that writes output from given statistics
     output_run: int  # runs from here on are written one by one from given statistics, shorter ones as columns
     output_columns: int  # up to which short rows that lie behind one another are written as one

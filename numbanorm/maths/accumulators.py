@@ -47,21 +47,17 @@ def settle(n, pivot, sums):
 
 
 @register_jitable
-def in_range(pivot, q):
-    """1.0 where float32 holds squares that add up to q, else 0.0. They may all be 0 if that means equal values: with a
-    pivot so large that it has no neighbours whose distance would underflow when squared.
-    """
-    large = where(pivot * pivot > 2.0**-100, 1.0, 0.0)
-    return where(q > 1e-25, where(1e37 > q, 1.0, 0.0), where(q == 0.0, large, 0.0))
-
-
-@register_jitable
 def hold(n, pivot, sums, trust):
-    """1.0 where sums of n values by way of float32 have its digits, else 0.0: q is in its range, and the pivot so near
-    to the mean that `settle` takes no more than q / trust from q.
+    """1.0 where sums of n values by way of float32 have its digits, else 0.0.
+
+    That is where squares and their sum q stay within its range, and the pivot is so near to the mean that `settle`
+    takes no more than q / trust from q. The squares may all be 0 if that means equal values: where the pivot is so
+    large that it has no neighbours whose distance would underflow when squared.
     """
     s, q = sums
-    return where(trust * s * s > n * q, 0.0, in_range(pivot, q))
+    large = where(pivot * pivot > 2.0**-100, 1.0, 0.0)
+    in_range = where(q > 1e-25, where(1e37 > q, 1.0, 0.0), where(q == 0.0, large, 0.0))
+    return where(trust * s * s > n * q, 0.0, in_range)
 
 
 @register_jitable

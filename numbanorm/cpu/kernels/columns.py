@@ -23,12 +23,14 @@ from .intrinsics import (
     load,
     load_first,
     load_int,
+    load_near,
     load_one,
     made_in_float32,
     made_like,
     stack,
     store,
     store_first,
+    store_near,
     store_one,
     stream_fence,
     stream_head,
@@ -150,25 +152,25 @@ def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
                 corner = at + row * row_step + column * step
                 s, q = splat(0.0), splat(0.0)
                 if row > 0:
-                    pivot = load(pivots, place, 8, LIKE64)
-                    s, q = load(sums, place, 8, LIKE64), load(squares, place, 8, LIKE64)
+                    pivot = load_near(pivots, place, LIKE64)
+                    s, q = load_near(sums, place, LIKE64), load_near(squares, place, LIKE64)
                 elif again:
-                    pivot = load(pivots, place, 8, LIKE64)
-                    pivot = pivot + welford.finite_or_zero(load(sums, place, 8, LIKE64) / nb)
+                    pivot = load_near(pivots, place, LIKE64)
+                    pivot = pivot + welford.finite_or_zero(load_near(sums, place, LIKE64) / nb)
                 elif center != 0:
                     pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
                 else:
                     pivot = splat(0.0)
                 s, q = _sums(x, corner, step, row_step, min(strip, rows - row), width, pivot, (s, q))
-                store(pivots, place, 8, pivot)
-                store(sums, place, 8, s)
-                store(squares, place, 8, q)
+                store_near(pivots, place, pivot)
+                store_near(sums, place, s)
+                store_near(squares, place, q)
         if again or center == 0 or exact_in_float64(x):
             break
         again = True
     if again:
         for column in range(0, columns, WIDTH):
-            s = load(sums, 8 * column, 8, LIKE64)
+            s = load_near(sums, 8 * column, LIKE64)
             if total(first(s - s, min(WIDTH, columns - column))) != 0.0:
                 for one in range(column, min(column + WIDTH, columns)):
                     _settle_if_far(x, at + one * step, row_step, rows, one, room)
@@ -201,7 +203,7 @@ def _bases(x, table, origin, high, low, center, bases):
                 base = welford.base_or_zero(
                     load_first(x, origin + a * high_step + i * low_step, low_step, width, LIKE64)
                 )
-            store(bases, 8 * (a * low + i), 8, base)
+            store_near(bases, 8 * (a * low + i), base)
     if own < high:
         _repeat(bases, low, high * low, LIKE64)
 
@@ -223,16 +225,16 @@ def _add_block(columns, n, nb, center, room, bases, mean, m2):
     pivots, sums, squares = room
     for column in range(0, columns, WIDTH):
         place = 8 * column
-        s = load(sums, place, 8, LIKE64)
+        s = load_near(sums, place, LIKE64)
         if center == 0:
             s = splat(0.0)
-        pivot = load(pivots, place, 8, LIKE64) - load(bases, place, 8, LIKE64)
-        mean_b, m2_b = accumulators.settle(nb, pivot, (s, load(squares, place, 8, LIKE64)))
+        pivot = load_near(pivots, place, LIKE64) - load_near(bases, place, LIKE64)
+        mean_b, m2_b = accumulators.settle(nb, pivot, (s, load_near(squares, place, LIKE64)))
         if n > 0.0:
-            mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
+            mean_a, m2_a = load_near(mean, place, LIKE64), load_near(m2, place, LIKE64)
             _, mean_b, m2_b = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
-        store(mean, place, 8, mean_b)
-        store(m2, place, 8, m2_b)
+        store_near(mean, place, mean_b)
+        store_near(m2, place, m2_b)
 
 
 @inline
@@ -266,11 +268,11 @@ def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2
 def _merge_part(columns, n, mean, m2, nb, means, m2s):
     """Merge the states of a part's columns into those of the parts before it."""
     for place in range(0, 8 * columns, 8 * WIDTH):
-        mean_a, m2_a = load(mean, place, 8, LIKE64), load(m2, place, 8, LIKE64)
-        mean_b, m2_b = load(means, place, 8, LIKE64), load(m2s, place, 8, LIKE64)
+        mean_a, m2_a = load_near(mean, place, LIKE64), load_near(m2, place, LIKE64)
+        mean_b, m2_b = load_near(means, place, LIKE64), load_near(m2s, place, LIKE64)
         _, mean_a, m2_a = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
-        store(mean, place, 8, mean_a)
-        store(m2, place, 8, m2_a)
+        store_near(mean, place, mean_a)
+        store_near(m2, place, m2_a)
     return n + nb
 
 
@@ -331,11 +333,11 @@ def _add_rest(x, table, origin, high, low, n, center, bases, mean, m2, room):
         at = origin + inner_offset(table, repeat) + load_int(table, ROWS + SIZE) * load_int(table, ROWS + X)
         for i in range(0, rest * low, WIDTH):  # a state of one value for each column
             value = load_first(x, at + i * step, step, min(WIDTH, rest * low - i), LIKE64)
-            mean_1, square = value - load(bases, 8 * i, 8, LIKE64), splat(0.0)
+            mean_1, square = value - load_near(bases, 8 * i, LIKE64), splat(0.0)
             if center == 0:
                 mean_1, square = square, value * value
-            store(means, 8 * i, 8, mean_1)
-            store(m2s, 8 * i, 8, square)
+            store_near(means, 8 * i, mean_1)
+            store_near(m2s, 8 * i, square)
         nb = _merge_high(1.0, rest, low, means, m2s)
         n = _merge_part(low, n, mean, m2, nb, means, m2s)
     return n
@@ -378,7 +380,7 @@ def _settle_tile(x, table, corner, tile, n, center, bases, mean, m2, counts, mea
     high, low = tile
     n = _merge_columns(x, table, corner[0], n, high, low, center, bases, mean, m2, room)
     for i in range(0, _own_columns(table, high, low), WIDTH):
-        store(mean, 8 * i, 8, load(mean, 8 * i, 8, LIKE64) + load(bases, 8 * i, 8, LIKE64))
+        store_near(mean, 8 * i, load_near(mean, 8 * i, LIKE64) + load_near(bases, 8 * i, LIKE64))
     _write_states(table, corner[4], high, low, n, mean, m2, counts, means, m2s)
     return n
 
@@ -411,8 +413,8 @@ def _few_rows(x, table, origin, columns, center, mean, m2):
         if center == 0:
             s = splat(0.0)
         mean_1, m2_1 = accumulators.settle(float(rows), pivot - base, (s, q))
-        store(mean, 8 * i, 8, mean_1 + base)
-        store(m2, 8 * i, 8, m2_1)
+        store_near(mean, 8 * i, mean_1 + base)
+        store_near(m2, 8 * i, m2_1)
     return float(rows)
 
 
@@ -429,20 +431,20 @@ def _read_states(table, group, tile, spread, states, mean, inverse, room):
         for i in range(0, low, WIDTH):
             width = min(WIDTH, low - i)
             mu, scale = given_statistics(group + i * low_group, low_group, width, spread, counts, means, m2s)
-            store(mean, 8 * i, 8, mu)
-            store(inverse, 8 * i, 8, scale)
+            store_near(mean, 8 * i, mu)
+            store_near(inverse, 8 * i, scale)
         return
     for a in range(0, high, WIDTH):
         width = min(WIDTH, high - a)
         mu, scale = given_statistics(group + a * high_group, high_group, width, spread, counts, means, m2s)
-        store(room[0], 0, 8, mu)
-        store(room[1], 0, 8, scale)
+        store_near(room[0], 0, mu)
+        store_near(room[1], 0, scale)
         for member in range(width):
             mu, scale = load(room[0], 8 * member, 0, LIKE64), load(room[1], 8 * member, 0, LIKE64)
             for i in range(0, low, WIDTH):
                 place = 8 * ((a + member) * low + i)
-                store(mean, place, 8, mu)
-                store(inverse, place, 8, scale)
+                store_near(mean, place, mu)
+                store_near(inverse, place, scale)
 
 
 @inline
@@ -463,7 +465,7 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
         for i in range(0, inner, WIDTH):
             width = min(WIDTH, inner - i)
             at, k = a * inner + i, a * state + i
-            mu, slope = load(mean, 8 * k, 8, LIKE64), load(inverse, 8 * k, 8, LIKE64)
+            mu, slope = load_near(mean, 8 * k, LIKE64), load_near(inverse, 8 * k, LIKE64)
             unfit = unfit + first(1.0 - welford.fits_float32(mu, slope), width)
             rounded = convert(mu, like)
             behind = (convert(rounded, LIKE64) - mu) * slope
@@ -529,7 +531,7 @@ def _rows_are_one(x, out, table, columns):
 
 
 @inline
-def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like):
+def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like, edge):
     """Write rows [start, stop) of a tile, of any steps and with any weights."""
     high, scale, offset = coefficients
     rows, fold, none = load_int(table, ROWS + SIZE), load_int(table, FOLD) != 0, absent()
@@ -542,9 +544,11 @@ def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, 
         count = rest if behind_last else columns
         rx, ro, rw, rb, _ = _row(table, corner, index // rows, rows if behind_last else row)
         if fold:
-            scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, count, high, scale, offset, like)
+            scale_run(
+                x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, count, high, scale, offset, like, edge
+            )
         else:
-            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, scale, offset, like)
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, scale, offset, like, edge)
         behind_last = rest > 0 and row == rows - 1 and not behind_last
         if not behind_last:
             index += 1
@@ -578,10 +582,10 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room, e
         elif near:
             _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like, edge)
         else:
-            _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like)
+            _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like, edge)
         return
     _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
-    _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, room, LIKE64)
+    _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, room, LIKE64, edge)
 
 
 @inline
@@ -617,8 +621,8 @@ def _keep_part(at, columns, arrays, mean, m2):
     mu, q, _ = arrays
     for i in range(0, columns, WIDTH):
         width, place = min(WIDTH, columns - i), 8 * (at + i)
-        store_first(mean, place, 8, width, load(mu, 8 * i, 8, LIKE64))
-        store_first(m2, place, 8, width, load(q, 8 * i, 8, LIKE64))
+        store_first(mean, place, 8, width, load_near(mu, 8 * i, LIKE64))
+        store_first(m2, place, 8, width, load_near(q, 8 * i, LIKE64))
 
 
 @inline
@@ -638,8 +642,8 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2, roo
             k = at + 8 * part * columns
             mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)
             n, mean_a, m2_a = accumulators.merge(n, mean_a, m2_a, _part_count(table, part), mean_b, m2_b)
-        store(mu, 8 * i, 8, mean_a)
-        store(q, 8 * i, 8, m2_a)
+        store_near(mu, 8 * i, mean_a)
+        store_near(q, 8 * i, m2_a)
     _bases(x, table, corner[0], high, low, center, bases)
     _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
 
@@ -715,7 +719,7 @@ def normalize(first_task, last_task, table, frame):
                 n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
             n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
         for i in range(0, _own_columns(table, high, low), WIDTH):
-            store(q, 8 * i, 8, welford.inverse_std(load(q, 8 * i, 8, LIKE64), n, spread))
+            store_near(q, 8 * i, welford.inverse_std(load_near(q, 8 * i, LIKE64), n, spread))
         rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
         _finish_tile(x, out, w, b, table, corner, (0, rows), (high, low), mu, q, room, edge)
     stream_end(out, edge)

@@ -248,6 +248,18 @@ def load_first(typingctx, pointer, offset, step, count, like):
 
 
 @intrinsic
+def load_near(typingctx, pointer, offset, like):
+    """As `load`, of elements side by side: with a fraction of the code to compile."""
+    result = lanes_of(like)
+
+    def codegen(context, builder, sig, args):
+        bits = builder.load(_address(builder, args[0], args[1], vector(pointer.storage)), align=1)
+        return _decode(builder, pointer, bits, FLOAT_OF[like])
+
+    return result(pointer, types.int64, like), codegen
+
+
+@intrinsic
 def load_one(typingctx, pointer, offset):
     """The element at byte `offset` as a float64."""
 
@@ -331,6 +343,18 @@ def store(typingctx, pointer, offset, step, lanes):
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, types.int64, lanes), codegen
+
+
+@intrinsic
+def store_near(typingctx, pointer, offset, lanes):
+    """As `store`, side by side."""
+
+    def codegen(context, builder, sig, args):
+        bits = _encode(builder, pointer, args[2])
+        builder.store(bits, _address(builder, args[0], args[1], bits.type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, lanes), codegen
 
 
 @intrinsic
@@ -507,7 +531,7 @@ def is_present(typingctx, pointer):
 
 @intrinsic(prefer_literal=True)
 def stack(typingctx, count, like):
-    """Room on the stack for a literal `count` of `like`'s type, aligned for lanes; a pointer stands for its elements."""
+    """Room on the stack for a literal `count` of `like`'s type, aligned for lanes; a pointer: of its elements."""
     kinds = {types.float32: "f4", types.float64: "f8", types.int64: "i8"}
     result = Pointer(like.kind.lstrip("?") if isinstance(like, Pointer) else kinds[like])
 

@@ -16,10 +16,11 @@ from .intrinsics import (
     itemsize,
     load,
     load_int,
+    load_near,
     load_one,
     neutral_one,
     stack,
-    store,
+    store_near,
     store_one,
     stream_fence,
     summed_like,
@@ -103,18 +104,10 @@ def _across(table):
 
 
 @inline
-def _add_run(x, narrow, offset, step, count, pivot, sums):
-    """Add the sums of a run to those of others; `narrow` is a number of the precision in which a few are added up, or
-    None for runs of any step.
-    """
-    if narrow is None:
-        return sum_run(x, offset, step, count, pivot, sums)
-    return sum_near(x, offset, count, convert(pivot, narrow), sums, narrow)
-
-
-@inline
 def _sums(x, narrow, table, origin, position, left, pivot):
-    """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`."""
+    """Sums of x - pivot and of its square over `left` elements from `position` of the group that begins at `origin`; by
+    way of float32 where `narrow` is such a number.
+    """
     rows, row_step, size, step = _reading(table)
     repeat, row, i = position
     sums = splat(0.0), splat(0.0)
@@ -122,7 +115,11 @@ def _sums(x, narrow, table, origin, position, left, pivot):
         offset = origin + inner_offset(table, repeat)
         while row < rows and left > 0:
             count = min(size - i, left)
-            sums = _add_run(x, narrow, offset + row * row_step + i * step, step, count, pivot, sums)
+            at = offset + row * row_step + i * step
+            if narrow is None:
+                sums = sum_run(x, at, step, count, pivot, sums)
+            else:
+                sums = sum_near(x, at, count, convert(pivot, narrow), sums)
             left -= count
             i = 0
             row += 1
@@ -149,14 +146,14 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
                 place = 8 * WIDTH * g
                 s, q = splat(0.0), splat(0.0)
                 if not fresh:
-                    s, q = load(lanes, place, 8, LIKE64), load(lanes_of_squares, place, 8, LIKE64)
+                    s, q = load_near(lanes, place, LIKE64), load_near(lanes_of_squares, place, LIKE64)
                 s, q = sum_run(x, at + g * side, step, count, load_one(pivots, 8 * g), (s, q))
                 if left == 0:
                     store_one(sums, g, total(s))
                     store_one(squares, g, total(q))
                 else:
-                    store(lanes, place, 8, s)
-                    store(lanes_of_squares, place, 8, q)
+                    store_near(lanes, place, s)
+                    store_near(lanes_of_squares, place, q)
             i = 0
             row += 1
         row = 0
@@ -186,7 +183,7 @@ def _far_mean(x, table, origin, position, left):
 @inline
 def _firsts(x, at, side, batch, center, values):
     """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
-    store(values, 0, 8, splat(0.0))
+    store_near(values, 0, splat(0.0))
     if center != 0:
         for g in range(batch):
             store_one(values, g, welford.finite_or_zero(load_one(x, at + g * side)))
@@ -228,7 +225,7 @@ def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, cent
     for g in range(batch):
         pivot = 0.0
         if center != 0:
-            pivot = convert(near_mean(x, origin + at + g * side, count), LIKE64)
+            pivot = near_mean(x, origin + at + g * side, count)
         store_one(pivots, g, pivot)
     for g in range(batch):
         near, pivot, serve, turn, s, q = origin + g * side, load_one(pivots, 8 * g), 0.0, 0, 0.0, 0.0
@@ -243,7 +240,7 @@ def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, cent
             pivot = 0.0
             if center != 0:
                 pivot = welford.finite_or_zero(load_one(x, near + at))
-            s, q = _sums(x, LIKE64, table, near, position, size, pivot)
+            s, q = _sums(x, None, table, near, position, size, pivot)
         store_one(pivots, g, pivot)
         store_one(sums, g, s)
         store_one(squares, g, q)
@@ -256,11 +253,12 @@ def _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room
     repeat, row, i = position
     _, row_step, run, step = _reading(table)
     at = inner_offset(table, repeat) + row * row_step + i * step
-    if narrow is None:
-        _wide_sums(x, table, origin, side, batch, position, at, stop - start, center, room)
-    elif step == itemsize(x) and run >= NEAR_RUN:
-        _narrow_sums(x, narrow, table, origin, side, batch, position, at, stop - start, center, room)
-    else:
+    near = False
+    if narrow is not None:
+        near = step == itemsize(x) and run >= NEAR_RUN
+        if near:
+            _narrow_sums(x, narrow, table, origin, side, batch, position, at, stop - start, center, room)
+    if not near:
         _wide_sums(x, table, origin, side, batch, position, at, stop - start, center, room)
     if center == 0:
         for g in range(batch):
@@ -279,12 +277,12 @@ def _add_block(n, nb, batch, room, bases, mean, m2):
         store_one(mean, 0, mean_1)
         store_one(m2, 0, m2_1)
         return n + nb
-    pivots_b = load(pivots, 0, 8, LIKE64) - load(bases, 0, 8, LIKE64)
-    mean_b, m2_b = accumulators.settle(nb, pivots_b, (load(sums, 0, 8, LIKE64), load(squares, 0, 8, LIKE64)))
+    pivots_b = load_near(pivots, 0, LIKE64) - load_near(bases, 0, LIKE64)
+    mean_b, m2_b = accumulators.settle(nb, pivots_b, (load_near(sums, 0, LIKE64), load_near(squares, 0, LIKE64)))
     if n > 0.0:
-        _, mean_b, m2_b = accumulators.merge(n, load(mean, 0, 8, LIKE64), load(m2, 0, 8, LIKE64), nb, mean_b, m2_b)
-    store(mean, 0, 8, mean_b)
-    store(m2, 0, 8, m2_b)
+        _, mean_b, m2_b = accumulators.merge(n, load_near(mean, 0, LIKE64), load_near(m2, 0, LIKE64), nb, mean_b, m2_b)
+    store_near(mean, 0, mean_b)
+    store_near(m2, 0, m2_b)
     return n + nb
 
 
@@ -297,7 +295,7 @@ def _moments(x, narrow, table, origin, side, batch, first_part, last_part, cente
     mean, m2, bases = states
     size, group_size = load_int(table, PART_SIZE), _group_size(table)
     _firsts(x, origin, side, batch, center, bases)
-    store(bases, 0, 8, welford.base_or_zero(load(bases, 0, 8, LIKE64)))
+    store_near(bases, 0, welford.base_or_zero(load_near(bases, 0, LIKE64)))
     n, mean_1, m2_1 = 0.0, 0.0, 0.0
     for part in range(first_part, last_part):
         start = part * size
@@ -333,7 +331,7 @@ def _state_arrays():
 def _made_whole(states):
     """Means in the place of their distances from the groups' bases."""
     mean, _, bases = states
-    store(mean, 0, 8, load(mean, 0, 8, LIKE64) + load(bases, 0, 8, LIKE64))
+    store_near(mean, 0, load_near(mean, 0, LIKE64) + load_near(bases, 0, LIKE64))
 
 
 @inline
@@ -437,7 +435,7 @@ def normalize(first, last, table, frame):
         if batch == 1:  # a division and a root of one number take a tenth of those of all lanes
             store_one(inverse, 0, welford.inverse_std(load_one(states[1], 0), n, spread))
         else:
-            store(inverse, 0, 8, welford.inverse_std(load(states[1], 0, 8, LIKE64), n, spread))
+            store_near(inverse, 0, welford.inverse_std(load_near(states[1], 0, LIKE64), n, spread))
         _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge)
         group += batch
     stream_end(out, edge)

@@ -9,7 +9,7 @@ from ...maths import welford
 from ...walk.slots import BIAS, LOW, OUT, WEIGHT, X
 from .compiling import inline
 from .constants import PEEL
-from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store, viewed
+from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store_near, viewed
 from .lanes import WIDTH, convert, first, total
 from .walk import LIKE64, STREAM, ZERO, scale_near, scale_run
 
@@ -41,12 +41,12 @@ def set_coefficients(x, out, w, b, table, place, entry, runs, at, mean, inverse,
         fit = fit * welford.fits_float32(0.0, slope)
         behind = behind * weight + load_first(b, bo, load_int(table, entry + BIAS), runs, LIKE64)
     item = itemsize(highs)
-    store(highs, item * at, item, high)
-    store(scales, item * at, item, convert(slope, like))
-    store(offsets, item * at, item, convert(behind, like))
-    store(fits, 8 * at, 8, fit)
-    store(means, 8 * at, 8, mean)
-    store(inverses, 8 * at, 8, inverse)
+    store_near(highs, item * at, high)
+    store_near(scales, item * at, convert(slope, like))
+    store_near(offsets, item * at, convert(behind, like))
+    store_near(fits, 8 * at, fit)
+    store_near(means, 8 * at, mean)
+    store_near(inverses, 8 * at, inverse)
     return total(first(1.0 - fit, runs))
 
 
@@ -85,13 +85,13 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
         rx, ro, rw, rb, k = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step, item * (at + g)
         if load_one(fits, 8 * (at + g)) == 0.0:
             a, c = load_one(means, 8 * (at + g)), load_one(inverses, 8 * (at + g))
-            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64)
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64, edge)
         elif not done:
             a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
             if fold:
-                scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, size, a, c, d, like)
+                scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, size, a, c, d, like, edge)
             else:
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like)
+                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like, edge)
 
 
 @inline

@@ -16,6 +16,7 @@ from .intrinsics import (
     load,
     load_first,
     load_int,
+    load_near,
     load_one,
     made_like,
     stack,
@@ -116,40 +117,40 @@ def sum_run(x, offset, step, count, pivot, sums):
 
 
 @inline
-def sum_near(x, at, count, pivot, sums, like):
-    """`sum_run` of elements side by side, by way of sums of a few in the precision of `like`.
+def sum_near(x, at, count, pivot, sums):
+    """`sum_run` of elements side by side, by way of sums of a few in float32.
 
     A lane of float32 takes part in CHAIN additions at most, and in one or two that join the chains: docs/numerics.md
     counts them. Vectors that are left over go to chains that have room.
     """
-    step, zero, i = itemsize(x), splat(convert(0.0, like)), ZERO
+    step, zero, i = itemsize(x), splat(convert(0.0, LIKE32)), ZERO
     while i < count:
         a, b, c, d = (zero, zero), (zero, zero), (zero, zero), (zero, zero)
         if UNROLL:
             end = min(count, i + 4 * CHAIN * WIDTH)
             while i + 4 * WIDTH <= end:
-                a = push(a, load(x, at + i * step, step, like) - pivot)
-                b = push(b, load(x, at + (i + WIDTH) * step, step, like) - pivot)
-                c = push(c, load(x, at + (i + 2 * WIDTH) * step, step, like) - pivot)
-                d = push(d, load(x, at + (i + 3 * WIDTH) * step, step, like) - pivot)
+                a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
+                b = push(b, load_near(x, at + (i + WIDTH) * step, LIKE32) - pivot)
+                c = push(c, load_near(x, at + (i + 2 * WIDTH) * step, LIKE32) - pivot)
+                d = push(d, load_near(x, at + (i + 3 * WIDTH) * step, LIKE32) - pivot)
                 i += 4 * WIDTH
             if i + WIDTH <= end:
-                b = push(b, load(x, at + i * step, step, like) - pivot)
+                b = push(b, load_near(x, at + i * step, LIKE32) - pivot)
                 i += WIDTH
             if i + WIDTH <= end:
-                c = push(c, load(x, at + i * step, step, like) - pivot)
+                c = push(c, load_near(x, at + i * step, LIKE32) - pivot)
                 i += WIDTH
         else:
             end = min(count, i + 2 * CHAIN * WIDTH)
             while i + 2 * WIDTH <= end:
-                a = push(a, load(x, at + i * step, step, like) - pivot)
-                b = push(b, load(x, at + (i + WIDTH) * step, step, like) - pivot)
+                a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
+                b = push(b, load_near(x, at + (i + WIDTH) * step, LIKE32) - pivot)
                 i += 2 * WIDTH
         if i + WIDTH <= end:
-            a = push(a, load(x, at + i * step, step, like) - pivot)
+            a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
             i += WIDTH
         if i < end:
-            last = first(load_first(x, at + i * step, step, end - i, like) - pivot, end - i)
+            last = first(load_first(x, at + i * step, step, end - i, LIKE32) - pivot, end - i)
             if UNROLL:
                 d = push(d, last)
             else:
@@ -164,23 +165,16 @@ def sum_near(x, at, count, pivot, sums, like):
 
 @inline
 def near_mean(x, at, count):
-    """Mean, in float32, of the first of `count` elements side by side, or of all if they are few; 0 if it is not finite.
-    That of many equal elements is one of them: every sum is twice another.
+    """Mean, in float32, of the first 4 * WIDTH elements side by side, or of one if there are fewer; 0 if it is not
+    finite. That of equal elements is one of them: every sum is twice another.
     """
     step = itemsize(x)
+    mean = convert(load_one(x, at), LIKE32)
     if count >= 4 * WIDTH:
-        s = load(x, at, step, LIKE32) + load(x, at + WIDTH * step, step, LIKE32)
-        t = load(x, at + 2 * WIDTH * step, step, LIKE32) + load(x, at + 3 * WIDTH * step, step, LIKE32)
+        s = load_near(x, at, LIKE32) + load_near(x, at + WIDTH * step, LIKE32)
+        t = load_near(x, at + 2 * WIDTH * step, LIKE32) + load_near(x, at + 3 * WIDTH * step, LIKE32)
         mean = total(s + t) * convert(1.0 / (4 * WIDTH), LIKE32)
-    else:
-        s, i = splat(convert(0.0, LIKE32)), ZERO
-        while i + WIDTH <= count:
-            s = s + load(x, at + i * step, step, LIKE32)
-            i += WIDTH
-        if i < count:
-            s = s + first(load_first(x, at + i * step, step, count - i, LIKE32), count - i)
-        mean = total(s) / convert(float(count), LIKE32)
-    return welford.finite_or_zero(mean)
+    return welford.finite_or_zero(convert(mean, LIKE64))
 
 
 @inline
@@ -217,7 +211,7 @@ def _keep(out, at, count, y, edge):
     store_first(line, lane * item, item, count, y)
     filled = lane + count
     if filled == WIDTH:
-        store_stream(out, begin, load(line, ZERO, item, like))
+        store_stream(out, begin, load_near(line, ZERO, like))
         filled = ZERO
     store_int(numbers, 0, begin)
     store_int(numbers, 1, filled)
@@ -238,7 +232,7 @@ def stream_end(out, edge):
     line, numbers = edge
     item, filled = itemsize(out), load_int(numbers, 1)
     if filled > 0:
-        store_first(out, load_int(numbers, 0), item, filled, load(line, ZERO, item, made_like(out, out)))
+        store_first(out, load_int(numbers, 0), item, filled, load_near(line, ZERO, made_like(out, out)))
         store_int(numbers, 1, ZERO)
 
 
@@ -260,9 +254,7 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
             value = load_first(x, xo + i * xs, xs, part, like)
             weight, bias = load_first(w, wo + i * ws, ws, part, one), load_first(b, bo + i * bs, bs, part, like)
             y = _finish(value, i, high, scale, offset, weight, bias, like)
-            if edge is None:
-                store_first(out, oo + i * os, os, part, y)
-            elif stream and count >= EDGE_RUN:
+            if stream and count >= EDGE_RUN:
                 _keep(out, oo + i * os, part, y, edge)
             else:
                 store_first(out, oo + i * os, os, part, y)
@@ -283,13 +275,13 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
 
 
 @inline
-def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like):
+def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, edge):
     """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`.
 
     xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, lanes of one number, or
     pointers to one for each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
     """
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, NO, NO, None)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, NO, NO, edge)
 
 
 @inline
