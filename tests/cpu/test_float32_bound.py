@@ -6,8 +6,9 @@ A model of one block: all lanes alike, and every piece of each lane, since only 
 import numpy as np
 import pytest
 
+from numbanorm.cpu.kernels.constants import CHAIN, TRUST
+
 ULP = 2.0**-23
-CHAIN, TRUST = 6, 12.0  # how many numbers a chain adds up at most; and s**2 is at most n * q / TRUST
 numbers_of_chains = pytest.mark.parametrize("chains", [4, 2], ids=["AVX-512", "AVX2"])
 
 

@@ -194,10 +194,10 @@ def stream_kernel(source, target, offset, head):
 @pytest.mark.parametrize("dtype", FLOATS, ids=kind)
 def test_streaming(dtype, rng):
     """From `stream_head` elements on, and no fewer, the address is one that `store_stream` takes."""
-    align = min(64, WIDTH * dtype.itemsize)
+    align = WIDTH * dtype.itemsize
     run = compiled(stream_kernel, "f8", kind(dtype), types.int64, "f8")
     raw = np.zeros(1024, np.uint8)
-    base = raw[-raw.ctypes.data % 64 :]
+    base = raw[-raw.ctypes.data % 128 :]
     values, head = rng.standard_normal(WIDTH), np.empty(1)
     for offset in range(192):
         base[:] = 0xAA

@@ -139,7 +139,8 @@ LARGE = max(TUNING.serial_work, 2 * TUNING.part_elements, TUNING.wanted_tasks * 
 FEW = TUNING.wanted_tasks - 1
 SMALL = 1, TUNING.serial_work - TUNING.run_work  # the largest row that one thread takes
 FORMS = {
-    "long runs": ((LARGE, LONG_RUN), nbn.Layout.layer(), None, "rows beside"),
+    "long runs": ((1000, LONG_RUN), nbn.Layout.layer(), None, "rows beside"),
+    "long runs past the cache": ((LARGE, LONG_RUN), nbn.Layout.layer(), None, "rows"),
     "one group": ((LARGE,), nbn.Layout.axes(None), None, "rows parts"),
     "few groups": ((FEW, LARGE), nbn.Layout.layer(), None, "rows parts"),
     "few groups, not large": ((FEW, TUNING.part_elements), nbn.Layout.layer(), None, "rows"),
