@@ -190,11 +190,10 @@ def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:
 def _side_by_side(size: int, loops: SortedLoops, tuning: Tuning) -> int:
     """How many neighbouring groups of so many elements the rows family walks at once."""
     outer, low = loops.outer, loops.low
-    if not outer:
+    nearer = bool(outer) and low.size < tuning.limits.long_run and abs(outer[-1].x) < abs(loops.rows.x)
+    if not outer or not (size <= BLOCK or nearer):
         return 1
-    if low.size < tuning.limits.long_run and abs(outer[-1].x) < abs(loops.rows.x):  # runs of neighbours are nearer
-        return max(1, min(LANES, tuning.across_elements // size))
-    return max(1, min(LANES, tuning.batch_elements // size)) if size <= BLOCK else 1
+    return max(1, min(LANES, tuning.batch_elements // size))
 
 
 def _tile(high: Loop, low: Loop, most: int) -> int:

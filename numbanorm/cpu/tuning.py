@@ -28,10 +28,7 @@ class Tuning:
     part_rows: int  # times the square of their number: rows of columns with so many parts
     merge_columns: int  # whose parts are merged by one task
     chunks: int  # into which the output of each thread is cut, for the others to help if it is late
-    across_elements: (
-        int  # of neighbouring groups whose runs lie beside one another: they stay in the second-level cache
-    )
-    batch_elements: int  # of other groups that are walked side by side: they stay in the first-level cache
+    batch_elements: int  # of neighbouring groups that are walked side by side: they stay in the second-level cache
     output_elements: int  # of a task that writes output from given statistics
     output_run: int  # runs from here on are written one by one from given statistics, shorter ones as columns
     output_columns: int  # up to which short rows that lie behind one another are written as one
@@ -52,8 +49,7 @@ TUNING = Tuning(
     part_rows=16,  # 32 parts took 1.2 to 1.5 times as long
     merge_columns=256,
     chunks=2,
-    across_elements=32768,
-    batch_elements=4096,
+    batch_elements=32768,
     output_elements=16384,  # four times that left threads idle
     output_run=16,  # 1.2 to 1.6 times as fast
     output_columns=512,  # 10 to 50% faster for 24 to 64 columns

@@ -52,7 +52,6 @@ CHANGES = {
     "part_rows": (10**6, (LARGE, 16), COLUMNS),
     "merge_columns": (48, (LARGE, 1000), COLUMNS),
     "chunks": (1, (3, LARGE), ROWS),
-    "across_elements": (1, (16, 256, 49), nbn.Layout.batch()),
     "batch_elements": (1, (1000, 500), ROWS),
     "output_elements": (100, (3, LARGE), ROWS),
     "output_run": (1000, (64, 256, 49), nbn.Layout.batch()),
