@@ -102,7 +102,9 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
         if family == "columns":
             parts = min(parts, _parts_of(size, tuning))
         parts, part_size = _pieces(size, parts, unit)
-    stream = elements * itemsize > tuning.stream_bytes and not in_place
+    run = low.size if family == "rows" else tile
+    past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
+    stream = elements * itemsize > past and not in_place
     if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run)):
         tile = 1
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)

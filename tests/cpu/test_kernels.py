@@ -122,7 +122,7 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
     here = copy_of(x)
     apart = normalize(layout, here, weight, bias, eps)[0]
     np.testing.assert_array_equal(normalize(layout, here, weight, bias, eps, out=here)[0], apart)
-    tune(stream_bytes=0)
+    tune(stream_bytes=0, stream_short_bytes=0)
     for shift in (0, x.itemsize, 1):  # aligned, not at the start, never
         same(normalize(layout, x, weight, bias, eps, out=placed(first, shift)))
 
@@ -325,8 +325,8 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
     expected, states = normalize(layout, x, weight, bias)
     weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
     x = guarded(x, at_end)
-    for stream in (TUNING.stream_bytes, 0):
-        tune(**thresholds, stream_bytes=stream)
+    for stream in (TUNING.stream_short_bytes, 0):
+        tune(**thresholds, stream_bytes=stream, stream_short_bytes=stream)
         got, _ = normalize(layout, x, weight, bias, out=out)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         normalize(layout, x, weight, bias, out=out, statistics=states)
@@ -341,7 +341,8 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
 def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads, rng):
     """Also past the cache, which takes whole, aligned lines only."""
     shape, order, layout, _, thresholds, _ = CASES[name]
-    tune(**thresholds, stream_bytes=0 if stream else 1 << 40)
+    past = 0 if stream else 1 << 40
+    tune(**thresholds, stream_bytes=past, stream_short_bytes=past)
     plain = array(rng, shape, np.dtype(dtype).newbyteorder("="), order)
     expected, states = normalize(layout, plain)
     check_result(expected, states, plain, layout)

@@ -242,6 +242,14 @@ def test_only_large_outputs_are_streamed():
         assert plan.choose(made, itemsize, in_place).stream is stream
 
 
+def test_outputs_of_short_runs_are_streamed_later():
+    short = TUNING.stream_run - 1
+    for past, stream in [(TUNING.stream_bytes, False), (TUNING.stream_short_bytes, True)]:
+        rows = past // (4 * short) + 1
+        loops = Loop(rows, 4 * short, 4 * short, 0, 0, 1), Loop(short, 4, 4, 0, 0, 0)
+        assert plan.choose(LoopNest(loops, (0,) * 5, rows), 4).stream is stream
+
+
 def test_tiles_are_equal():
     """So that no thread waits for a larger one; and there are some for each thread, if they can be wide enough."""
     for columns in (TUNING.tile + 16, 2 * TUNING.tile, 20_000, 8 * TUNING.tile + 1):

@@ -60,7 +60,9 @@ CHANGES = {
     "serial_work": (0, (10, 10), ROWS),
     "serial_output": (0, (10, 10), ROWS),
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
-    "stream_bytes": (0, (10, 10), ROWS),
+    "stream_bytes": (0, (10, 100), ROWS),
+    "stream_run": (101, (TUNING.stream_bytes // 400 + 1, 100), ROWS),
+    "stream_short_bytes": (0, (10, 10), ROWS),
 }
 
 
