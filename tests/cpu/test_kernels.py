@@ -178,6 +178,7 @@ CASES = {
         {**WHOLE, "tile": 512},
         "columns",
     ),
+    "columns in strips to the end": ((ROW_BLOCK + 8, 201), None, COLUMNS, (201,), {**WHOLE, "tile": 2048}, "columns"),
     "columns in tiles": ((70, 109), None, COLUMNS, (109,), WHOLE, "columns tiles"),
     "columns in parts": ((700, 40), None, COLUMNS, (40,), SMALL, "columns parts"),
     "columns in tiles and parts": ((700, 109), None, COLUMNS, (109,), SMALL, "columns tiles parts"),

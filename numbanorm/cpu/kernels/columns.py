@@ -143,7 +143,8 @@ def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
     while True:
         for row in range(0, rows, strip):
             ahead = at + (row + strip) * row_step
-            near = strip < rows and row_step == columns * itemsize(x) and row + 2 * strip <= rows + more
+            whole = columns % WIDTH == 0 and row_step == columns * itemsize(x)  # nothing behind the strip is touched
+            near = strip < rows and whole and row + 2 * strip <= rows + more
             for column in range(0, columns, WIDTH):
                 width, place = min(WIDTH, columns - column), 8 * column
                 if near:
