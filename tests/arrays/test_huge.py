@@ -53,7 +53,9 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("dtype", ["float32", "float64", ml_dtypes.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", pytest.param(ml_dtypes.bfloat16, marks=pytest.mark.exhaustive)]
+)
 def test_a_large_result_begins_at_a_boundary_in_the_order_of_x(pages, rng, order, dtype):
     itemsize = np.dtype(dtype).itemsize
     x = ORDERS[order](rng.standard_normal((4, 256, 6 * MB // 1024 // itemsize)).astype(dtype))

@@ -66,7 +66,7 @@ def check(x, got, moments, layout, weight=None, bias=None, eps=1e-5):
     assert_within(got, expected, tolerance)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(pictures(["float32", "float64"]), st.sampled_from(LAYOUTS), st.sampled_from(WEIGHTS), RANDOM)
 def test_any_view_of_pictures_is_normalized_by_channel(x, layout, axes, rng):
     weight = bias = None
@@ -90,7 +90,7 @@ def test_any_view_of_pictures_is_normalized_by_channel(x, layout, axes, rng):
     np.testing.assert_array_equal(here, apart)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(pictures(["float32", "float64"]), st.sampled_from(LAYOUTS))
 def test_moments_of_pictures_are_those_of_their_norm(x, layout):
     assume(x.shape[-1] > 1)  # or it is one long run, which norms add up by way of float32
@@ -100,7 +100,7 @@ def test_moments_of_pictures_are_those_of_their_norm(x, layout):
         assert nbn.moments(x.copy(), layout) == of_norm
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(pictures(["uint8", "float16"]), st.sampled_from(LAYOUTS))
 def test_bytes_and_halves_become_float32(x, layout):
     nbn.set_num_threads(1)
