@@ -60,8 +60,8 @@ CHANGES = {
     "serial_work": (0, (10, 10), ROWS),
     "serial_output": (0, (10, 10), ROWS),
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
-    "stream_bytes": (0, (10, 100), ROWS),
-    "stream_run": (101, (TUNING.stream_bytes // 400 + 1, 100), ROWS),
+    "stream_bytes": (0, (10, 300), ROWS),
+    "stream_run": (301, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
     "stream_short_bytes": (0, (10, 10), ROWS),
 }
 
