@@ -28,7 +28,6 @@ from .intrinsics import (
     made_in_float32,
     made_like,
     stack,
-    store,
     store_first,
     store_near,
     store_one,
@@ -216,7 +215,7 @@ def _repeat(numbers, count, columns, like):
     while count < columns:
         more = min(count, columns - count)
         for i in range(0, more, WIDTH):  # lanes that reach too far are overwritten by the next round, or are room
-            store(numbers, item * (count + i), item, load(numbers, item * i, item, like))
+            store_near(numbers, item * (count + i), load_near(numbers, item * i, like))
         count += more
 
 
@@ -478,9 +477,9 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
                 unfit = unfit + first(1.0 - welford.fits_float32(0.0, slope), width)
                 behind = behind * weight + load_first(b, bi, bs, width, LIKE64)
             item = itemsize(high)  # lanes that reach too far are overwritten by the next, or are room
-            store(high, item * at, item, rounded)
-            store(scale, item * at, item, convert(slope, like))
-            store(offset, item * at, item, convert(behind, like))
+            store_near(high, item * at, rounded)
+            store_near(scale, item * at, convert(slope, like))
+            store_near(offset, item * at, convert(behind, like))
     if state == 0:
         columns = outer * inner
         count, most = columns // alike, columns + WIDTH  # beyond the row: see `scale_cyclic`
@@ -671,9 +670,8 @@ def _write_tasks(first_task, last_task, table, x, out, w, b, spread, arrays, roo
 def moments(first, last, table, frame):
     """States by group, or where there are parts, by part and column."""
     x, center, arrays, room = frame.x, frame.center, _room(), _room()
+    (mu, q, bases), states = arrays, (frame.count, frame.mean, frame.m2)
     for task in range(first, last):
-        mu, q, bases = arrays
-        states = frame.count, frame.mean, frame.m2
         if _has_few_rows(x, table):
             tiles = _tiles(table)
             corner, _, _, low = _tile(table, task // tiles, task % tiles)
@@ -691,8 +689,8 @@ def moments(first, last, table, frame):
 def merge(first, last, table, frame):
     """Merge the parts' states that `moments` left; a task is a tile."""
     x, center, arrays, room = frame.x, frame.center, _room(), _room()
+    states = frame.count, frame.mean, frame.m2
     for task in range(first, last):
-        states = frame.count, frame.mean, frame.m2
         _merge_task(task, table, x, center, arrays, frame.part_mean, frame.part_m2, *states, room)
 
 

@@ -23,6 +23,7 @@ from .intrinsics import (
     store,
     store_first,
     store_int,
+    store_near,
     store_one,
     store_stream,
     stream_head,
@@ -308,11 +309,11 @@ def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, strea
             i += part
             k += part
         while i + WIDTH <= count:
-            y = _finish(load(x, xo + i * xs, xs, like), k, high, scale, offset, one, like, like)
+            y = _finish(load_near(x, xo + i * xs, like), k, high, scale, offset, one, like, like)
             if stream:
                 store_stream(out, oo + i * os, y)
             else:
-                store(out, oo + i * os, os, y)
+                store_near(out, oo + i * os, y)
             i += WIDTH
             k += WIDTH
             if k >= period:
