@@ -10,13 +10,7 @@ pairwise algorithm for computing sample variances", STAN-CS-79-773 (1979), and T
 
 from numba.core.extending import register_jitable
 
-from .welford import where
-
-
-# The kernels replace this by an instruction: see `cpu.kernels.lanes`.
-def multiply_add(a, b, c):
-    """A * b + c."""
-    return a * b + c
+from .welford import multiply_add, where
 
 
 @register_jitable

@@ -10,7 +10,7 @@ import numpy as np
 from numba.core.extending import register_jitable
 
 
-# The kernels replace these two by instructions: see `cpu.kernels.lanes`.
+# The kernels replace these three by instructions: see `cpu.kernels.lanes`.
 def where(condition, a, b):
     """`a` where the condition holds, else `b`, without a branch."""
     if isinstance(condition, np.ndarray):
@@ -21,6 +21,11 @@ def where(condition, a, b):
 def sqrt(value):
     """Square root."""
     return np.sqrt(value) if isinstance(value, np.ndarray | np.floating) else math.sqrt(value)
+
+
+def multiply_add(a, b, c):
+    """A * b + c, rounded once where the processor can."""
+    return a * b + c
 
 
 @register_jitable
@@ -57,13 +62,13 @@ def standardize(x, high, scale, offset):
     """(x - mean) * scale in x's own precision, with the mean in two parts: high, the rounded mean, and offset =
     (high - mean) * scale, what rounding left behind. x - high is exact or rounded once, however large the mean.
     """
-    return (x - high) * scale + offset
+    return multiply_add(x - high, scale, offset)
 
 
 @register_jitable
 def scale_and_shift(x, weight, bias):
     """The learned part of every normalization."""
-    return x * weight + bias
+    return multiply_add(x, weight, bias)
 
 
 @register_jitable

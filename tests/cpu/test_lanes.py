@@ -62,8 +62,8 @@ def maths_kernel(a, b, results):
     store(results, 2 * row, 8, mean)
     store(results, 3 * row, 8, m2)
     store(results, 4 * row, 8, welford.finite_or_zero(x))
-    store(results, 5 * row, 8, welford.standardize(x, y, 2.0, y))
-    store(results, 6 * row, 8, welford.scale_and_shift(x, y, 0.5))
+    store(results, 5 * row, 8, welford.standardize(x, y, 0.5, y))
+    store(results, 6 * row, 8, welford.scale_and_shift(x, 0.5, y))
     store(results, 7 * row, 8, welford.fits_float32(x, y))
     store(results, 8 * row, 8, welford.move(x, y, 0.25))
     s, q = accumulators.added((x, y), (y, 0.5 * x))
@@ -80,7 +80,7 @@ def by_number(x, y):
     for a, b in zip(x, y, strict=True):
         _, *merged = accumulators.merge(3.0, a, a * a, 4.0, b, b * b)
         settled = accumulators.settle(5.0, a, (b, a * b))
-        rest = welford.standardize(a, b, 2.0, b), welford.scale_and_shift(a, b, 0.5), welford.fits_float32(a, b)
+        rest = welford.standardize(a, b, 0.5, b), welford.scale_and_shift(a, 0.5, b), welford.fits_float32(a, b)
         chains = accumulators.added((a, b), (b, 0.5 * a))
         rows.append([*merged, *settled, welford.finite_or_zero(a), *rest, welford.move(a, b, 0.25), *chains])
     return [*np.transpose(rows), inverse, [welford.base_or_zero(a) for a in x]]
@@ -99,7 +99,7 @@ def test_lanes_are_as_numbers(kernel, definition, rng):
 
 def multiply_add_kernel(a, b, results):
     x, y = load(a, 0, 8, LIKE64), load(b, 0, 8, LIKE64)
-    store(results, 0, 8, accumulators.multiply_add(x, y, x))
+    store(results, 0, 8, welford.multiply_add(x, y, x))
 
 
 def test_multiply_add_rounds_once_or_twice(rng):

@@ -14,7 +14,7 @@ from numba.core.extending import intrinsic, type_callable
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from ...maths import accumulators, welford
+from ...maths import welford
 from .constants import LANES
 
 WIDTH = LANES
@@ -198,12 +198,17 @@ def _sqrt(context, builder, sig, args):
     return call_named(builder, f"llvm.sqrt.{suffix(value.type)}", value.type, [value])
 
 
-@type_callable(accumulators.multiply_add)
+@type_callable(welford.multiply_add)
 def _type_multiply_add(context):
-    return lambda a, b, c: a
+    return lambda a, b, c: next((value for value in (a, b, c) if isinstance(value, Lanes)), a)
 
 
-@lower_builtin(accumulators.multiply_add, types.Any, types.Any, types.Any)
+@lower_builtin(welford.multiply_add, types.Any, types.Any, types.Any)
 def _multiply_add(context, builder, sig, args):
-    """In one instruction where the processor has it."""
+    """In one instruction where the processor has it; lanes with lanes or with numbers."""
+    result = sig.return_type
+    if isinstance(result, Lanes):
+        args = list(_operands(context, builder, sig, args, result))
+    else:
+        args = [context.cast(builder, value, typ, result) for value, typ in zip(args, sig.args, strict=True)]
     return call_named(builder, f"llvm.fmuladd.{suffix(args[0].type)}", args[0].type, args)

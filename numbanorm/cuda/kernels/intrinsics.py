@@ -34,6 +34,11 @@ def _sqrt(value):
     return lambda value: math.sqrt(value)
 
 
+@overload(welford.multiply_add, target="cuda")
+def _multiply_add(a, b, c):
+    return lambda a, b, c: a * b + c  # the compiler makes one instruction of it
+
+
 # -- decoding and encoding -------------------------------------------------------------------------------------------
 def _decode(builder, kind, bits, result):
     """Bits of one element, an integer of its size -> a float of the type `result`."""
