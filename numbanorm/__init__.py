@@ -10,6 +10,8 @@ of NumPy, torch and CuPy, on the CPU or an NVIDIA GPU, give results of the same 
 array([[-1.,  1., -1.,  1.]])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .ahead import warmup
 from .cpu.threads import get_num_threads, set_num_threads
 from .layout import Layout
@@ -20,6 +22,9 @@ from .norms.instance import batch_instance_norm, instance_norm
 from .norms.layer import layer_norm, rms_norm
 from .norms.weights import spectral_norm, weight_norm, weight_standardize
 from .statistics import Moments, moments
+
+if TYPE_CHECKING:
+    from . import plot as plot
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,6 +46,17 @@ __all__ = [
     "weight_norm",
     "weight_standardize",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        """Integrations are imported when they are first used."""
+        if name == "plot":
+            from importlib import import_module
+
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, wraps
+from importlib import import_module
 from math import isqrt, prod
 from operator import index
 from typing import Any, NamedTuple
@@ -250,6 +251,15 @@ class Layout:
 
         return cls._named(text, axes_of, 1 + abs(channel_axis), **({} if groups is None else {"g": groups}))
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of names, as far as they are given."""
+        return dict(self._sizes)
+
+    def left_side(self, ndim: int) -> list[Axis]:
+        """Names of the factors of each axis of an array of so many axes."""
+        return self._axes_of(ndim)[0]
+
     def resolve(self, shape: Sequence[int]) -> Grouping:
         """Apply the layout to a shape; cached."""
         return _resolve(self, as_shape(shape))
@@ -338,6 +348,11 @@ class Layout:
 
     def __repr__(self) -> str:
         return self._text
+
+    def _repr_html_(self) -> str | None:
+        """For notebooks: a picture, if matplotlib is installed. Else None: they show the text."""
+        html: str | None = import_module("numbanorm.plot").as_html(self)  # it stands above: imported when it is needed
+        return html
 
     def __eq__(self, other: object) -> bool:
         if self is other:

@@ -87,4 +87,6 @@ def wrong(x: Float32, moments: nbn.Moments) -> None:
     print(moments.var.shape)  # wrong: it is a method
     moments.mean.item("0")  # wrong: no index
     print(nbn.moments(x).variance)  # wrong: there is none
+    nbn.plot.layout("n c -> n", (2, 3), highlight="one")  # wrong: no group
+    print(nbn.plots)  # wrong: there is no such module
     print(nbn.Norm)  # wrong: not public
