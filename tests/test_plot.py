@@ -1,6 +1,9 @@
 """Pictures of layouts: the cells drawn are elements of the array, and their colours those of the oracle's groups."""
 
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ matplotlib.use("Agg")
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
 Figure = pytest.importorskip("matplotlib.figure").Figure
 plt = pytest.importorskip("matplotlib.pyplot")
+
+HOME = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -323,3 +328,14 @@ nbn.plot.layout(layout, (2, 3))
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'numbanorm' has no attribute 'plots'"):
         nbn.plots  # noqa: B018
+
+
+# the pages' pictures ----------------------------------------------------------------------------------------------
+
+
+def test_the_script_draws_every_picture_that_the_pages_show(tmp_path):
+    subprocess.run([sys.executable, HOME / "examples/layouts.py", tmp_path], check=True)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in (HOME / "docs").glob("*.svg")}
+    pages = (HOME / "README.md").read_text("utf-8") + (HOME / "docs/choosing.md").read_text("utf-8")
+    assert all(name in pages for name in drawn)
