@@ -28,6 +28,14 @@ def added(sums, others):
 
 
 @register_jitable
+def about(n, pivot, sums):
+    """Sums of n values about a pivot from those about zero: exact for whole numbers of up to 2**53 in all."""
+    s, q = sums
+    d = s - n * pivot
+    return d, q - pivot * (s + d)
+
+
+@register_jitable
 def settle(n, pivot, sums):
     """Mean and m2 of n values from their sums about a pivot.
 

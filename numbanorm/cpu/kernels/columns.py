@@ -17,6 +17,7 @@ from .constants import FEW_ROWS, MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, 
 from .intrinsics import (
     absent,
     behind,
+    counted_like,
     exact_in_float64,
     is_present,
     itemsize,
@@ -60,6 +61,7 @@ from .walk import (
     stream_edge,
     stream_end,
     sum_run,
+    sum_whole,
 )
 
 # Numbers in each of a task's arrays: lanes may reach past the last one, and coefficients begin up to WIDTH late; behind
@@ -108,10 +110,12 @@ def _part_count(table, part):
 
 
 @inline
-def _sums(x, at, step, row_step, rows, width, pivot, sums):
+def _sums(x, whole, at, step, row_step, rows, width, pivot, sums):
     """Add x - pivot and its square, down `rows` rows of `width` columns, at most WIDTH, to a pair of sums."""
     row = 0
     if width == WIDTH and step == itemsize(x):
+        if whole is not None:
+            return added(sums, sum_whole(x, whole, at, itemsize(x), row_step, rows, pivot))
         if UNROLL:
             others = splat(0.0), splat(0.0)
             while row + 2 <= rows:
@@ -161,7 +165,7 @@ def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
                     pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
                 else:
                     pivot = splat(0.0)
-                s, q = _sums(x, corner, step, row_step, min(strip, rows - row), width, pivot, (s, q))
+                s, q = _sums(x, counted_like(x), corner, step, row_step, min(strip, rows - row), width, pivot, (s, q))
                 store_near(pivots, place, pivot)
                 store_near(sums, place, s)
                 store_near(squares, place, q)

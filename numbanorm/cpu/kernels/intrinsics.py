@@ -20,6 +20,7 @@ from .lanes import (
     I1,
     I32,
     I64,
+    NUMBER_OF,
     WIDTH,
     Lanes,
     call_named,
@@ -91,12 +92,14 @@ def _swap(builder, pointer, bits):
 
 
 def _decode(builder, pointer, bits, result):
-    """Stored bits -> float (LLVM type `result`), one element or a vector."""
+    """Stored bits -> float, or a whole number of bytes (LLVM type `result`), one element or a vector."""
     bits = _swap(builder, pointer, bits)
     code, want = pointer.code, _like(bits.type, result)
     if code[0] in "iub" and code != "bf":
         if code == "b1":
             bits = builder.zext(builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, None)), bits.type)
+        if result == I32:
+            return (builder.sext if code[0] == "i" else builder.zext)(bits, want)
         return (builder.sitofp if code[0] == "i" else builder.uitofp)(bits, want)
     if code == "bf":
         wide = _like(bits.type, I32)
@@ -211,7 +214,7 @@ def _decode_lanes(builder, pointer, base, offset, step, count, neutral, like):
     """WIDTH elements, or the first `count`, as lanes; `neutral` in every lane for a pointer of kind "none"."""
     if pointer.kind == "none":
         return splat_value(builder, neutral)
-    return _decode(builder, pointer, _load_lanes(builder, pointer, base, offset, step, count), FLOAT_OF[like])
+    return _decode(builder, pointer, _load_lanes(builder, pointer, base, offset, step, count), NUMBER_OF[like])
 
 
 def _decode_one(builder, pointer, base, offset):
@@ -254,7 +257,7 @@ def load_near(typingctx, pointer, offset, like):
 
     def codegen(context, builder, sig, args):
         bits = builder.load(_address(builder, args[0], args[1], vector(pointer.storage)), align=1)
-        return _decode(builder, pointer, bits, FLOAT_OF[like])
+        return _decode(builder, pointer, bits, NUMBER_OF[like])
 
     return result(pointer, types.int64, like), codegen
 
@@ -571,12 +574,23 @@ def summed_like(typingctx, x, out):
 
     A function that is given None is compiled without what it does otherwise.
     """
-    result = types.float32 if _in_float32(x, out) else types.none
+    result = types.float32 if _in_float32(x, out) and not _is_bytes(x) else types.none
 
     def codegen(context, builder, sig, args):
         return ir.Constant(FLOATS["f4"], -0.0) if result == types.float32 else context.get_dummy_value()
 
     return result(x, out), codegen
+
+
+@intrinsic
+def counted_like(typingctx, pointer):
+    """An int32 where sums are taken in its lanes, as elements are bytes; else None, as by `summed_like`."""
+    result = types.int32 if _is_bytes(pointer) else types.none
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I32, 0) if result == types.int32 else context.get_dummy_value()
+
+    return result(pointer), codegen
 
 
 @intrinsic
@@ -595,6 +609,10 @@ def made_like(typingctx, x, out):
 
 def _in_float32(x, out):
     return out.narrow and (x.narrow or x.itemsize <= 2)
+
+
+def _is_bytes(x):
+    return x.code in ("u1", "i1", "b1")
 
 
 @intrinsic

@@ -5,6 +5,7 @@ on fast-math: the same operations are made in the same order for every run.
 """
 
 import operator
+from functools import partial
 
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
@@ -23,10 +24,11 @@ UNROLL = bool(get_host_cpu_features().get("avx512f"))  # 32 registers hold a sec
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 FLOATS = {"f2": ir.HalfType(), "f4": ir.FloatType(), "f8": ir.DoubleType()}
 FLOAT_OF = {types.float32: FLOATS["f4"], types.float64: FLOATS["f8"]}
+NUMBER_OF = FLOAT_OF | {types.int32: I32}  # lanes of whole numbers are for sums of bytes
 
 
 class Lanes(types.Type):
-    """WIDTH values of `dtype` (float32, float64, or boolean for a comparison)."""
+    """WIDTH values of `dtype` (float32, float64, int32, or boolean for a comparison)."""
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -36,7 +38,7 @@ class Lanes(types.Type):
 @register_default(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        element = I1 if fe_type.dtype == types.boolean else FLOAT_OF[fe_type.dtype]
+        element = I1 if fe_type.dtype == types.boolean else NUMBER_OF[fe_type.dtype]
         super().__init__(dmm, fe_type, ir.VectorType(element, WIDTH))
 
 
@@ -73,9 +75,9 @@ def suffix(typ):
 
 
 def lanes_of(scalar):
-    """Lanes for the float scalar type that a kernel passes as `like`."""
-    if scalar not in FLOAT_OF:
-        raise TypeError(f"like must be a float32 or float64 scalar, got {scalar}")
+    """Lanes for the scalar type that a kernel passes as `like`."""
+    if scalar not in NUMBER_OF:
+        raise TypeError(f"like must be a float32, float64 or int32 scalar, got {scalar}")
     return Lanes(scalar)
 
 
@@ -92,13 +94,15 @@ def splat(typingctx, scalar):
 
 @intrinsic
 def convert(typingctx, value, like):
-    """A float64 scalar, or lanes of them, rounded to `like`'s type."""
+    """A float64 scalar, or lanes of numbers, as or rounded to `like`'s float type."""
     result = Lanes(like) if isinstance(value, Lanes) else like
 
     def codegen(context, builder, sig, args):
         target = context.get_value_type(result)
         if args[0].type == target:
             return args[0]
+        if isinstance(value, Lanes) and value.dtype == types.int32:
+            return builder.sitofp(args[0], target)
         narrower = like == types.float32
         return (builder.fptrunc if narrower else builder.fpext)(args[0], target)
 
@@ -136,6 +140,11 @@ def total(typingctx, lanes):
 _FLOAT_OPS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
 
 
+def _emit(builder, a, b, name):
+    """An operation by its name for floats, on lanes of floats or of whole numbers."""
+    return getattr(builder, name[1:] if a.type.element == I32 else name)(a, b)
+
+
 def _pair(args):
     """The Lanes type of an operation on lanes and lanes, or lanes and a scalar; None if it is neither."""
     lanes = [a for a in args if isinstance(a, Lanes)]
@@ -164,7 +173,7 @@ def _define(op, emit, boolean=False):
 
 
 for _op, _name in _FLOAT_OPS.items():
-    _define(_op, lambda builder, a, b, name=_name: getattr(builder, name)(a, b))
+    _define(_op, partial(_emit, name=_name))
 _define(operator.eq, lambda builder, a, b: builder.fcmp_ordered("==", a, b), boolean=True)
 _define(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), boolean=True)
 
@@ -211,4 +220,6 @@ def _multiply_add(context, builder, sig, args):
         args = list(_operands(context, builder, sig, args, result))
     else:
         args = [context.cast(builder, value, typ, result) for value, typ in zip(args, sig.args, strict=True)]
+    if args[0].type == vector(I32):
+        return builder.add(builder.mul(*args[:2]), args[2])
     return call_named(builder, f"llvm.fmuladd.{suffix(args[0].type)}", args[0].type, args)

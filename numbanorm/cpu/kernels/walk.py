@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 from ...maths import welford
-from ...maths.accumulators import added, push
+from ...maths.accumulators import about, added, push
 from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, SETTINGS, SIZE, WEIGHT, X
 from .compiling import inline
 from .constants import CHAIN, EDGE_RUN
 from .intrinsics import (
     coefficient,
+    counted_like,
     is_present,
     itemsize,
     load,
@@ -91,9 +92,31 @@ def inner_offset(table, index):
 
 
 @inline
-def _sum_run(x, offset, step, count, pivot, sums):
-    i = 0
-    if UNROLL:  # a second pair of sums, to hide the latency of the additions
+def sum_whole(x, whole, offset, step, vector_step, vectors, pivot):
+    """Sums of x - pivot and of its square over `vectors` lanes of bytes, `vector_step` bytes apart; both about zero in
+    lanes of int32 first, which thousands of squares fit. The pivot is whole, so that all sums are exact.
+    """
+    sums, others = (splat(whole), splat(whole)), (splat(whole), splat(whole))
+    i = ZERO
+    while i + 2 <= vectors:
+        sums = push(sums, load(x, offset + i * vector_step, step, whole))
+        others = push(others, load(x, offset + (i + 1) * vector_step, step, whole))
+        i += 2
+    if i < vectors:
+        sums = push(sums, load(x, offset + i * vector_step, step, whole))
+    s, q = added(sums, others)
+    return about(float(vectors), pivot, (convert(s, LIKE64), convert(q, LIKE64)))
+
+
+@inline
+def _sum_run(x, whole, offset, step, count, pivot, sums):
+    i = ZERO
+    if whole is not None:
+        sums, i = (
+            added(sums, sum_whole(x, whole, offset, step, WIDTH * step, count // WIDTH, pivot)),
+            count - count % WIDTH,
+        )
+    elif UNROLL:  # a second pair of sums, to hide the latency of the additions
         others = splat(0.0), splat(0.0)
         while i + 2 * WIDTH <= count:
             sums = push(sums, load(x, offset + i * step, step, LIKE64) - pivot)
@@ -113,8 +136,8 @@ def _sum_run(x, offset, step, count, pivot, sums):
 def sum_run(x, offset, step, count, pivot, sums):
     """Add x - pivot and its square, over a run of `count` elements, to a pair of sums in lanes."""
     if step == itemsize(x):
-        return _sum_run(x, offset, itemsize(x), count, pivot, sums)
-    return _sum_run(x, offset, step, count, pivot, sums)
+        return _sum_run(x, counted_like(x), offset, itemsize(x), count, pivot, sums)
+    return _sum_run(x, counted_like(x), offset, step, count, pivot, sums)
 
 
 @inline
