@@ -103,6 +103,8 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
             parts = min(parts, _parts_of(size, tuning))
         parts, part_size = _pieces(size, parts, unit)
     run = low.size if family == "rows" else tile
+    if high.size > 1 and low.kept and joined(rows, high, operands=2) and joined(high, low, operands=2):
+        run *= rows.size  # a few channels: all pixels are one run
     past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
     stream = elements * itemsize > past and not in_place
     if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run)):

@@ -425,3 +425,10 @@ def test_running_statistics_are_moved_in_their_own_steps():
     (step,), scratch = plan.update_running(9, kinds, 4, -16)
     assert (step.variant, step.tasks, step.serial) == (Variant("update_running", "states", kinds), 9, True)
     assert (step.table[states.MEAN_STEP], step.table[states.VAR_STEP], scratch) == (4, -16, None)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pictures_of_few_channels_are_streamed_as_the_long_runs_that_they_are(channels):
+    pixels = TUNING.stream_bytes // (5 * 4 * channels) // 48 * 48  # of each of 5 images
+    for size, stream in [(pixels - 48, False), (pixels + 48, True)]:
+        assert plan.choose(channels_last(size, channels), 4).stream is stream

@@ -13,7 +13,7 @@ from ...maths import accumulators, welford
 from ...maths.accumulators import added, push
 from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import FEW_ROWS, MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PHASES, ROW_BLOCK, STRIP_ROWS
+from .constants import FEW_ROWS, MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PERIOD, PHASES, ROW_BLOCK, STRIP_ROWS
 from .intrinsics import (
     absent,
     behind,
@@ -452,6 +452,12 @@ def _read_states(table, group, tile, spread, states, mean, inverse, room):
 
 
 @inline
+def _period(columns):
+    """After how many elements coefficients begin anew where rows are one: several rows, for a longer inner loop."""
+    return columns * max(1, PERIOD // columns)
+
+
+@inline
 def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
     """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_run`,
     weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
@@ -486,7 +492,7 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
             store_near(offset, item * at, convert(behind, like))
     if state == 0:
         columns = outer * inner
-        count, most = columns // alike, columns + WIDTH  # beyond the row: see `scale_cyclic`
+        count, most = columns // alike, _period(columns) + WIDTH  # beyond the row: see `scale_cyclic`
         _repeat(high, count, most, like)
         _repeat(scale, count, most, like)
         _repeat(offset, count, most, like)
@@ -523,7 +529,7 @@ def _scale_as_one(x, out, table, corner, start, stop, columns, coefficients, lik
         if last == rows:
             count += _rest_columns(table)
         rx, ro, _, _, _ = _row(table, corner, repeat, row)
-        scale_cyclic(x, rx, out, ro, count, columns, high, scale, offset, like, stream)
+        scale_cyclic(x, rx, out, ro, count, _period(columns), high, scale, offset, like, stream)
         start += last - row
 
 

@@ -112,10 +112,8 @@ def sum_whole(x, whole, offset, step, vector_step, vectors, pivot):
 def _sum_run(x, whole, offset, step, count, pivot, sums):
     i = ZERO
     if whole is not None:
-        sums, i = (
-            added(sums, sum_whole(x, whole, offset, step, WIDTH * step, count // WIDTH, pivot)),
-            count - count % WIDTH,
-        )
+        sums = added(sums, sum_whole(x, whole, offset, step, WIDTH * step, count // WIDTH, pivot))
+        i = count - count % WIDTH
     elif UNROLL:  # a second pair of sums, to hide the latency of the additions
         others = splat(0.0), splat(0.0)
         while i + 2 * WIDTH <= count:
@@ -332,13 +330,15 @@ def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, strea
             i += part
             k += part
         while i + WIDTH <= count:
-            y = _finish(load_near(x, xo + i * xs, like), k, high, scale, offset, one, like, like)
-            if stream:
-                store_stream(out, oo + i * os, y)
-            else:
-                store_near(out, oo + i * os, y)
-            i += WIDTH
-            k += WIDTH
+            begin, end = i - k, min(count - WIDTH, i - k + period - 1)
+            while i <= end:
+                y = _finish(load_near(x, xo + i * xs, like), i - begin, high, scale, offset, one, like, like)
+                if stream:
+                    store_stream(out, oo + i * os, y)
+                else:
+                    store_near(out, oo + i * os, y)
+                i += WIDTH
+            k = i - begin
             if k >= period:
                 k -= period
         if i >= count:
