@@ -116,11 +116,17 @@ def _side_by_pixels(loops: SortedLoops, tuning: Tuning) -> tuple[SortedLoops, in
     """Few channels last: as many pixels as fill whole vectors become columns, too; how many are left behind the rows.
 
     That is a power of two, since one half of the columns is merged with the other. Twice as many and more are slower.
+    Where pixels have gaps, or their channels are reversed, a channel's pixels are a run of the rows family, with gaps:
+    a row of one pixel would take 4 to 12 times as long.
     """
     rows, low = loops.rows, loops.low
     few = loops.family == "columns" and low.kept and loops.high == UNIT and 1 < low.size < tuning.limits.lanes
     even = foldable([*loops.inner, rows]) or joined(rows, low, operands=4)
     high = LANES // math.gcd(low.size, LANES)
+    if few and not joined(rows, low, operands=2) and rows.size >= tuning.limits.long_run:
+        inner = loops.inner or (UNIT,)
+        apart = loops._replace(family="rows", outer=(*loops.outer, low), inner=inner[:-1], rows=inner[-1], low=rows)
+        return apart._replace(high=UNIT), 0
     if not few or not even or not joined(rows, low, operands=2) or rows.size < tuning.pixel_rows * high:
         return loops, 0
     above = Loop(rows.size // high, *(high * step for step in rows.strides))
@@ -141,7 +147,8 @@ def for_output(chosen: Schedule, nest: LoopNest, tuning: Tuning = TUNING) -> Sch
     """How to write output once the statistics are known: by the same family, in the order of memory."""
     loops = chosen.loops
     if loops.family == "rows":
-        outer = nest.loops[:-1]
+        at = nest.loops.index(loops.low)
+        outer = nest.loops[:at] + nest.loops[at + 1 :]
         parts, part_size = _pieces(loops.low.size, -(-loops.low.size // tuning.output_elements), BLOCK)
         tasks = prod(loop.size for loop in outer) * parts
         loops = loops._replace(outer=outer, inner=(), rows=UNIT)

@@ -208,10 +208,15 @@ def test_pixels_become_columns_only_if_weights_do():
     assert not channels_last(LARGE, 3, by_element).fold
 
 
-def test_pixels_with_more_channels_in_memory_are_rows():
-    x, out = [4 * 4 * LARGE, 4, 16], contiguous((5, 3, LARGE), (0, 2, 1), 4)
-    made = nest.build(nbn.Layout.instance().resolve((5, 3, LARGE)), [x, out, None, None])
-    assert form(check(made)) == "columns parts"
+@pytest.mark.parametrize("x", [[4 * 4 * LARGE, 4, 16], [4 * 3 * LARGE, -4, 12]], ids=["one more", "reversed"])
+def test_channels_that_are_part_of_a_pixel_or_reversed_are_runs_with_gaps(x):
+    out, grouping = contiguous((5, 3, LARGE), (0, 2, 1), 4), nbn.Layout.instance().resolve((5, 3, LARGE))
+    made = nest.build(grouping, [x, out, None, None])
+    chosen = check(made)
+    assert form(chosen) == "rows parts"
+    assert chosen.loops.low.size == LARGE
+    output = plan.for_output(chosen, made)
+    assert sorted(loop.size for loop in output.loops.outer) == [3, 5]
 
 
 def test_few_rows_are_not_worth_merging_columns():
