@@ -123,7 +123,8 @@ def _side_by_pixels(loops: SortedLoops, tuning: Tuning) -> tuple[SortedLoops, in
     few = loops.family == "columns" and low.kept and loops.high == UNIT and 1 < low.size < tuning.limits.lanes
     even = foldable([*loops.inner, rows]) or joined(rows, low, operands=4)
     high = LANES // math.gcd(low.size, LANES)
-    if few and not joined(rows, low, operands=2) and rows.size >= tuning.limits.long_run:
+    gaps = low.size <= tuning.gap_channels and not joined(rows, low, operands=2)
+    if few and gaps and rows.size >= tuning.limits.lanes:
         inner = loops.inner or (UNIT,)
         apart = loops._replace(family="rows", outer=(*loops.outer, low), inner=inner[:-1], rows=inner[-1], low=rows)
         return apart._replace(high=UNIT), 0

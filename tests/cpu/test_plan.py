@@ -219,6 +219,14 @@ def test_channels_that_are_part_of_a_pixel_or_reversed_are_runs_with_gaps(x):
     assert sorted(loop.size for loop in output.loops.outer) == [3, 5]
 
 
+@pytest.mark.parametrize(("pixels", "channels", "runs"), [(16, 3, "rows"), (15, 3, "columns"), (LARGE, 13, "columns")])
+def test_runs_with_gaps_are_worth_it_for_a_few_channels_and_no_fewer_pixels_than_lanes(pixels, channels, runs):
+    shape = (5, channels, pixels)
+    strides = [4 * channels * pixels, -4, 4 * channels], contiguous(shape, (0, 2, 1), 4)
+    made = nest.build(nbn.Layout.instance().resolve(shape), [*strides, None, None])
+    assert form(check(made)).split()[0] == runs
+
+
 def test_few_rows_are_not_worth_merging_columns():
     layout = nbn.Layout("r (g c) -> g", g=8)
     many = of((LARGE, 8 * LANES), layout)
