@@ -57,6 +57,7 @@ CHANGES = {
     "output_run": (1000, (64, 256, 49), nbn.Layout.batch()),
     "output_columns": (48, (LARGE, 24), COLUMNS),
     "pixel_rows": (100, (1000, 3), COLUMNS),
+    "gap_channels": (2, (1000, 2, 3), nbn.Layout("p a c -> c a")),
     "serial_work": (0, (10, 10), ROWS),
     "serial_output": (0, (10, 10), ROWS),
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
