@@ -15,7 +15,7 @@ from ..engine.interface import Kinds, Variant
 from ..walk.families import SortedLoops, foldable, sort_loops
 from ..walk.nest import UNIT, Loop, LoopNest, joined
 from ..walk.table import write
-from .kernels.constants import BLOCK, LANES, LINE, PHASES, ROW_BLOCK
+from .kernels.constants import BLOCK, LANES, LINE, PHASES, ROW_BLOCK, SIDE
 from .tuning import TUNING, Tuning
 
 
@@ -107,7 +107,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
         run *= rows.size  # a few channels: all pixels are one run
     past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
     stream = elements * itemsize > past and not in_place
-    if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run)):
+    if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run and not _nearer(loops))):
         tile = 1
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)
 
@@ -199,11 +199,16 @@ def _pieces(size: int, parts: int, unit: int) -> tuple[int, int]:
     return max(1, -(-size // part_size)), part_size
 
 
+def _nearer(loops: SortedLoops) -> bool:
+    """Whether runs of neighbouring groups are nearer to each other than those of one group."""
+    return bool(loops.outer) and abs(loops.outer[-1].x) < abs(loops.rows.x)
+
+
 def _side_by_side(size: int, loops: SortedLoops, tuning: Tuning) -> int:
     """How many neighbouring groups of so many elements the rows family walks at once."""
-    outer, low = loops.outer, loops.low
-    nearer = bool(outer) and low.size < tuning.limits.long_run and abs(outer[-1].x) < abs(loops.rows.x)
-    if not outer or not (size <= BLOCK or nearer):
+    if _nearer(loops):
+        return max(1, min(SIDE, tuning.visit_bytes // max(1, abs(loops.low.x) * loops.low.size)))
+    if not loops.outer or size > BLOCK:
         return 1
     return max(1, min(LANES, tuning.batch_elements // size))
 

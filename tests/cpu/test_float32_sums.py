@@ -36,6 +36,10 @@ def runs(groups, size=49):
     return np.ascontiguousarray(cut.transpose(1, 0, 2)), (0, 2)
 
 
+def long_runs(groups):
+    return runs(groups, 150)
+
+
 def members(groups, size=8):
     """Group norm, channels last: a group has several columns."""
     cut = groups.reshape(len(groups), -1, size)
@@ -49,14 +53,21 @@ def lone_columns(groups):
     return x[:, :, 1], (0,)
 
 
-ARRANGED = {"rows": rows, "columns": columns, "runs": runs, "members": members, "lone columns": lone_columns}
+ARRANGED = {
+    "rows": rows,
+    "columns": columns,
+    "runs": runs,
+    "long runs": long_runs,
+    "members": members,
+    "lone columns": lone_columns,
+}
 arranged = pytest.mark.parametrize("arrange", ARRANGED.values(), ids=ARRANGED)
 both = pytest.mark.parametrize("arrange", [rows, columns], ids=["rows", "columns"])
 
 
 def fitting(groups, arrange):
     """As many of the values as the arrangement can take."""
-    unit = {runs: 49, members: 8}.get(arrange, 1)
+    unit = {runs: 49, long_runs: 150, members: 8}.get(arrange, 1)
     return groups[:, : groups.shape[1] // unit * unit]
 
 

@@ -28,7 +28,16 @@ import numbanorm as nbn
 from numbanorm.call import run
 from numbanorm.cpu import launcher, plan
 from numbanorm.cpu.engine import ENGINE
-from numbanorm.cpu.kernels.constants import BLOCK, LANES, MAX_COLUMNS, NEAR_BYTES, ROW_BLOCK
+from numbanorm.cpu.kernels.constants import (
+    BLOCK,
+    CHAIN,
+    DOWN_ROWS,
+    LANES,
+    MAX_COLUMNS,
+    NEAR_BYTES,
+    ROW_BLOCK,
+    SIDE,
+)
 from numbanorm.cpu.tuning import TUNING
 from numbanorm.engine.interface import Frame, Variant
 
@@ -141,7 +150,7 @@ def layer(num_axes=1):
 
 
 BATCH, COLUMNS, GROUPS = nbn.Layout.batch(), nbn.Layout.axes(0), nbn.Layout.group(4)
-INSTANCE = nbn.Layout.instance()
+INSTANCE, REPEATED = nbn.Layout.instance(), nbn.Layout.axes((0, 2, 4))
 INTERLEAVED = nbn.Layout("n (c g) s -> n g", g=4)
 LAST3, LAST4 = (0, 2, 1), (0, 2, 3, 1)  # channels last in memory
 WIDE = NEAR_BYTES // ROW_BLOCK // 4 + 9
@@ -158,13 +167,17 @@ CASES = {
     "rows side by side, given up": ((49, 500), None, layer(), (), {**WHOLE, "batch_elements": 1}, "rows"),
     "runs side by side": ((9, 37, 7, 7), None, BATCH, (37, 1, 1), WHOLE, "rows beside"),
     "runs side by side, blocks": ((BLOCK // 49 + 2, 6, 7, 7), None, BATCH, (6, 1, 1), WHOLE, "rows beside"),
-    "runs side by side, tuples": ((9, 21, 7, 7), None, BATCH, (), {**WHOLE, "batch_elements": 2000}, "rows beside"),
+    "runs side by side, tuples": ((9, 21, 7, 7), None, BATCH, (), {**WHOLE, "visit_bytes": 2000}, "rows beside"),
+    "runs side by side, many": ((9, SIDE + 6, 7, 7), None, BATCH, (SIDE + 6, 1, 1), WHOLE, "rows beside"),
+    "runs side by side, long": ((13, 5, 20, 35), None, BATCH, (5, 1, 1), WHOLE, "rows beside"),
+    "runs side by side, few rows": ((DOWN_ROWS - 1, 5, 20, 35), None, BATCH, (5, 1, 1), WHOLE, "rows beside"),
+    "runs side by side, repeats": ((3, 2, 2 * CHAIN + 1, 4, 260), None, REPEATED, (), WHOLE, "rows beside"),
     "runs side by side, one weight each": ((5, 3, 6, 7), None, BATCH, (3, 6, 7), WHOLE, "rows beside"),
     "groups side by side": ((9, 12, 7, 7), None, GROUPS, (12, 1, 1), WHOLE, "rows beside"),
     "rows above tiny": ((100, TINY_RUN + 1), None, layer(), (TINY_RUN + 1,), WHOLE, "rows beside"),
     "rows in parts": ((3, 3 * BLOCK + 7), None, layer(), (3 * BLOCK + 7,), SMALL, "rows parts"),
     "one row in parts": ((2, 5, 700), None, layer(3), (5, 1), SMALL, "rows parts"),
-    "rows in repeats": ((9, 3, 20, 35), None, BATCH, (3, 1, 1), WHOLE, "rows"),
+    "rows in repeats": ((9, 3, 20, 35), None, BATCH, (3, 1, 1), {**WHOLE, "visit_bytes": 1}, "rows"),
     "rows in repeats and parts": ((9, 3, 20, 35), None, BATCH, (3, 1, 1), SMALL, "rows parts"),
     "columns": ((300, 40), None, COLUMNS, (40,), WHOLE, "columns"),
     "columns, small": ((300, 40), None, COLUMNS, (40,), SERIAL, "columns serial"),
@@ -197,7 +210,7 @@ CASES = {
     "groups, channels last, tiles": ((5, 88, 40), LAST3, GROUPS, (88, 1), WHOLE, "columns high kept tiles"),
     "groups, channels last, parts": ((2, 24, 400), LAST3, GROUPS, (24, 1), SMALL, "columns high kept parts"),
     "groups of 255": ((2, 4 * (LONG_RUN - 1), LONG_RUN), LAST3, GROUPS, (), WHOLE, "columns high kept tiles"),
-    "groups of 256": ((2, 4 * LONG_RUN, LONG_RUN), LAST3, GROUPS, (), WHOLE, "rows"),
+    "groups of 256": ((2, 4 * LONG_RUN, LONG_RUN), LAST3, GROUPS, (), WHOLE, "rows beside"),
     "groups of few rows": ((2, 4 * 50, 49), LAST3, GROUPS, (), WHOLE, "rows beside"),
     "interleaved groups": ((5, 24, 40), LAST3, INTERLEAVED, (24, 1), WHOLE, "columns low kept"),
     "interleaved groups, parts": ((2, 24, 400), LAST3, INTERLEAVED, (24, 1), SMALL, "columns low kept parts"),

@@ -13,7 +13,7 @@ from strategies import contiguous, nests
 
 import numbanorm as nbn
 from numbanorm.cpu import plan
-from numbanorm.cpu.kernels.constants import LANES, LINE, MAX_COLUMNS, PHASES
+from numbanorm.cpu.kernels.constants import LANES, LINE, MAX_COLUMNS, PHASES, SIDE
 from numbanorm.cpu.tuning import TUNING
 from numbanorm.engine.interface import Kinds, Variant
 from numbanorm.walk import nest, slots
@@ -57,7 +57,7 @@ def check(made, itemsize=4, in_place=False, tuning=TUNING):
     if loops.family == "rows":
         size, states = reduced * columns, made.groups
         assert chosen.tasks == over == made.groups
-        assert 1 <= chosen.tile <= LANES
+        assert 1 <= chosen.tile <= SIDE
         assert chosen.tile == 1 or chosen.parts == 1
     else:
         assert 1 <= chosen.tile <= MAX_COLUMNS
@@ -150,7 +150,9 @@ FORMS = {
     "a wide table": ((LANES, LARGE), nbn.Layout.axes(0), None, "columns tiles"),
     "channels last": ((LARGE, 64, 2, 2), nbn.Layout.batch(), (0, 2, 3, 1), "columns parts"),
     "groups, channels last": ((LARGE, 32, 49, 1), nbn.Layout.group(8), (0, 2, 3, 1), "columns high kept"),
-    "groups of long runs": ((LARGE, 4 * LONG_RUN, 49), nbn.Layout.group(4), (0, 2, 1), "rows"),
+    "groups of long runs": ((LARGE, 4 * LONG_RUN, 49), nbn.Layout.group(4), (0, 2, 1), "rows beside"),
+    "pictures past the cache": ((LANES, 2048, 28, 28), nbn.Layout.batch(), None, "rows beside"),
+    "large pictures": ((LANES, 64, 56, 56), nbn.Layout.batch(), None, "rows"),
     "tiny runs": ((LARGE, TINY_RUN), nbn.Layout.layer(), None, "columns tiles"),
     "short runs": ((LARGE, TINY_RUN + 1), nbn.Layout.layer(), None, "rows beside"),
     "nothing reduced": ((LARGE,), nbn.Layout.axes(()), None, "columns tiles"),

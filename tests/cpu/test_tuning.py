@@ -53,6 +53,7 @@ CHANGES = {
     "merge_columns": (48, (LARGE, 1000), COLUMNS),
     "chunks": (1, (3, LARGE), ROWS),
     "batch_elements": (1, (1000, 500), ROWS),
+    "visit_bytes": (1, (16, 256, 49), nbn.Layout.batch()),
     "output_elements": (100, (3, LARGE), ROWS),
     "output_run": (1000, (64, 256, 49), nbn.Layout.batch()),
     "output_columns": (48, (LARGE, 24), COLUMNS),

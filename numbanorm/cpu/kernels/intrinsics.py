@@ -523,6 +523,18 @@ def absent(typingctx):
 
 
 @intrinsic
+def opaque(typingctx, number):
+    """The same integer, of which the compiler knows nothing: it may not work out ahead what a loop makes of it, for
+    want of registers.
+    """
+
+    def codegen(context, builder, sig, args):
+        return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [args[0]], False)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def is_present(typingctx, pointer):
     """Whether an optional array was passed."""
 

@@ -9,7 +9,7 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import BLOCK, NEAR_RUN, PHASES, TRUST
+from .constants import BLOCK, CHAIN, DOWN_ROWS, NEAR_RUN, PHASES, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
@@ -25,11 +25,12 @@ from .intrinsics import (
     stream_fence,
     summed_like,
 )
-from .lanes import WIDTH, convert, splat, total
+from .lanes import WIDTH, convert, first, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
     FOLD,
+    LIKE32,
     LIKE64,
     PART_SIZE,
     PARTS,
@@ -46,11 +47,12 @@ from .walk import (
     settle_far,
     stream_edge,
     stream_end,
+    sum_down,
     sum_near,
     sum_run,
 )
 
-SQUARE = WIDTH * WIDTH  # lanes of WIDTH groups
+SQUARE = SIDE * WIDTH  # lanes of SIDE groups
 
 
 @inline
@@ -161,6 +163,77 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
 
 
 @inline
+def _down(table, item):
+    """Whether float32 sums are taken down the rows: where there are several, with gaps between them."""
+    rows, _, size, step = _reading(table)
+    few = DOWN_ROWS if size < NEAR_RUN else 2 * DOWN_ROWS
+    return rows >= few and size >= WIDTH and step == item and load_int(table, PARTS) == 1
+
+
+@inline
+def _first_pivot(x, at, row_step, size, g, center, pivots):
+    """Keep as a group's pivot the mean, as of `near_mean`, of some lanes of four rows; 0 where `center` is 0.
+
+    They are spread over the rows: corners of pictures are often unlike the rest.
+    """
+    pivot = 0.0
+    if center != 0:
+        step = row_step + (size - WIDTH) // 3 * itemsize(x)
+        s = load_near(x, at, LIKE32) + load_near(x, at + step, LIKE32)
+        t = load_near(x, at + 2 * step, LIKE32) + load_near(x, at + 3 * step, LIKE32)
+        pivot = welford.finite_or_zero(convert(total(s + t) * convert(1.0 / (4 * WIDTH), LIKE32), LIKE64))
+    store_one(pivots, g, pivot)
+
+
+@inline
+def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, center, room):
+    """Pivots and sums, by way of float32, of whole rows of `batch` groups, `side` bytes apart: a few rows of all of
+    them, before the next few.
+    """
+    pivots, sums, squares, lanes, lanes_of_squares = room
+    _, row_step, size, _ = _reading(table)
+    repeat, row, _ = position
+    at = origin + inner_offset(table, repeat) + row * row_step
+    left = size_of_block // size
+    chains = (left + CHAIN - 1) // CHAIN
+    fresh = True
+    _first_pivot(x, at, row_step, size, ZERO, center, pivots)
+    while chains > 0:
+        rows = (left + chains - 1) // chains
+        chains -= 1
+        left -= rows
+        for g in range(batch):
+            near, place = at + g * side, 8 * WIDTH * g
+            s, q, pivot = splat(0.0), splat(0.0), load_one(pivots, 8 * g)
+            if fresh and g + 1 < batch:  # early, so that its sums need not wait for it
+                _first_pivot(x, near + side, row_step, size, g + 1, center, pivots)
+            if not fresh:
+                s, q = load_near(lanes, place, LIKE64), load_near(lanes_of_squares, place, LIKE64)
+            s, q = sum_down(x, near, row_step, rows, size, convert(pivot, narrow), (s, q))
+            if chains == 0:
+                store_one(sums, g, total(s))
+                store_one(squares, g, total(q))
+            else:
+                store_near(lanes, place, s)
+                store_near(lanes_of_squares, place, q)
+        at += rows * row_step
+        fresh = False
+
+
+@inline
+def _all_hold(n, batch, center, room):
+    """Whether the sums of `batch` groups have the digits of float32: see `accumulators.hold`."""
+    missed = splat(0.0)
+    for g in range(0, batch, WIDTH):
+        s = load_near(room[1], 8 * g, LIKE64)
+        if center == 0:
+            s = splat(0.0)
+        serve = accumulators.hold(n, load_near(room[0], 8 * g, LIKE64), (s, load_near(room[2], 8 * g, LIKE64)), TRUST)
+        missed = missed + first(1.0 - serve, min(WIDTH, batch - g))
+    return total(missed) == 0.0
+
+
+@inline
 def _far_mean(x, table, origin, position, left):
     """Mean of `left` elements from `position` of a group, whose sum, or distances, may overflow."""
     rows, row_step, size, step = _reading(table)
@@ -183,7 +256,8 @@ def _far_mean(x, table, origin, position, left):
 @inline
 def _firsts(x, at, side, batch, center, values):
     """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
-    store_near(values, 0, splat(0.0))
+    for g in range(0, batch, WIDTH):
+        store_near(values, 8 * g, splat(0.0))
     if center != 0:
         for g in range(batch):
             store_one(values, g, welford.finite_or_zero(load_one(x, at + g * side)))
@@ -221,18 +295,27 @@ def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
 def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, center, room):
     """Sums of a block by way of float32, about the mean of its first elements; in float64 where those will not do."""
     pivots, sums, squares, _, _ = room
-    count = min(_reading(table)[2] - position[2], size)
-    for g in range(batch):
-        pivot = 0.0
-        if center != 0:
-            pivot = near_mean(x, origin + at + g * side, count)
-        store_one(pivots, g, pivot)
+    down = _down(table, itemsize(x))
+    if down:
+        _sums_down(x, narrow, table, origin, side, batch, position, size, center, room)
+        if _all_hold(float(size), batch, center, room):
+            return
+    else:
+        count = min(_reading(table)[2] - position[2], size)
+        for g in range(batch):
+            pivot = 0.0
+            if center != 0:
+                pivot = near_mean(x, origin + at + g * side, count)
+            store_one(pivots, g, pivot)
     for g in range(batch):
         near, pivot, serve, turn, s, q = origin + g * side, load_one(pivots, 8 * g), 0.0, 0, 0.0, 0.0
         while serve == 0.0 and (turn == 0 or (turn == 1 and center != 0 and q > 0.0)):
             if turn != 0:  # the first values lie elsewhere: once more about the mean, as near as float32 has it
                 pivot = convert(convert(welford.finite_or_zero(pivot + s / float(size)), narrow), LIKE64)
-            s, q = _sums(x, narrow, table, near, position, size, pivot)
+            if turn == 0 and down:
+                s, q = load_one(sums, 8 * g), load_one(squares, 8 * g)
+            else:
+                s, q = _sums(x, narrow, table, near, position, size, pivot)
             about = s if center != 0 else 0.0
             serve = accumulators.hold(float(size), pivot, (about, q), TRUST)
             turn += 1
@@ -255,7 +338,7 @@ def _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room
     at = inner_offset(table, repeat) + row * row_step + i * step
     near = False
     if narrow is not None:
-        near = step == itemsize(x) and run >= NEAR_RUN
+        near = (step == itemsize(x) and run >= NEAR_RUN) or _down(table, itemsize(x))
         if near:
             _narrow_sums(x, narrow, table, origin, side, batch, position, at, stop - start, center, room)
     if not near:
@@ -263,6 +346,22 @@ def _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room
     if center == 0:
         for g in range(batch):
             store_one(room[1], g, 0.0)
+
+
+@inline
+def _block_stop(x, narrow, table, start, last):
+    """Where the block ends that begins with element `start`: behind whole rows where sums are taken down them, of which
+    all blocks have as many, or one less.
+    """
+    stop = min(start + BLOCK, last)
+    if narrow is not None:
+        if _down(table, itemsize(x)):
+            rows, _, size, _ = _reading(table)
+            row, most = start // size % rows, max(2 * CHAIN, BLOCK // size)
+            blocks = (rows + most - 1) // most
+            block = (row * blocks + rows - 1) // rows
+            stop = start + ((block + 1) * rows // blocks - row) * size
+    return stop
 
 
 @inline
@@ -277,12 +376,14 @@ def _add_block(n, nb, batch, room, bases, mean, m2):
         store_one(mean, 0, mean_1)
         store_one(m2, 0, m2_1)
         return n + nb
-    pivots_b = load_near(pivots, 0, LIKE64) - load_near(bases, 0, LIKE64)
-    mean_b, m2_b = accumulators.settle(nb, pivots_b, (load_near(sums, 0, LIKE64), load_near(squares, 0, LIKE64)))
-    if n > 0.0:
-        _, mean_b, m2_b = accumulators.merge(n, load_near(mean, 0, LIKE64), load_near(m2, 0, LIKE64), nb, mean_b, m2_b)
-    store_near(mean, 0, mean_b)
-    store_near(m2, 0, m2_b)
+    for at in range(0, 8 * batch, 8 * WIDTH):
+        pivot_b = load_near(pivots, at, LIKE64) - load_near(bases, at, LIKE64)
+        mean_b, m2_b = accumulators.settle(nb, pivot_b, (load_near(sums, at, LIKE64), load_near(squares, at, LIKE64)))
+        if n > 0.0:
+            mean_a, m2_a = load_near(mean, at, LIKE64), load_near(m2, at, LIKE64)
+            _, mean_b, m2_b = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
+        store_near(mean, at, mean_b)
+        store_near(m2, at, m2_b)
     return n + nb
 
 
@@ -295,14 +396,15 @@ def _moments(x, narrow, table, origin, side, batch, first_part, last_part, cente
     mean, m2, bases = states
     size, group_size = load_int(table, PART_SIZE), _group_size(table)
     _firsts(x, origin, side, batch, center, bases)
-    store_near(bases, 0, welford.base_or_zero(load_near(bases, 0, LIKE64)))
+    for at in range(0, 8 * batch, 8 * WIDTH):
+        store_near(bases, at, welford.base_or_zero(load_near(bases, at, LIKE64)))
     n, mean_1, m2_1 = 0.0, 0.0, 0.0
     for part in range(first_part, last_part):
         start = part * size
         last = min(start + size, group_size)
         n_part = 0.0
         while start < last:
-            stop = min(start + BLOCK, last)
+            stop = _block_stop(x, narrow, table, start, last)
             _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room)
             n_part = _add_block(n_part, float(stop - start), batch, room, bases, mean, m2)
             start = stop
@@ -316,22 +418,23 @@ def _moments(x, narrow, table, origin, side, batch, first_part, last_part, cente
 
 @inline
 def _room():
-    """The arrays of `_sums` and `_moments`: one number for each of WIDTH groups, and their lanes."""
-    numbers = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    """The arrays of `_sums` and `_moments`: one number for each of SIDE groups, and their lanes."""
+    numbers = stack(SIDE, LIKE64), stack(SIDE, LIKE64), stack(SIDE, LIKE64)
     return numbers[0], numbers[1], numbers[2], stack(SQUARE, LIKE64), stack(SQUARE, LIKE64)
 
 
 @inline
 def _state_arrays():
-    """Mean and m2 of WIDTH groups, and the bases of their means."""
-    return stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    """Mean and m2 of SIDE groups, and the bases of their means."""
+    return stack(SIDE, LIKE64), stack(SIDE, LIKE64), stack(SIDE, LIKE64)
 
 
 @inline
-def _made_whole(states):
+def _made_whole(batch, states):
     """Means in the place of their distances from the groups' bases."""
     mean, _, bases = states
-    store_near(mean, 0, load_near(mean, 0, LIKE64) + load_near(bases, 0, LIKE64))
+    for at in range(0, 8 * batch, 8 * WIDTH):
+        store_near(mean, at, load_near(mean, at, LIKE64) + load_near(bases, at, LIKE64))
 
 
 @inline
@@ -361,8 +464,11 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge)
                 runs = batch if across else min(WIDTH, rows - row)
                 if not once or (repeat == 0 and row == 0):
                     step = 8 if across else 0
-                    mu, slope = load(mean, 8 * lead, step, LIKE64), load(inverse, 8 * lead, step, LIKE64)
-                    unfit = set_coefficients(x, out, w, b, table, at, entry, runs, 0, mu, slope, room)
+                    unfit = 0.0
+                    for g in range(0, runs, WIDTH):
+                        k, near, width = 8 * lead + step * g, moved(table, at, entry, g), min(WIDTH, runs - g)
+                        mu, slope = load(mean, k, step, LIKE64), load(inverse, k, step, LIKE64)
+                        unfit += set_coefficients(x, out, w, b, table, near, entry, width, g, mu, slope, room)
                 write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room, edge)
                 done = 1 if across else runs
                 at = moved(table, at, ROWS + ZERO, done)
@@ -380,7 +486,7 @@ def _reduce_tasks(first, last, table, x, narrow, center, room, states, count, me
         batch = _neighbours(table, group, last, load_int(table, TILE)) if parts == 1 else 1
         n = _moments(x, narrow, table, origin, side, batch, part, part + 1, center, room, states)
         if parts == 1:
-            _made_whole(states)
+            _made_whole(batch, states)
             _write_states(table, k, batch, n, states, count, mean, m2)
         else:
             store_one(count, task, n)
@@ -422,7 +528,7 @@ def normalize(first, last, table, frame):
     count, mean, m2 = frame.count, frame.mean, frame.m2
     parts, narrow, edge = load_int(table, PARTS), summed_like(x, out), stream_edge(out)
     room, states = _room(), _state_arrays()
-    inverse = stack(WIDTH, LIKE64)
+    inverse = stack(SIDE, LIKE64)
     coefficients = room_for_few()
     side = load_int(table, _side(table) + X)
     group = first
@@ -430,12 +536,13 @@ def normalize(first, last, table, frame):
         place = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE))
         n = _moments(x, narrow, table, place[0], side, batch, 0, parts, center, room, states)
-        _made_whole(states)
+        _made_whole(batch, states)
         _write_states(table, place[4], batch, n, states, count, mean, m2)
         if batch == 1:  # a division and a root of one number take a tenth of those of all lanes
             store_one(inverse, 0, welford.inverse_std(load_one(states[1], 0), n, spread))
         else:
-            store_near(inverse, 0, welford.inverse_std(load_near(states[1], 0, LIKE64), n, spread))
+            for at in range(0, 8 * batch, 8 * WIDTH):
+                store_near(inverse, at, welford.inverse_std(load_near(states[1], at, LIKE64), n, spread))
         _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge)
         group += batch
     stream_end(out, edge)

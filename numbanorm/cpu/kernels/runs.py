@@ -8,9 +8,9 @@ fit float32 is made in float64, alone, so that it does not matter which runs are
 from ...maths import welford
 from ...walk.slots import BIAS, LOW, OUT, WEIGHT, X
 from .compiling import inline
-from .constants import PEEL
+from .constants import PEEL, SIDE
 from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store_near, viewed
-from .lanes import WIDTH, convert, first, total
+from .lanes import convert, first, total
 from .walk import LIKE64, STREAM, ZERO, scale_near, scale_run
 
 MANY = 1024  # runs whose coefficients are kept for further samples: 12 KB of float32 in the first-level cache
@@ -103,9 +103,9 @@ def _in_precision(room, like):
 
 @inline
 def room_for_few():
-    """Arrays for the coefficients of WIDTH runs."""
-    numbers = stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
-    return numbers[0], numbers[1], numbers[2], stack(WIDTH, LIKE64), stack(WIDTH, LIKE64), stack(WIDTH, LIKE64)
+    """Arrays for the coefficients of SIDE runs."""
+    numbers = stack(SIDE, LIKE64), stack(SIDE, LIKE64), stack(SIDE, LIKE64)
+    return numbers[0], numbers[1], numbers[2], stack(SIDE, LIKE64), stack(SIDE, LIKE64), stack(SIDE, LIKE64)
 
 
 @inline

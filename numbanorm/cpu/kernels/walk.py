@@ -20,6 +20,7 @@ from .intrinsics import (
     load_near,
     load_one,
     made_like,
+    opaque,
     stack,
     store,
     store_first,
@@ -181,6 +182,42 @@ def sum_near(x, at, count, pivot, sums):
         if UNROLL:
             a, b = added(a, c), added(b, d)
         s, q = added(a, b)
+        sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+    return sums
+
+
+@inline
+def sum_down(x, at, row_step, rows, count, pivot, sums):
+    """`sum_near` of the first `count` elements of `rows` rows, at most CHAIN: each lane adds up one value of each row.
+
+    Four vectors of a row are joined, as there. That reads several rows at once, each in the order of memory.
+    """
+    step, zero, i = itemsize(x), splat(convert(0.0, LIKE32)), ZERO
+    while i < count:
+        s, q = zero, zero
+        end = min(count, i + 4 * WIDTH)
+        while i + 2 * WIDTH <= end:
+            a, b, k = (zero, zero), (zero, zero), at + i * step
+            for _ in range(rows):
+                a = push(a, load_near(x, k, LIKE32) - pivot)
+                b = push(b, load_near(x, k + WIDTH * step, LIKE32) - pivot)
+                k = opaque(k + row_step)
+            s, q = added((s, q), added(a, b))
+            i += 2 * WIDTH
+        if i < end:
+            a, b, k, left = (zero, zero), (zero, zero), at + i * step, end - i
+            if left > WIDTH:
+                left -= WIDTH
+                for _ in range(rows):
+                    a = push(a, load_near(x, k, LIKE32) - pivot)
+                    b = push(b, first(load_first(x, k + WIDTH * step, step, left, LIKE32) - pivot, left))
+                    k = opaque(k + row_step)
+            else:
+                for _ in range(rows):
+                    a = push(a, first(load_first(x, k, step, left, LIKE32) - pivot, left))
+                    k = opaque(k + row_step)
+            s, q = added((s, q), added(a, b))
+            i = end
         sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
     return sums
 
