@@ -15,6 +15,7 @@ from numba.core.extending import intrinsic
 from numba.core.pythonapi import NativeValue, unbox
 
 from .lanes import (
+    FEATURES,
     FLOAT_OF,
     FLOATS,
     I1,
@@ -176,6 +177,84 @@ def _gather(builder, base, offset, step, storage, count):
     return _outlined(builder, f"numbanorm_gather_first_{storage}", vector(storage), args, body)
 
 
+def _takes_masks(storage):
+    """Whether the processor loads and stores some lanes of this type only. If not, LLVM would ask for each lane."""
+    return storage.width >= 32 or FEATURES.get("avx512bw", False)
+
+
+_PIECES = [1 << n for n in range(WIDTH.bit_length())]  # 1, 2, 4, ... WIDTH lanes: the bits of a count of lanes
+
+
+def _load_first(builder, address, count, storage):
+    """The first `count` elements side by side at `address`; zeros above."""
+    lanes = vector(storage)
+    if _takes_masks(storage):
+        name = f"llvm.masked.load.{suffix(lanes)}.p0"
+        mask = first_lanes(builder, count)
+        return call_named(builder, name, lanes, [address, ir.Constant(I32, 1), mask, ir.Constant(lanes, None)])
+
+    def body(builder, address, count):
+        bits, at = ir.Constant(lanes, None), count
+        for n in _PIECES:  # from the last, which the pieces before it move up
+            before = builder.block
+            with builder.if_then(_has_bit(builder, count, n)):
+                first = builder.sub(at, ir.Constant(I64, n))
+                piece = builder.load(_piece(builder, address, first, n, storage), align=1)
+                empty = ir.Constant(piece.type, ir.Undefined)
+                wide = builder.shuffle_vector(piece, empty, _numbers([i % n for i in range(WIDTH)]))
+                moved = builder.shuffle_vector(wide, bits, _numbers([*range(n), *range(WIDTH, 2 * WIDTH - n)]))
+                then = builder.block
+            bits, at = _either(builder, bits, before, moved, then), _either(builder, at, before, first, then)
+        return bits
+
+    return _outlined(builder, f"numbanorm_first_{storage}", lanes, [address, count], body)
+
+
+def _store_first(builder, address, count, bits):
+    """Write the first `count` lanes side by side to `address`."""
+    storage = bits.type.element
+    if _takes_masks(storage):
+        name = f"llvm.masked.store.{suffix(bits.type)}.p0"
+        call_named(builder, name, ir.VoidType(), [bits, address, ir.Constant(I32, 1), first_lanes(builder, count)])
+        return
+
+    def body(builder, address, count, bits):
+        at = ir.Constant(I64, 0)
+        for n in reversed(_PIECES):
+            before = builder.block
+            with builder.if_then(_has_bit(builder, count, n)):
+                piece = builder.shuffle_vector(bits, bits, _numbers(range(n)))
+                builder.store(piece, _piece(builder, address, at, n, storage), align=1)
+                rest = builder.shuffle_vector(bits, bits, _numbers([(i + n) % WIDTH for i in range(WIDTH)]))
+                behind = builder.add(at, ir.Constant(I64, n))
+                then = builder.block
+            bits, at = _either(builder, bits, before, rest, then), _either(builder, at, before, behind, then)
+
+    _outlined(builder, f"numbanorm_store_first_{storage}", ir.VoidType(), [address, count, bits], body)
+
+
+def _has_bit(builder, count, n):
+    return builder.icmp_signed("!=", builder.and_(count, ir.Constant(I64, n)), ir.Constant(I64, 0))
+
+
+def _piece(builder, address, at, n, storage):
+    """Pointer to `n` elements, `at` elements behind `address`."""
+    start = builder.gep(builder.bitcast(address, storage.as_pointer()), [at])
+    return builder.bitcast(start, ir.VectorType(storage, n).as_pointer())
+
+
+def _numbers(values):
+    """Lanes that a shuffle picks."""
+    return ir.Constant(ir.VectorType(I32, len(values)), list(values))
+
+
+def _either(builder, value, block, other, other_block):
+    chosen = builder.phi(value.type)
+    chosen.add_incoming(value, block)
+    chosen.add_incoming(other, other_block)
+    return chosen
+
+
 def _load_lanes(builder, pointer, base, offset, step, count):
     """The stored bits of WIDTH elements (`count` None) or of the first `count`, whatever the step between them."""
     storage, lanes = pointer.storage, vector(pointer.storage)
@@ -186,9 +265,7 @@ def _load_lanes(builder, pointer, base, offset, step, count):
             if count is None:
                 together = builder.load(address, align=1)
             else:
-                mask, zeros = first_lanes(builder, count), ir.Constant(lanes, None)
-                name = f"llvm.masked.load.{suffix(lanes)}.p0"
-                together = call_named(builder, name, lanes, [address, ir.Constant(I32, 1), mask, zeros])
+                together = _load_first(builder, address, count, storage)
             then_block = builder.block
         with otherwise:
             same = builder.icmp_signed("==", step, ir.Constant(I64, 0))
@@ -329,9 +406,7 @@ def _store_lanes(builder, pointer, base, offset, step, value, count):
             if count is None:
                 builder.store(bits, address, align=1)
             else:
-                mask = first_lanes(builder, count)
-                name = f"llvm.masked.store.{suffix(bits.type)}.p0"
-                call_named(builder, name, ir.VoidType(), [bits, address, ir.Constant(I32, 1), mask])
+                _store_first(builder, address, count, bits)
         with otherwise:
             _scatter(builder, base, offset, step, bits, count)
 

@@ -19,7 +19,8 @@ from ...maths import welford
 from .constants import LANES
 
 WIDTH = LANES
-UNROLL = bool(get_host_cpu_features().get("avx512f"))  # 32 registers hold a second pair of sums
+FEATURES = get_host_cpu_features()
+UNROLL = bool(FEATURES.get("avx512f"))  # 32 registers hold a second pair of sums
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 FLOATS = {"f2": ir.HalfType(), "f4": ir.FloatType(), "f8": ir.DoubleType()}
