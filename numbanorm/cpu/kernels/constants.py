@@ -3,12 +3,12 @@ kernels are in `cpu.tuning`.
 """
 
 LANES = 16  # of a kernel's vectors: one 64-byte line of float32; two AVX-512 or four AVX registers of float64
-SIDE = 64  # groups that are walked side by side, at most: 12 KB of each picture of 7 x 7; 16 took 1.4 times as long
+SIDE = 64  # groups that are walked side by side, at most: 12 KB of each picture of 7 x 7
 BLOCK = 2048  # elements whose sums share a pivot; 16 KB of float64, read twice from the first-level cache
 CHAIN = 6  # values that a lane of float32 adds up before it goes on in float64: docs/numerics.md counts on it
 EDGE_RUN = 64  # elements of a run whose last line is not written before the next run fills it: 49 take twice as long
 NEAR_RUN = 512  # elements of a run from which sums by way of float32 are faster along it
-DOWN_ROWS = 4  # rows of a group from which those sums are taken down them; twice as many of such runs: 4 took longer
+DOWN_ROWS = 4  # rows of a group from which those sums are taken down them; of long runs twice as many
 TRUST = 12.0  # float32 sums of a block serve where s * s is not above n * q / TRUST: see `accumulators.hold`
 ROW_BLOCK = 64  # the same for columns: rows whose sums share a pivot
 FEW_ROWS = 8  # columns of so few rows are summed up and settled in registers
