@@ -29,7 +29,7 @@ from . import forks, processors
 from .cache import keep
 from .kernels import columns, rows, states
 from .kernels import frame as entries
-from .kernels.compiling import without_collector
+from .kernels.compiling import registries_known, without_collector
 from .kernels.frame import TABLE, Frame
 
 _FAMILIES = {"rows": rows, "columns": columns, "states": states}
@@ -163,7 +163,7 @@ class _Notice(event.Listener):
 
 def _compiled(dispatcher: Any, signature: Any) -> Any:
     """What Numba knows of a function that it compiled, or loaded, for these types."""
-    with without_collector(), event.install_listener("numba:compile", _Notice()):
+    with without_collector(), registries_known(), event.install_listener("numba:compile", _Notice()):
         keep(dispatcher).compile(signature)
     return dispatcher.overloads[signature.args]
 

@@ -26,6 +26,7 @@ from .intrinsics import (
     load_int,
     load_near,
     load_one,
+    load_same,
     made_in_float32,
     made_like,
     stack,
@@ -119,12 +120,12 @@ def _sums(x, whole, at, step, row_step, rows, width, pivot, sums):
         if UNROLL:
             others = splat(0.0), splat(0.0)
             while row + 2 <= rows:
-                sums = push(sums, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
-                others = push(others, load(x, at + (row + 1) * row_step, itemsize(x), LIKE64) - pivot)
+                sums = push(sums, load_near(x, at + row * row_step, LIKE64) - pivot)
+                others = push(others, load_near(x, at + (row + 1) * row_step, LIKE64) - pivot)
                 row += 2
             sums = added(sums, others)
         while row < rows:
-            sums = push(sums, load(x, at + row * row_step, itemsize(x), LIKE64) - pivot)
+            sums = push(sums, load_near(x, at + row * row_step, LIKE64) - pivot)
             row += 1
     while row < rows:
         sums = push(sums, load_first(x, at + row * row_step, step, width, LIKE64) - pivot)
@@ -444,7 +445,7 @@ def _read_states(table, group, tile, spread, states, mean, inverse, room):
         store_near(room[0], 0, mu)
         store_near(room[1], 0, scale)
         for member in range(width):
-            mu, scale = load(room[0], 8 * member, 0, LIKE64), load(room[1], 8 * member, 0, LIKE64)
+            mu, scale = load_same(room[0], 8 * member, LIKE64), load_same(room[1], 8 * member, LIKE64)
             for i in range(0, low, WIDTH):
                 place = 8 * ((a + member) * low + i)
                 store_near(mean, place, mu)
@@ -541,10 +542,10 @@ def _rows_are_one(x, out, table, columns):
 
 
 @inline
-def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like, edge):
+def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, like):
     """Write rows [start, stop) of a tile, of any steps and with any weights."""
     high, scale, offset = coefficients
-    rows, fold, none = load_int(table, ROWS + SIZE), load_int(table, FOLD) != 0, absent()
+    rows, fold = load_int(table, ROWS + SIZE), load_int(table, FOLD) != 0
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
     rest, behind_last = _rest_columns(table), False
@@ -553,12 +554,41 @@ def _scale_far(x, out, w, b, table, corner, start, stop, columns, coefficients, 
         row = index % rows
         count = rest if behind_last else columns
         rx, ro, rw, rb, _ = _row(table, corner, index // rows, rows if behind_last else row)
-        if fold:
-            scale_run(
-                x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, count, high, scale, offset, like, edge
-            )
-        else:
-            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, scale, offset, like, edge)
+        scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, count, high, scale, offset, fold, like)
+        behind_last = rest > 0 and row == rows - 1 and not behind_last
+        if not behind_last:
+            index += 1
+
+
+@inline
+def _scale_unfit(x, out, w, b, table, corner, start, stop, tile, mean, inverse):
+    """The same in float64, where coefficients do not fit float32, which are made anew for each row: so rare is it that
+    little code counts for more than speed.
+    """
+    fold, behind_last = load_int(table, FOLD) != 0, False
+    rows, rest = load_int(table, ROWS + SIZE), load_int(table, REST)
+    xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
+    ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
+    inner, state = tile[1], 0 if load_int(table, LOW + GROUP) != 0 else tile[1]
+    high_w, high_b = inner * ws, inner * bs
+    if fold:
+        high_w, high_b = load_int(table, HIGH + WEIGHT), load_int(table, HIGH + BIAS)
+    index = start
+    while index < stop:
+        row = index % rows
+        rx, ro, rw, rb, _ = _row(table, corner, index // rows, rows if behind_last else row)
+        for a in range(rest if behind_last else tile[0]):
+            for i in range(0, inner, WIDTH):
+                width, k, c = min(WIDTH, inner - i), 8 * (a * state + i), a * inner + i
+                mu, slope = load_near(mean, k, LIKE64), load_near(inverse, k, LIKE64)
+                offset = (mu - mu) * slope
+                weight = load_first(w, rw + a * high_w + i * ws, ws, width, 1.0)
+                bias = load_first(b, rb + a * high_b + i * bs, bs, width, LIKE64)
+                if fold:
+                    slope, offset = slope * weight, offset * weight + bias
+                    weight, bias = splat(1.0), splat(LIKE64)
+                value = welford.standardize(load_first(x, rx + c * xs, xs, width, LIKE64), mu, slope, offset)
+                store_first(out, ro + c * os, os, width, welford.scale_and_shift(value, weight, bias))
         behind_last = rest > 0 and row == rows - 1 and not behind_last
         if not behind_last:
             index += 1
@@ -592,10 +622,9 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room, e
         elif near:
             _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like, edge)
         else:
-            _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like, edge)
+            _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, kept, like)
         return
-    _coefficients(table, corner, tile, fold, w, b, mean, inverse, LIKE64, room)
-    _scale_far(x, out, w, b, table, corner, rows[0], rows[1], columns, room, LIKE64, edge)
+    _scale_unfit(x, out, w, b, table, corner, rows[0], rows[1], tile, mean, inverse)
 
 
 @inline
@@ -647,7 +676,7 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2, roo
     for i in range(0, high * low, WIDTH):
         width, at = min(WIDTH, high * low - i), 8 * (outer * parts * columns + column + i)
         mean_a, m2_a = load_first(means, at, 8, width, LIKE64), load_first(m2s, at, 8, width, LIKE64)
-        n = _part_count(table, 0)
+        n = _part_count(table, ZERO)
         for part in range(1, parts):
             k = at + 8 * part * columns
             mean_b, m2_b = load_first(means, k, 8, width, LIKE64), load_first(m2s, k, 8, width, LIKE64)

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from inspect import getsource
 
-from numba import njit, types
+from numba import njit, types, version_info
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.extending import overload
+from numba.core.registry import cpu_target
 
 _options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -23,9 +25,29 @@ _options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrappe
 kernel = partial(njit, nogil=True, **_options)
 
 try:
+    from llvmlite.binding import create_new_function_pass_manager
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
+    from numba.core.compiler_machinery import PassManager
     from numba.core.cpu import CPUContext
+    from numba.core.typed_passes import (
+        AnnotateTypes,
+        IRLegalization,
+        NativeLowering,
+        NoPythonBackend,
+        NopythonTypeInference,
+        PreLowerStripPhis,
+    )
+    from numba.core.untyped_passes import (
+        DeadBranchPrune,
+        FixupArgs,
+        GenericRewrites,
+        IRProcessing,
+        ReconstructSSA,
+        TranslateByteCode,
+    )
+
+    _NEW_PASSES = version_info[:2] >= (0, 62)  # LLVM's new way to run passes
 
     class _NoEnvironment:
         """The code generator of a part's library: no machine code of it is there to be told of an environment, the
@@ -48,10 +70,24 @@ try:
         def codegen(self):
             return _NoEnvironment(self._codegen)
 
+        def _optimize_functions(self, module):
+            """Have variables in registers, and no more: not all that Numba does, and not for declarations too."""
+            if not _NEW_PASSES:
+                super()._optimize_functions(module)
+                return
+            module.data_layout = self._codegen._data_layout
+            passes = create_new_function_pass_manager()
+            passes.add_sroa_pass()
+            passes.add_simplify_cfg_pass()
+            builder = self._codegen._pass_builder()
+            for function in module.functions:
+                if not function.is_declaration:
+                    passes.run(function, builder)
+
         def _optimize_final_module(self):
             made = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
-            manager, *builder = made if isinstance(made, tuple) else (made,)  # a builder since Numba 0.62
-            manager.run(self._final_module, *builder)
+            passes, *builder = made if _NEW_PASSES else (made,)
+            passes.run(self._final_module, *builder)
 
         def _finalize_final_module(self):
             self._finalize_dynamic_globals()
@@ -61,11 +97,48 @@ try:
             self._ensure_finalized()
             return 0
 
+    _sizes: dict[str, int] = {}
+
+    def _size_of(context, typ):
+        """Size of a type. Numba asks for that of every variable, and LLVM makes a module to answer."""
+        name = str(typ)
+        if name not in _sizes:
+            _sizes[name] = type(context).get_abi_sizeof(context, typ)
+        return _sizes[name]
+
+    # What a part goes through. Numba's own way has a dozen passes more, for closures, containers of several types,
+    # `with`, array expressions and the like, which parts have not.
+    _PASSES = (
+        TranslateByteCode,
+        FixupArgs,
+        IRProcessing,
+        DeadBranchPrune,
+        GenericRewrites,
+        ReconstructSSA,
+        NopythonTypeInference,
+        PreLowerStripPhis,
+        IRLegalization,
+        AnnotateTypes,
+        NativeLowering,
+        NoPythonBackend,
+    )
+
     class _PartCompiler(Compiler):
-        """Numba's compiler, given the library that it would make itself."""
+        """Numba's compiler with fewer passes, given the library that it would make itself."""
+
+        def define_pipelines(self):
+            if not _usable():
+                return super().define_pipelines()
+            passes = PassManager("part")
+            for one in _PASSES:
+                passes.add_pass(one, one.__name__)
+            passes.finalize()
+            return [passes]
 
         def compile_extra(self, func, *args, **kwargs):
             if _usable() and self.state.library is None:
+                context = self.state.targetctx  # a copy, for this part alone
+                context.get_abi_sizeof = partial(_size_of, context)
                 self.state.library = _PartLibrary(self.state.targetctx.codegen(), func.__qualname__)
             return super().compile_extra(func, *args, **kwargs)
 
@@ -76,6 +149,18 @@ except Exception:  # this Numba has no such names
 
 # Decorator of a part of kernels.
 inline = partial(njit, forceinline=True, **_options, **_of_parts)
+
+
+def as_parts(functions):
+    """Have functions of `maths` compiled as parts too, where kernels for the CPU call them."""
+    if not _of_parts:
+        return
+    for function in functions:
+
+        @overload(function, {"forceinline": True, **_options, **_of_parts}, strict=False, target="cpu")
+        def _same(*args, function=function):
+            return function
+
 
 _tried = None
 
@@ -138,9 +223,53 @@ def without_collector():
                 _paused = False
 
 
+class _LoadKnown:
+    """Loads what is new in the registries that a context of Numba's knows, and imports nothing."""
+
+    def __init__(self, context):
+        self._context = context
+        self._seen = {}
+
+    def __call__(self):
+        for registry, loader in tuple(self._context._registries.items()):
+            size = sum(len(getattr(registry, items)) for items in loader.registry_items)
+            if self._seen.get(registry) != size:
+                self._seen[registry] = size
+                self._context.install_registry(registry)
+
+
+def _contexts():
+    return cpu_target.typing_context, cpu_target.target_context
+
+
+@contextmanager
+def registries_known():
+    """Compile with Numba's modules imported once, before. Else it imports all of them and looks through what each has
+    registered whenever a kernel calls an intrinsic, a thousand times.
+
+    To be entered inside `without_collector`, so by one thread at a time.
+    """
+    try:
+        for context in _contexts():
+            context.refresh()
+            context.load_additional_registries = _LoadKnown(context)
+    except Exception:  # this Numba has no such names
+        _forget()
+    try:
+        yield
+    finally:
+        _forget()
+
+
+def _forget():
+    for context in _contexts():
+        vars(context).pop("load_additional_registries", None)
+
+
 def _resume():
     """In a child, nobody would end the pause of a thread of its parent."""
     global _paused
+    _forget()
     if _paused:
         _paused = False
         gc.enable()

@@ -340,6 +340,18 @@ def load_near(typingctx, pointer, offset, like):
 
 
 @intrinsic
+def load_same(typingctx, pointer, offset, like):
+    """As `load`, of one element into every lane."""
+    result = lanes_of(like)
+
+    def codegen(context, builder, sig, args):
+        bits = builder.load(_address(builder, args[0], args[1], pointer.storage), align=1)
+        return splat_value(builder, _decode(builder, pointer, bits, FLOAT_OF[like]))
+
+    return result(pointer, types.int64, like), codegen
+
+
+@intrinsic
 def load_one(typingctx, pointer, offset):
     """The element at byte `offset` as a float64."""
 

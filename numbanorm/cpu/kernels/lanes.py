@@ -6,6 +6,7 @@ on fast-math: the same operations are made in the same order for every run.
 
 import operator
 from functools import partial
+from types import FunctionType
 
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
@@ -15,7 +16,8 @@ from numba.core.extending import intrinsic, type_callable
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from ...maths import welford
+from ...maths import accumulators, welford
+from .compiling import as_parts
 from .constants import LANES
 
 WIDTH = LANES
@@ -224,3 +226,12 @@ def _multiply_add(context, builder, sig, args):
     if args[0].type == vector(I32):
         return builder.add(builder.mul(*args[:2]), args[2])
     return call_named(builder, f"llvm.fmuladd.{suffix(args[0].type)}", args[0].type, args)
+
+
+as_parts(
+    function
+    for module in (accumulators, welford)
+    for function in vars(module).values()
+    if isinstance(function, FunctionType) and function.__module__ == module.__name__
+    if function not in (welford.multiply_add, welford.sqrt, welford.where)
+)

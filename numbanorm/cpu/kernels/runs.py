@@ -9,9 +9,20 @@ from ...maths import welford
 from ...walk.slots import BIAS, LOW, OUT, WEIGHT, X
 from .compiling import inline
 from .constants import PEEL, SIDE
-from .intrinsics import absent, itemsize, load, load_first, load_int, load_one, made_like, stack, store_near, viewed
+from .intrinsics import (
+    absent,
+    itemsize,
+    load_first,
+    load_int,
+    load_one,
+    load_same,
+    made_like,
+    stack,
+    store_near,
+    viewed,
+)
 from .lanes import convert, first, total
-from .walk import LIKE64, STREAM, ZERO, scale_near, scale_run
+from .walk import LIKE64, NO, STREAM, ZERO, scale_near, scale_run
 
 MANY = 1024  # runs whose coefficients are kept for further samples: 12 KB of float32 in the first-level cache
 
@@ -69,14 +80,14 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
         for g in range(runs):
             rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
-                a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
+                a, c, d = load_same(highs, k, like), load_same(scales, k, like), load_same(offsets, k, like)
                 scale_near(x, rx, out, ro, none, ZERO, none, ZERO, size, a, c, d, like, stream, size >= PEEL, edge)
     elif weighted:
         for g in range(runs):
             rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
             k = item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
-                a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
+                a, c, d = load_same(highs, k, like), load_same(scales, k, like), load_same(offsets, k, like)
                 scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL, edge)
     done = (near and fold) or weighted
     if done and unfit == 0.0:
@@ -85,13 +96,10 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
         rx, ro, rw, rb, k = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step, item * (at + g)
         if load_one(fits, 8 * (at + g)) == 0.0:
             a, c = load_one(means, 8 * (at + g)), load_one(inverses, 8 * (at + g))
-            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, LIKE64, edge)
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, 0.0, NO, LIKE64)
         elif not done:
-            a, c, d = load(highs, k, 0, like), load(scales, k, 0, like), load(offsets, k, 0, like)
-            if fold:
-                scale_run(x, rx, xs, out, ro, os, none, ZERO, ZERO, none, ZERO, ZERO, size, a, c, d, like, edge)
-            else:
-                scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, like, edge)
+            a, c, d = load_same(highs, k, like), load_same(scales, k, like), load_same(offsets, k, like)
+            scale_run(x, rx, xs, out, ro, os, w, rw, ws, b, rb, bs, size, a, c, d, fold, like)
 
 
 @inline

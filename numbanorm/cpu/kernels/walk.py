@@ -334,13 +334,27 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
 
 
 @inline
-def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, edge):
-    """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`.
+def scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, fold, like):
+    """Write out = ((x - high) * scale + offset) * w + b over a run of `count` elements, in the precision of `like`; w
+    and b are left out where `fold` says so.
 
     xo, oo, wo, bo are byte offsets, xs, os, ws, bs steps. high, scale and offset are numbers, lanes of one number, or
     pointers to one for each element (readable up to a multiple of WIDTH). An absent w or b counts as 1 or 0.
     """
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, NO, NO, edge)
+    one = convert(1.0, like)
+    for i in range(0, count, WIDTH):
+        width, weight, bias = min(WIDTH, count - i), splat(one), splat(like)
+        if width == WIDTH:
+            if not fold:
+                weight, bias = load(w, wo + i * ws, ws, one), load(b, bo + i * bs, bs, like)
+            value = load(x, xo + i * xs, xs, like)
+            store(out, oo + i * os, os, _finish(value, i, high, scale, offset, weight, bias, like))
+        else:
+            if not fold:
+                weight = load_first(w, wo + i * ws, ws, width, one)
+                bias = load_first(b, bo + i * bs, bs, width, like)
+            value = load_first(x, xo + i * xs, xs, width, like)
+            store_first(out, oo + i * os, os, width, _finish(value, i, high, scale, offset, weight, bias, like))
 
 
 @inline
@@ -357,19 +371,20 @@ def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, strea
     """`scale_near` without weights, of a run whose coefficients begin anew after `period` elements, whole lanes; they
     are there for WIDTH elements more.
     """
-    xs, os, i, k, one = itemsize(x), itemsize(out), ZERO, ZERO, convert(1.0, like)
+    xs, os, i, k = itemsize(x), itemsize(out), ZERO, ZERO
+    weight, bias = splat(convert(1.0, like)), splat(like)
     part = min(stream_head(out, oo), count)
     stream = stream and part >= 0
     while True:
         if part > 0:
-            y = _finish(load_first(x, xo + i * xs, xs, part, like), k, high, scale, offset, one, like, like)
+            y = _finish(load_first(x, xo + i * xs, xs, part, like), k, high, scale, offset, weight, bias, like)
             store_first(out, oo + i * os, os, part, y)
             i += part
             k += part
         while i + WIDTH <= count:
             begin, end = i - k, min(count - WIDTH, i - k + period - 1)
             while i <= end:
-                y = _finish(load_near(x, xo + i * xs, like), i - begin, high, scale, offset, one, like, like)
+                y = _finish(load_near(x, xo + i * xs, like), i - begin, high, scale, offset, weight, bias, like)
                 if stream:
                     store_stream(out, oo + i * os, y)
                 else:
