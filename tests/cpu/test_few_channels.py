@@ -127,6 +127,17 @@ def test_what_is_not_finite_stays_in_its_channel(x, layout, rng):
     np.testing.assert_allclose(got[~touched], clean[~touched], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_channel_with_an_infinity_anywhere_has_no_spread(dtype):
+    """Also in the pixels behind whole rows."""
+    for pixel in range(77):
+        x = np.ones((1, 77, 3), dtype)
+        x[0, pixel, 1] = np.inf
+        m = nbn.moments(x, "n p c -> c")
+        np.testing.assert_array_equal(m.mean, [1, np.inf, 1])
+        np.testing.assert_array_equal(m.m2, [0, np.nan, 0])
+
+
 def test_a_pixel_that_is_not_finite_touches_no_other(rng):
     x = rng.standard_normal((2, 77, 3)).astype(np.float32)
     x[1, :, 2] = 7

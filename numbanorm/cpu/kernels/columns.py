@@ -338,9 +338,10 @@ def _add_rest(x, table, origin, high, low, n, center, bases, mean, m2, room):
         at = origin + inner_offset(table, repeat) + load_int(table, ROWS + SIZE) * load_int(table, ROWS + X)
         for i in range(0, rest * low, WIDTH):  # a state of one value for each column
             value = load_first(x, at + i * step, step, min(WIDTH, rest * low - i), LIKE64)
-            mean_1, square = value - load_near(bases, 8 * i, LIKE64), splat(0.0)
+            mean_1 = value - load_near(bases, 8 * i, LIKE64)
+            square = mean_1 - mean_1  # 0, or NaN of what is not finite
             if center == 0:
-                mean_1, square = square, value * value
+                mean_1, square = splat(0.0), value * value
             store_near(means, 8 * i, mean_1)
             store_near(m2s, 8 * i, square)
         nb = _merge_high(1.0, rest, low, means, m2s)
