@@ -27,9 +27,9 @@ OTHERS = {
     "a layer of a U-Net": ("n (g c) h w -> n g", (2, 320, 64, 64), {"g": 32}),
 }
 ALL = {
-    "group norm": ("N (G C) H W -> N G", SHAPE, {"G": 2}),
-    "windows": ("n c (h p) (w q) -> n h w", (2, 3, 6, 6), {"p": 2, "q": 2}),
-    "interleaved groups": ("n (c g) h w -> n g", SHAPE, {"g": 3}),
+    "group norm": NORMS["group norm"],
+    "windows": OTHERS["local contrast: windows"],
+    "interleaved groups": OTHERS["interleaved groups"],
 }
 PAGES = {"light": "#1f2328", "dark": "#d1d7e0"}  # the colour of their text
 

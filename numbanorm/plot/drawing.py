@@ -51,6 +51,11 @@ class Face(NamedTuple):
         """Point where edge `i` down and edge `j` across meet."""
         return self.down[i] + self.across[j]
 
+    @property
+    def outline(self) -> Points:
+        """Corners of the whole face, as one polygon."""
+        return self.corner([0, 0, -1, -1], [0, -1, -1, 0])[None]
+
     def quads(self, chosen: Bools) -> Points:
         """Corners of the chosen cells, cell by cell in C order."""
         i, j = np.nonzero(chosen)
@@ -176,8 +181,7 @@ def _block(numbers: NDArray[np.int64], sides: list[Side]) -> tuple[list[Face], l
 
 def _draw_cells(ax: Axes, face: Face, paint: NDArray[np.int64], colors: Points, ink: str) -> None:
     own = paint[face.numbers]
-    outline = face.corner([0, 0, -1, -1], [0, -1, -1, 0])[None]
-    ax.add_patch(_patch(outline, True, facecolor=ink, alpha=VEIL[face.name], gid=f"{face.name} others"))
+    ax.add_patch(_patch(face.outline, True, facecolor=ink, alpha=VEIL[face.name], gid=f"{face.name} others"))
     for color in np.unique(own[own >= 0]):
         shade = np.clip(colors[color] * SHADES[face.name], 0, 1)
         ax.add_patch(_patch(face.quads(own == color), True, facecolor=shade, gid=f"{face.name} color {color}"))
@@ -200,8 +204,7 @@ def _draw_lines(ax: Axes, face: Face, paint: NDArray[np.int64], ink: str) -> Non
         segments = np.concatenate(found)
         if len(segments):
             ax.add_patch(_patch(segments, False, **{"edgecolor": ink, **LINES[name]}))
-    outline = face.corner([0, 0, -1, -1], [0, -1, -1, 0])[None]
-    ax.add_patch(_patch(outline, True, facecolor="none", edgecolor=ink, linewidth=1.1, joinstyle="round"))
+    ax.add_patch(_patch(face.outline, True, facecolor="none", edgecolor=ink, linewidth=1.1, joinstyle="round"))
 
 
 def _draw_inside(ax: Axes, chosen: Bools, sides: list[Side], color: Points) -> None:

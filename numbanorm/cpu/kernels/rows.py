@@ -30,7 +30,6 @@ from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, w
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
     FOLD,
-    LIKE32,
     LIKE64,
     PART_SIZE,
     PARTS,
@@ -41,6 +40,7 @@ from .walk import (
     inner_offset,
     inner_place,
     load_group,
+    mean_of_four,
     moved,
     near_mean,
     outer_place,
@@ -131,9 +131,27 @@ def _sums(x, narrow, table, origin, position, left, pivot):
 
 
 @inline
+def _sums_so_far(g, fresh, room):
+    """Sums, in lanes, of a group that is added up in several turns; zeros in the first."""
+    if fresh:
+        return splat(0.0), splat(0.0)
+    return load_near(room[3], 8 * WIDTH * g, LIKE64), load_near(room[4], 8 * WIDTH * g, LIKE64)
+
+
+@inline
+def _keep_sums(g, sums, last, room):
+    """Keep the sums of a group for its next turn, or behind the last one their totals."""
+    if last:
+        store_one(room[1], g, total(sums[0]))
+        store_one(room[2], g, total(sums[1]))
+    else:
+        store_near(room[3], 8 * WIDTH * g, sums[0])
+        store_near(room[4], 8 * WIDTH * g, sums[1])
+
+
+@inline
 def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
     """The same of `batch` groups, `side` bytes apart: each run of all of them, before the next run."""
-    pivots, sums, squares, lanes, lanes_of_squares = room
     rows, row_step, size, step = _reading(table)
     repeat, row, i = position
     left = size_of_block
@@ -145,17 +163,8 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
             left -= count
             at = offset + row * row_step + i * step
             for g in range(batch):
-                place = 8 * WIDTH * g
-                s, q = splat(0.0), splat(0.0)
-                if not fresh:
-                    s, q = load_near(lanes, place, LIKE64), load_near(lanes_of_squares, place, LIKE64)
-                s, q = sum_run(x, at + g * side, step, count, load_one(pivots, 8 * g), (s, q))
-                if left == 0:
-                    store_one(sums, g, total(s))
-                    store_one(squares, g, total(q))
-                else:
-                    store_near(lanes, place, s)
-                    store_near(lanes_of_squares, place, q)
+                sums = sum_run(x, at + g * side, step, count, load_one(room[0], 8 * g), _sums_so_far(g, fresh, room))
+                _keep_sums(g, sums, left == 0, room)
             i = 0
             row += 1
         row = 0
@@ -179,9 +188,7 @@ def _first_pivot(x, at, row_step, size, g, center, pivots):
     pivot = 0.0
     if center != 0:
         step = row_step + (size - WIDTH) // 3 * itemsize(x)
-        s = load_near(x, at, LIKE32) + load_near(x, at + step, LIKE32)
-        t = load_near(x, at + 2 * step, LIKE32) + load_near(x, at + 3 * step, LIKE32)
-        pivot = welford.finite_or_zero(convert(total(s + t) * convert(1.0 / (4 * WIDTH), LIKE32), LIKE64))
+        pivot = mean_of_four(x, at, step)
     store_one(pivots, g, pivot)
 
 
@@ -190,7 +197,7 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
     """Pivots and sums, by way of float32, of whole rows of `batch` groups, `side` bytes apart: a few rows of all of
     them, before the next few.
     """
-    pivots, sums, squares, lanes, lanes_of_squares = room
+    pivots = room[0]
     _, row_step, size, _ = _reading(table)
     repeat, row, _ = position
     at = origin + inner_offset(table, repeat) + row * row_step
@@ -203,19 +210,11 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
         chains -= 1
         left -= rows
         for g in range(batch):
-            near, place = at + g * side, 8 * WIDTH * g
-            s, q, pivot = splat(0.0), splat(0.0), load_one(pivots, 8 * g)
+            near, pivot = at + g * side, load_one(pivots, 8 * g)
             if fresh and g + 1 < batch:  # early, so that its sums need not wait for it
                 _first_pivot(x, near + side, row_step, size, g + 1, center, pivots)
-            if not fresh:
-                s, q = load_near(lanes, place, LIKE64), load_near(lanes_of_squares, place, LIKE64)
-            s, q = sum_down(x, near, row_step, rows, size, convert(pivot, narrow), (s, q))
-            if chains == 0:
-                store_one(sums, g, total(s))
-                store_one(squares, g, total(q))
-            else:
-                store_near(lanes, place, s)
-                store_near(lanes_of_squares, place, q)
+            sums = sum_down(x, near, row_step, rows, size, convert(pivot, narrow), _sums_so_far(g, fresh, room))
+            _keep_sums(g, sums, chains == 0, room)
         at += rows * row_step
         fresh = False
 

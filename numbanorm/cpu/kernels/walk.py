@@ -223,17 +223,21 @@ def sum_down(x, at, row_step, rows, count, pivot, sums):
 
 
 @inline
-def near_mean(x, at, count):
-    """Mean, in float32, of the first 4 * WIDTH elements side by side, or of one if there are fewer; 0 if it is not
-    finite. That of equal elements is one of them: every sum is twice another.
+def mean_of_four(x, at, step):
+    """Mean, in float32, of four times WIDTH elements, `step` bytes from one to the next; 0 if it is not finite. That of
+    equal elements is one of them: every sum is twice another.
     """
-    step = itemsize(x)
-    mean = convert(load_one(x, at), LIKE32)
+    s = load_near(x, at, LIKE32) + load_near(x, at + step, LIKE32)
+    t = load_near(x, at + 2 * step, LIKE32) + load_near(x, at + 3 * step, LIKE32)
+    return welford.finite_or_zero(convert(total(s + t) * convert(1.0 / (4 * WIDTH), LIKE32), LIKE64))
+
+
+@inline
+def near_mean(x, at, count):
+    """`mean_of_four` of the first elements side by side, or one of them if there are fewer."""
     if count >= 4 * WIDTH:
-        s = load_near(x, at, LIKE32) + load_near(x, at + WIDTH * step, LIKE32)
-        t = load_near(x, at + 2 * WIDTH * step, LIKE32) + load_near(x, at + 3 * WIDTH * step, LIKE32)
-        mean = total(s + t) * convert(1.0 / (4 * WIDTH), LIKE32)
-    return welford.finite_or_zero(convert(mean, LIKE64))
+        return mean_of_four(x, at, WIDTH * itemsize(x))
+    return welford.finite_or_zero(convert(convert(load_one(x, at), LIKE32), LIKE64))
 
 
 @inline
