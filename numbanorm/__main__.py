@@ -51,9 +51,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "numbanorm") -> 
 
 
 def warmup(needed: Sequence[Variant], jobs: int, quiet: bool) -> int:
-    """Compile kernels that are not on disk yet. The exit status is 1 if they are not there afterwards."""
+    """Compile kernels that do not ship and are not on disk yet. The exit status is 1 if not all are there then."""
+    from .cpu import shipped
     from .engine import disk
 
+    total, needed = len(needed), [variant for variant in needed if not shipped.ships(variant)]
+    if not needed:
+        if not quiet:
+            print(f"{total} kernels are ready: they came with the package")
+        return 0
     folder = disk.folder("cpu")
     if folder is None:  # compiling for this process alone would help nobody
         print(f"nothing could be kept: there is no place for a cache; {MEND}", file=sys.stderr)
@@ -70,7 +76,8 @@ def warmup(needed: Sequence[Variant], jobs: int, quiet: bool) -> int:
         print(f"the compiled kernels could not be kept in {folder}: {reason}", file=sys.stderr)
         return 1
     if not quiet:
-        print(f"{len(needed)} kernels are ready ({time.perf_counter() - start:.1f} s), in {_cache()}")
+        came = f", and {total - len(needed)} came with the package" if total > len(needed) else ""
+        print(f"{len(needed)} kernels are ready ({time.perf_counter() - start:.1f} s), in {_cache()}{came}")
     return 0
 
 
@@ -128,7 +135,7 @@ def info() -> None:
         lines[name] = _version(name)
     lines["CPU"] = _cpu()
     lines["threads"] = str(get_num_threads())
-    for name, find in (("threading layer", _layer), ("cache folder", _cache)):
+    for name, find in (("threading layer", _layer), ("shipped kernels", _shipped), ("cache folder", _cache)):
         try:
             lines[name] = find()
         except Exception as error:  # whatever is wrong with this installation is what it is for
@@ -170,6 +177,12 @@ def _layer() -> str:
 
     numba.get_num_threads()
     return str(numba.threading_layer())
+
+
+def _shipped() -> str:
+    from .cpu import shipped
+
+    return shipped.found()
 
 
 def _cache() -> str:

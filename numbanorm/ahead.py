@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .arrays.forms import kind, result_dtype
-from .engine.compiler import require_compiler
 from .engine.interface import Kinds, Variant
 
 
@@ -21,7 +20,7 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
     Without it each kernel is compiled at the first call that needs it. Compiling them all takes about two minutes a
     dtype, of one processor; loading them, which is what the next process does, takes half a second. ``python -m
     numbanorm warmup`` shares the work among all processors: a minute or two on two. These are the kernels for the CPU:
-    which CUDA kernels are needed depends on shapes.
+    which CUDA kernels are needed depends on shapes. Those that go backward are compiled when they are called.
 
     Parameters
     ----------
@@ -57,26 +56,33 @@ def warmup(dtypes: DTypeLike | Sequence[DTypeLike] = ("float32",), *, progress: 
             pass
 
 
+COMMON = (Variant("merge", "rows", Kinds()),)  # kernels that arrays of any dtype need
+
+
 def variants(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[Variant]:
     """All kernels that the norms need for arrays of these dtypes, each once."""
-    needed = [Variant("merge", "rows", Kinds())]
+    needed = list(COMMON)
     for dtype in _as_dtypes(dtypes):
-        x, out = kind(dtype), kind(result_dtype(dtype))
-        callers = [("none", "none"), (out, "none"), (out, out)]  # weight and bias of the caller
-        made = [("f8", "none"), ("f8", "f8")]  # and those that norms make from statistics
-        for family in ("rows", "columns"):
-            for operation in ("normalize", "normalize_split"):
-                needed += [Variant(operation, family, Kinds(x, out, *pair)) for pair in callers]
-            needed += [Variant("apply", family, Kinds(x, out, *pair, "f8", "f8")) for pair in [callers[0], *made]]
-            needed += [Variant("apply", family, Kinds(x, out, *pair, out, out)) for pair in callers]
-            needed += [Variant(operation, family, Kinds(x)) for operation in ("moments", "merge")]
-        needed.append(Variant("update_running", "states", Kinds(running_mean=out, running_var=out)))
+        needed += of_kinds(kind(dtype), kind(result_dtype(dtype)))
     return list(dict.fromkeys(needed))
+
+
+def of_kinds(x: str, out: str) -> list[Variant]:
+    """The same for x and results of these kinds, but for what is common to all."""
+    needed = []
+    callers = [("none", "none"), (out, "none"), (out, out)]  # weight and bias of the caller
+    made = [("f8", "none"), ("f8", "f8")]  # and those that norms make from statistics
+    for family in ("rows", "columns"):
+        for operation in ("normalize", "normalize_split"):
+            needed += [Variant(operation, family, Kinds(x, out, *pair)) for pair in callers]
+        needed += [Variant("apply", family, Kinds(x, out, *pair, "f8", "f8")) for pair in [callers[0], *made]]
+        needed += [Variant("apply", family, Kinds(x, out, *pair, out, out)) for pair in callers]
+        needed += [Variant(operation, family, Kinds(x, rest="f8")) for operation in ("moments", "merge")]
+    return [*dict.fromkeys(needed), Variant("update_running", "states", Kinds(running_mean=out, running_var=out))]
 
 
 def prepare(variant: Variant) -> Variant:
     """Compile or load one kernel, and return what it is."""
-    require_compiler()
     from .cpu import launcher
 
     launcher.prepare(variant)
@@ -91,7 +97,7 @@ def show(done: Iterable[Variant], total: int) -> None:
     if not (terminal or in_notebook()):
         for number, variant in enumerate(done, 1):
             print(f"{number:3}/{total} {variant}", file=sys.stderr, flush=True)
-    elif bar := _bar_of_rich(terminal):
+    elif bar := bar_of_rich(terminal):
         with bar:
             task = bar.add_task("compiling", total=total)
             for variant in done:
@@ -100,7 +106,7 @@ def show(done: Iterable[Variant], total: int) -> None:
         _bar_of_text(done, total)
 
 
-def _bar_of_rich(terminal: bool) -> Any:
+def bar_of_rich(terminal: bool) -> Any:
     """A bar, if rich is installed. In a notebook it is a widget."""
     try:
         from rich.console import Console

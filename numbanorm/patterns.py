@@ -11,13 +11,13 @@ Axis = tuple[str, ...]  # one axis of the array, or of the statistics: its facto
 # Parameters of the functions that take sizes of a pattern's names as keywords, those to come included: such a name
 # could never get a size. A test holds them to the signatures.
 RESERVED = frozenset(
-    "self pattern x layout weight bias axis where weights labels num_labels skipna eps ddof eps_on moments out dtype "
-    "return_moments".split()
+    "self pattern offsets x layout weight bias axis where weights weights_are labels num_labels skipna eps ddof eps_on "
+    "moments out dtype return_moments grad chunks progress start".split()
 )
 
 _ELLIPSIS = "..."
-_TOKEN = re.compile(r"\s*(\.\.\.|->|\w+|\S)")
-_CONSTRUCTORS = frozenset(("axes", "batch", "instance", "layer", "group"))  # of layouts that have a name
+_TOKEN = r"\s*(\.\.\.|->|\w+|\S)"  # compiled when the first pattern is read
+_CONSTRUCTORS = frozenset(("axes", "batch", "instance", "layer", "group", "segments"))  # of layouts that have a name
 _LETTERS = frozenset("nbcdhwtlsfgkpq")  # of which people make one word for several axes: nchw
 _MENDS = {
     **dict.fromkeys("-=>→⇒", "write the arrow as '->'"),
@@ -111,7 +111,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _sides(pattern: str) -> tuple[list[Axis], list[Axis]]:
     sides: list[list[Axis]] = [[]]
     open_item: list[str] | None = None
-    for token in _TOKEN.findall(pattern):
+    for token in re.findall(_TOKEN, pattern):
         if token == "->":
             if open_item is not None:
                 raise ValueError(_not_closed(pattern, open_item))

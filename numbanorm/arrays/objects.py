@@ -26,8 +26,8 @@ def from_object(x: Any, name: str) -> NDArray[Any]:
     ValueError
         For sequences whose rows differ in length.
     """
-    if not isinstance(x, int | float) and (why := _no_numbers(x, name)):
-        raise TypeError(f"{name} {why}")
+    if not isinstance(x, int | float):
+        refuse_no_numbers(x, name)
     if isinstance(x, list | tuple) and differentiating():
         _check_items(x, name)
     try:
@@ -44,6 +44,12 @@ def from_object(x: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} {_no_array(x, name, array)}")
     kind(array.dtype, name)
     return array
+
+
+def refuse_no_numbers(x: Any, name: str) -> None:
+    """Refuse what has no numbers, or columns without: with a TypeError that says what to pass in its place."""
+    if why := _no_numbers(x, name):
+        raise TypeError(f"{name} {why}")
 
 
 def _no_numbers(x: Any, name: str) -> str:
@@ -159,6 +165,27 @@ def labelled_like(x: Any, result: NDArray[Any]) -> Any:
         return result
     made.attrs.update(x.attrs)
     return made
+
+
+def is_table(x: Any) -> bool:
+    """Whether x is a data frame or series of pandas or polars."""
+    return any(_is_of(x, library, kind) for library in ("pandas", "polars") for kind in ("DataFrame", "Series"))
+
+
+def is_cut_by_slices(x: Any) -> bool:
+    """Whether x is one array that a tuple of slices cuts by position, wherever its elements lie: in memory or on disk.
+
+    Those of h5py, zarr and dask are, and of xarray; series and frames are not. Arrays on a GPU are at hand as a whole.
+    """
+    if isinstance(x, np.ndarray):
+        return True
+    has = all(hasattr(x, name) for name in ("shape", "dtype", "ndim", "__getitem__"))
+    return has and not (hasattr(x, "iloc") or hasattr(x, "__cuda_array_interface__") or isinstance(x, type))
+
+
+def is_at_hand(x: Any) -> bool:
+    """Whether x is one array, or a table, which cannot be cut so: a series, a frame, an array on a GPU."""
+    return not is_cut_by_slices(x) and (hasattr(x, "__array__") or hasattr(x, "__cuda_array_interface__"))
 
 
 def _is_of(x: Any, library: str, kind: str) -> bool:

@@ -58,7 +58,8 @@ _MENDS = {
     "DTensor": "lies on several processes; pass its part here, {0}.to_local(), or all of it, {0}.full_tensor()",
     "FakeTensor": "has a shape and no values; pass a tensor made outside of FakeTensorMode",
     "MaskedTensor": "has a mask, which would be ignored; pass {0}.to_tensor(value) or {0}.get_data()",
-    "NestedTensor": "holds rows of different lengths; pass them one by one, from {0}.unbind()",
+    "NestedTensor": "holds rows of different lengths: moments and normalize take those of layout torch.jagged; "
+    "else pass them one by one, from {0}.unbind()",
     "UninitializedBuffer": "has no shape yet; call its module once first",
     "UninitializedParameter": "has no shape yet; call its module once first",
 }
@@ -141,6 +142,33 @@ def _unknown_dtype(x: Any, name: str, error: Exception) -> TypeError:
     if x.is_quantized:
         return TypeError(f"{name} is quantized ({x.dtype}); pass {name}.dequantize()")
     return TypeError(f"{name} has dtype {x.dtype}, which NumPy does not have ({error}); pass {name}.float()")
+
+
+# rows of different lengths --------------------------------------------------------------------------------------------
+
+
+def is_jagged(x: Any) -> bool:
+    """Whether x is a nested tensor of rows end to end; without importing torch."""
+    return is_torch(x) and x.is_nested and x.layout == sys.modules["torch"].jagged
+
+
+def parts_of_jagged(x: Any, name: str) -> tuple[Any, NDArray[np.int64]]:
+    """The rows of a jagged tensor end to end, and where each begins: see `ragged.apart`."""
+    anew = f"torch.nested.nested_tensor({name}.unbind(), layout=torch.jagged)"
+    if x.is_cuda:
+        raise TypeError(
+            f"{name} lies on a GPU, but rows of different lengths are taken on the host so far; copy it there"
+        )
+    if getattr(x, "_ragged_idx", 1) != 1:
+        raise TypeError(f"{name} has its rows along another axis than 1; transpose it back, or pass {anew}")
+    if x.lengths() is not None:
+        raise TypeError(f"{name} has gaps between its rows; pass {name}.contiguous(), or {anew}")
+    return x.values(), x.offsets().numpy()
+
+
+def jagged_like(values: Any, x: Any) -> Any:
+    """A jagged tensor of other values, with the offsets of x itself: torch takes their shapes for equal then."""
+    return sys.modules["torch"].nested.nested_tensor_from_jagged(values, x.offsets())
 
 
 # writing --------------------------------------------------------------------------------------------------------------

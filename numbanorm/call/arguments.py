@@ -22,6 +22,7 @@ _SYNONYMS = {
     **dict.fromkeys(("correction", "unbiased", "ddof"), "ddof"),
     **dict.fromkeys(("nan_policy", "skipna", "skip_nan", "ignore_nan"), "skipna"),
     **dict.fromkeys(("mask", "where"), "where"),
+    **dict.fromkeys(("sample_weight", "sample_weights", "fweights", "aweights"), "weights"),
     **dict.fromkeys(("keepdims", "keepdim"), "keepdims"),
     **dict.fromkeys(("inplace", "in_place", "copy"), "out"),
     **dict.fromkeys(("p", "ord", "norm"), "p"),
@@ -37,6 +38,7 @@ _SYNONYMS = {
 _USE = {
     "out": "out=x works in place",
     "skipna": "skipna=True leaves NaN out",
+    "weights": "weights= are frequencies, and with weights_are='reliability' not",
     "moments": "statistics of your own go into moments=, as numbanorm.Moments(count, mean, m2)",
 }
 # ... and what to do where the function has no such parameter.

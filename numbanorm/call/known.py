@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy import integer, ndarray
 
+from ..arrays.lazy import lazily
 from ..arrays.libraries import library_of, why_no_cuda
 from ..arrays.take import locked, written
 from ..engine.interface import Repeat
@@ -99,6 +100,8 @@ def normalized(
             if frame is not None:
                 update_running(frame, momentum, counter)
             return made
+    if type(x) is not ndarray and (lazy := lazily(x)) is not None:
+        return lazy.normalized(x, weight, bias, eps, out, prepare, settings, running, dtype, keep)
     ours = prepare(x, weight, bias, *settings) if running is None else prepare(x, weight, bias, running, *settings)
     layout, weight, bias, checked, center, ddof, eps_on_std = ours
     numbers = {"eps": eps, "center": center, "ddof": ddof, "eps_on_std": eps_on_std}

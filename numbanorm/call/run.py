@@ -5,23 +5,26 @@ the move of running statistics.
 """
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any, NamedTuple
 
 from ..arrays.forms import float_dtype, result_dtype
 from ..arrays.give import give, result_like
 from ..arrays.memory import Array, check_same_device, contiguous, same_memory
+from ..arrays.ragged import is_ragged, together
 from ..arrays.take import take, take_out, written
 from ..engine.interface import Engine, Frame, Operation, Plan, Repeat, execute
-from ..layout import Layout
+from ..layout import Layout, Segments
+from ..walk.slots import PARTIAL_STATES, STATES
 from .arguments import check_eps, operand
 from .choose import engine_of
+from .ragged import rows_of
 from .running import Running, update_running
 
 States = tuple[Any, Any, Any]  # count, mean, m2 in float64
-Statistics = tuple[Any | None, Any, Any]  # the same of any float type; or no count, and mean and variance
+InTwo = tuple[Any, Any, Any, Any]  # the same, and what rounding took from the mean
+Statistics = tuple[Any | None, Any, Any]  # the first three of any float type; or no count, and mean and variance
 
-STATES = ("moments.count", "moments.mean", "moments.m2")
+STATISTICS = ("moments.count", "moments.mean", "moments.m2")
 
 
 class Prepared(NamedTuple):
@@ -72,12 +75,18 @@ def transform(
     repeatable : bool
         Make what repeats the call for other arrays, if that can be: see `Engine.bind`.
     """
+    if isinstance(layout, Segments) and is_ragged(x):
+        operands = (rows_of(layout, a, of) for a, of in ((x, "x"), (weight, "weight"), (bias, "bias")))
+        given = {"eps": eps, "dtype": dtype, "center": center, "ddof": ddof, "eps_on_std": eps_on_std, "keep": keep}
+        target = rows_of(layout, out, "out")
+        result, states, _ = transform(next(operands), layout, *operands, out=target, statistics=statistics, **given)
+        return (together(result, x) if out is None else out), states, None
     array, library = take(x)
     engine, eps = engine_of(array), check_eps(eps)
     weight, bias = operand(engine, weight, "weight", array), operand(engine, bias, "bias", array)
     updates = running is not None and running.updated and array.size > 0
     if ddof:
-        _check_ddof(ddof, layout, array)
+        check_ddof(ddof, layout, array)
     if running is not None and not running.updated and statistics is None:
         if keep:
             raise ValueError(
@@ -86,9 +95,9 @@ def transform(
         statistics = None, packed(engine, running.mean), packed(engine, running.var)
     others = {"weight": weight, "bias": bias, **({} if running is None else running.arrays)}
     if statistics is not None:
-        others |= dict(zip(STATES, statistics, strict=True))
+        others |= dict(zip(STATISTICS, statistics, strict=True))
     check_same_device(array, others)
-    target = _target(out, array, dtype, others)
+    target = result_target(out, array, dtype, others)
     numbers = {"eps": eps, "center": int(center), "ddof": ddof, "eps_on_std": int(eps_on_std)}
     frame = Frame(array, target, weight, bias, **numbers)
     if statistics is not None:
@@ -103,21 +112,22 @@ def transform(
         count, mean, m2 = states or statistics  # type: ignore[misc]
         moved = frame._replace(count=count, mean=mean, m2=m2)
         update_running(moved, running.momentum, running.counter)  # type: ignore[union-attr]
-    repeat = engine.bind(plan, frame, out is not None) if repeatable and plan.steps else None
+    repeat = engine.bind(plan, frame, out is not None, keep) if repeatable and plan.steps else None
     return (give(target, library, x) if out is None else out), states, repeat
 
 
-def _check_ddof(ddof: int, layout: Layout, x: Array) -> None:
-    """Refuse groups without more than `ddof` values: they have no such variance."""
-    grouping = layout.resolve(x.shape)
-    size = prod(factor.size for factor in grouping.factors if not factor.group_stride)
+def check_ddof(ddof: int, layout: Layout, x: Array) -> None:
+    """Refuse groups without more than `ddof` values: they have no such variance. Of segments, some may have: NaN."""
     if ddof < 0:
         raise ValueError(f"ddof must not be negative, got {ddof}; 0 and 1 are usual")
+    if isinstance(layout, Segments):
+        return
+    size = layout.resolve(x.shape).group_size
     if x.size and size <= ddof:
         raise ValueError(f"ddof={ddof} needs groups of more than {ddof} values, but those of x have {size}")
 
 
-def _target(out: Any, x: Array, dtype: Any, others: Mapping[str, Array | None]) -> Any:
+def result_target(out: Any, x: Array, dtype: Any, others: Mapping[str, Array | None]) -> Any:
     """Where to write: a new array, or the caller's own once it is checked."""
     wanted = None if dtype is None else float_dtype(dtype)
     if out is None:
@@ -131,38 +141,36 @@ def _run(engine: Engine, plan: Plan, frame: Frame, keep: bool) -> States | None:
     if not keep:
         execute(engine, plan, frame)
         return None
-    count, mean, m2 = states = _new_states(engine, frame.x, plan)
-    execute(engine, plan, frame._replace(count=count, mean=mean, m2=m2))
+    count, mean, m2 = _run_for_states(engine, plan, frame, frame.x, 3)
+    return count, mean, m2
+
+
+def _run_for_states(engine: Engine, plan: Plan, frame: Frame, like: Any, number: int) -> tuple[Any, ...]:
+    """Execute a plan; give the first `number` states of all groups. Without elements they are as they are then."""
+    states = tuple([engine.empty(like, plan.group_shape) for _ in range(number)])
+    if not plan.steps:
+        return tuple([full(engine, state, _OF_NOTHING[slot]) for slot, state in zip(STATES, states, strict=False)])
+    execute(engine, plan, frame._replace(**dict(zip(STATES, states, strict=False))))
     return states
 
 
-def _new_states(engine: Engine, x: Any, plan: Plan) -> States:
-    """Arrays for the states of all groups; where there are no elements, as they are then."""
-    count, mean, m2 = (engine.empty(x, plan.group_shape) for _ in range(3))
-    if plan.steps:
-        return count, mean, m2
-    return full(engine, count, 0.0), full(engine, mean, float("nan")), full(engine, m2, 0.0)
+_OF_NOTHING = {"count": 0.0, "mean": float("nan"), "m2": 0.0, "rest": 0.0}
 
 
 # states ---------------------------------------------------------------------------------------------------------------
 
 
-def moments(engine: Engine, layout: Layout, x: Array, center: bool = True) -> States:
-    """Count, mean and m2 of every group; about zero (mean 0) where `center` is False."""
+def moments(engine: Engine, layout: Layout, x: Array, center: bool = True) -> InTwo:
+    """Count, mean, m2, and what rounding took from the mean, of every group; about zero where `center` is False."""
     frame = Frame(x, center=int(center))
-    states: Any = _run(engine, engine.plan("moments", layout, frame), frame, keep=True)
+    states: Any = _run_for_states(engine, engine.plan("moments", layout, frame), frame, x, 4)
     return states
 
 
-def merge_last(engine: Engine, states: States) -> States:
-    """Merge states along their last axis, in order."""
-    frame = Frame(
-        part_count=packed(engine, states[0]), part_mean=packed(engine, states[1]), part_m2=packed(engine, states[2])
-    )
-    plan = engine.plan("merge", None, frame)
-    merged = _new_states(engine, states[0], plan)
-    execute(engine, plan, frame._replace(count=merged[0], mean=merged[1], m2=merged[2]))
-    return merged
+def merge_last(engine: Engine, states: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Merge states along their last axis, in order: three, or four if their means are in two parts."""
+    frame = Frame(**{slot: packed(engine, state) for slot, state in zip(PARTIAL_STATES, states, strict=False)})
+    return _run_for_states(engine, engine.plan("merge", None, frame), frame, states[0], len(states))
 
 
 def full(engine: Engine, like: Array, value: float) -> Any:

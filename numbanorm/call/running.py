@@ -38,14 +38,21 @@ def update_running(frame: Any, momentum: float | None, counter: Array | None) ->
         batches += 1
         momentum, counter = (1 / int(batches) if momentum is None else momentum), None
     share = -1.0 if momentum is None else momentum  # negative: known to the counter
-    # fmt: off
-    moved = Frame._make((  # by position, for speed
-        None, None, None, None, count, mean, m2, None, None, None, None,
-        frame.running_mean, frame.running_var, counter, 0.0, 1, share, ddof, 0,
-    ))
-    # fmt: on
+    moved = moving_frame(count, mean, m2, frame.running_mean, frame.running_var, counter, share, ddof)
     for step in engine.plan("update_running", None, moved).steps:
         engine.launch(step, moved)
+
+
+def moving_frame(
+    count: Any, mean: Any, m2: Any, running_mean: Any, running_var: Any, counter: Any, share: float, ddof: int
+) -> Frame:
+    """What `update_running` of an engine reads and writes."""
+    # fmt: off
+    return Frame._make((  # by position, for speed
+        None, None, None, None, count, mean, m2, None, None, None, None, None, None,
+        running_mean, running_var, counter, 0.0, 1, share, ddof, 0,
+    ))
+    # fmt: on
 
 
 def may_count(counter: Any, *others: Any) -> bool:

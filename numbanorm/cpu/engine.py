@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,12 +14,12 @@ from numpy.typing import NDArray
 from ..arrays import huge
 from ..arrays.forms import kind
 from ..arrays.memory import Shape
-from ..engine.compiler import require_compiler
+from ..engine.compiler import is_plain, require_compiler
 from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat, execute
-from ..layout import Layout
+from ..layout import Layout, Segments
 from ..walk.nest import build, stretched
-from ..walk.slots import OPERANDS
-from . import forks
+from ..walk.slots import OPERANDS, PARTIAL_STATES, STATES
+from .forks import imported_once
 from .threads import get_num_threads
 
 if TYPE_CHECKING:  # planning is imported with the first call, as Numba is
@@ -37,7 +39,7 @@ class HostEngine:
     def plan(self, operation: Operation, layout: Layout | None, frame: Frame) -> Plan:
         """Plan an operation: see `Engine.plan`."""
         if operation == "merge":
-            return _merge(frame.part_mean.shape)  # type: ignore[union-attr]
+            return _merge(frame.part_mean.shape, frame.part_rest is not None)  # type: ignore[union-attr]
         if operation == "update_running":
             mean, var = frame.running_mean, frame.running_var
             return _update(mean.size, mean.dtype, mean.strides[0], var.dtype, var.strides[0])  # type: ignore[union-attr]
@@ -49,6 +51,9 @@ class HostEngine:
             None if bias is None else (bias.dtype, bias.shape, bias.strides),
         )
         given = (frame.mean.dtype, frame.m2.dtype) if operation == "apply" else ()  # type: ignore[union-attr]
+        if isinstance(layout, Segments):
+            made = _segments().plan(operation, layout, operands, out is x, given, get_num_threads(), self.tuning)
+            return made._replace(steps=_compiled(made.steps))
         threads = get_num_threads() if operation == "normalize" else 1
         return _plan(operation, layout, operands, out is x, given, threads, self.tuning)
 
@@ -59,14 +64,14 @@ class HostEngine:
         else:
             _launcher().launch(step.address, step.tasks, get_num_threads(), step.table, frame)
 
-    def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
+    def bind(self, plan: Plan, frame: Frame, out_given: bool, keep: bool = False) -> Repeat | None:
         """Make a call repeatable: see `Engine.bind`."""
         by_given = frame.mean is not None
         if by_given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
         (first, *others), updates = plan.steps, not by_given and frame.running_mean is not None
-        if others or not first.serial:
-            return self._bind_large(plan, frame, updates)
+        if others or keep or not first.serial:
+            return self._bind_large(plan, frame, updates, keep)
         run, (empty, shape, dtype) = _launcher().serial(), _output(frame)
         center, ddof, on_std = frame.center, frame.ddof, frame.eps_on_std
         address, tasks, table, groups, new = first.address, first.tasks, first.table, plan.group_shape, np.empty
@@ -84,8 +89,8 @@ class HostEngine:
                 count, mean, var = new(groups), new(groups), new(groups)
             # fmt: off
             slots = (  # a frame by position, for speed
-                x, out, weight, bias, count, mean, var, None, None, None, None, running_mean, running_var, None,
-                eps, center, 0.0, ddof, on_std,
+                x, out, weight, bias, count, mean, var, None, None, None, None, None, None,
+                running_mean, running_var, None, eps, center, 0.0, ddof, on_std,
             )
             # fmt: on
             run(address, 0, tasks, table, slots)
@@ -93,10 +98,11 @@ class HostEngine:
 
         return repeat
 
-    def _bind_large(self, plan: Plan, frame: Frame, updates: bool) -> Repeat:
-        """The same for what runs in several steps or on several threads."""
+    def _bind_large(self, plan: Plan, frame: Frame, updates: bool, keep: bool) -> Repeat:
+        """The same for what runs in several steps or on several threads, or keeps its states."""
         groups, by_given, (empty, shape, dtype) = plan.group_shape, frame.mean is not None, _output(frame)
         center, ddof, on_std, threads = frame.center, frame.ddof, frame.eps_on_std, get_num_threads()
+        states = updates or keep
 
         def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
             if get_num_threads() != threads or (updates and not _may_update(mean, var, x)):
@@ -107,13 +113,13 @@ class HostEngine:
                 return None
             count: Any = None
             own, m2 = (mean, var) if by_given else (None, None)
-            if updates:
+            if states:
                 count, own, m2 = np.empty(groups), np.empty(groups), np.empty(groups)
             running = {"running_mean": mean, "running_var": var}
             numbers = {"eps": eps, "center": center, "ddof": ddof, "eps_on_std": on_std}
             filled = Frame(x, out, weight, bias, count, own, m2, **running, **numbers)
             execute(self, plan, filled)
-            return out, filled if updates else None
+            return out, filled if states else None
 
         return repeat
 
@@ -124,8 +130,8 @@ class HostEngine:
     def scratch(self, like: Any, plan: Plan) -> Mapping[str, HostArray]:
         """What steps hand to each other: states of groups and of their parts, and the board of a team."""
         states, parts, board = plan.scratch
-        made = {name: np.empty(states) for name in ("count", "mean", "m2")} if states else {}
-        made |= {name: np.empty(parts) for name in ("part_count", "part_mean", "part_m2")}
+        made = {name: np.empty(states) for name in STATES[:3]} if states else {}
+        made |= {name: np.empty(parts) for name in PARTIAL_STATES[:3]}  # their means are distances, of one part
         return made if board is None else made | {"board": board.copy()}
 
     def pointwise(self, formula: str, outputs: int, *arrays: Any, dtype: Any = np.float64) -> tuple[HostArray, ...]:
@@ -168,6 +174,25 @@ class HostEngine:
         return array
 
 
+def on_addresses(plan: Plan, frame: Frame) -> Callable[..., None] | None:
+    """What repeats a plan of one step of one thread: run(x, out, weight, bias, count, mean, m2, eps).
+
+    Each is an ndarray, or has its address where an ndarray has it, or is None. All else is as in the frame.
+    """
+    if len(plan.steps) != 1 or not plan.steps[0].serial:
+        return None
+    (step,), call = plan.steps, _launcher().serial()
+    address, tasks, table = step.address, step.tasks, step.table
+    center, ddof, on_std = frame.center, frame.ddof, frame.eps_on_std
+    none = (None,) * (len(Frame._fields) - 12)
+
+    def run(x, out, weight, bias, count, mean, m2, eps):  # type: ignore[no-untyped-def]
+        slots = (x, out, weight, bias, count, mean, m2, *none, eps, center, 0.0, ddof, on_std)
+        call(address, 0, tasks, table, slots)
+
+    return run
+
+
 ENGINE = HostEngine()
 
 
@@ -200,10 +225,10 @@ def _plan(
 
 
 @lru_cache(maxsize=256)
-def _merge(shape: Shape) -> Plan:
+def _merge(shape: Shape, in_two: bool) -> Plan:
     *kept, parts = shape
     groups = int(np.prod(kept, dtype=np.int64))
-    return Plan(_compiled(_planning().merge(groups, parts)[0]) if groups else (), tuple(kept))
+    return Plan(_compiled(_planning().merge(groups, parts, in_two)[0]) if groups else (), tuple(kept))
 
 
 @lru_cache(maxsize=256)
@@ -262,20 +287,30 @@ def _planning() -> Any:
 
 
 @cache
+def _segments() -> Any:
+    """The module that plans steps over rows of different lengths."""
+    from . import segments
+
+    return segments
+
+
+@imported_once
 def _launcher() -> Any:
-    """The launcher's module: with it comes Numba, so it is imported at the first call."""
-    with forks.importing:  # half imported in a fork, it would never be whole
-        require_compiler()
-        from . import launcher
+    """The launcher's module."""
+    from . import launcher
 
-        return launcher
+    return launcher
 
 
-@cache
+@imported_once
 def _formulas() -> Any:
-    """The module of the coefficients, which imports Numba."""
-    with forks.importing:
-        require_compiler()
-        from ..maths import coefficients
+    """The module of the coefficients; without Numba, if that is not there yet and was told nothing."""
+    if "numba" not in sys.modules and is_plain():
+        from .formulas import coefficients
 
-        return coefficients
+        with suppress(ImportError):
+            return coefficients()
+    require_compiler()
+    from ..maths import coefficients as compiled
+
+    return compiled

@@ -8,8 +8,13 @@ import logging  # noqa: F401 - for its hook, see below
 import os
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
 
+from ..engine.compiler import require_compiler
+
+Found = TypeVar("Found")
 WAIT = 30.0  # seconds: longer than most kernels take to compile, and never without end
 
 
@@ -40,6 +45,28 @@ def guard(*locks: Any) -> None:
 
 importing = threading.RLock()  # held while what imports Numba is imported: half imported in a fork, it stays so
 guard(importing)
+
+
+def imported_once(load: Callable[[], Found]) -> Callable[[], Found]:
+    """Decorator of a function that imports something, and returns it: at the first call, by one thread."""
+
+    @cache
+    def found() -> Found:
+        with importing:
+            return load()
+
+    return found
+
+
+def importing_numba(load: Callable[[], Found]) -> Callable[[], Found]:
+    """The same of what brings Numba."""
+
+    @imported_once
+    def found() -> Found:
+        require_compiler()
+        return load()
+
+    return found
 
 
 def _before() -> None:

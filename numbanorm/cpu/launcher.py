@@ -3,36 +3,30 @@
 Small work runs in the caller's thread. Large work runs on Numba's threads where that is safe: on the OpenMP and TBB
 layers, in a process that was never forked. Elsewhere (Numba's own workqueue aborts when two threads launch at once,
 OpenMP when a forked child launches) a few Python threads take a share each; the kernels do not hold the GIL.
+
+What needs Numba is in `compiled`, which is imported when a kernel has to be compiled or loaded. Where kernels ship, a
+process may run without it. Its threads are faster than ours by some 10 to 70 microseconds a call, and it takes a second
+to import: a process that makes large calls again and again imports it beside them, and goes on as one that has it.
 """
 
 import atexit
-import multiprocessing
 import os
 import sys
-import threading
-from _thread import start_new_thread
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from itertools import count, islice
-from queue import SimpleQueue
 from typing import Any
 
-from llvmlite.binding import ffi
-from numba.core import config, event, types
-from numba.core.compiler_lock import global_compiler_lock
-from numba.np.ufunc import parallel as numba_threads
+try:
+    from _queue import SimpleQueue  # without what else is in `queue`
+except ImportError:
+    from queue import SimpleQueue
 
-from ..engine import notice
+from ..engine.compiler import is_plain
 from ..engine.interface import Variant
-from . import forks, processors
-from .cache import keep
-from .kernels import columns, rows, states
-from .kernels import frame as entries
-from .kernels.compiling import registries_known, without_collector
-from .kernels.frame import TABLE, Frame
-
-_FAMILIES = {"rows": rows, "columns": columns, "states": states}
+from . import forks, processors, shipped
 
 
 class _Process:
@@ -69,148 +63,36 @@ _process = _Process(forks.was_forked())
 
 
 def _after_fork() -> None:
-    global _process
+    global _process, _background
     _process = _Process(forked=True)
-
-
-def _locks() -> list[Any]:
-    """What a thread may hold while it compiles or starts threads, in the order in which it takes them.
-
-    They are Numba's and llvmlite's, by names that may change: one that is not found is left out.
-    """
-    owners = (global_compiler_lock, "_lock"), (numba_threads, "_backend_init_thread_lock"), (ffi.lib._lock, "_lock")
-    locks = [getattr(owner, name, None) for owner, name in owners]
-    return [lock for lock in locks if hasattr(lock, "_at_fork_reinit")]
+    _background = _Background()  # its thread is not here
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-forks.guard(*_locks())
+
+_numba: Any = None  # the module `compiled`, once it is there
+
+
+@forks.imported_once
+def _compiler() -> Any:
+    """The module that compiles kernels, and launches on Numba's threads."""
+    global _numba
+    _numba = _import_compiled()
+    return _numba
 
 
 @cache
-def _layer_is_safe() -> bool:
-    """Start Numba's threads; whether they did, and several Python threads may launch on them.
-
-    Two things that this changes are put back. One OpenMP serves torch too, and starting it resets torch's number of
-    threads. And Numba asks how processes are started, after which the user could no longer choose it.
-    """
-    start_method = multiprocessing.get_start_method(allow_none=True)
-    torch = sys.modules.get("torch")
-    torch = torch if hasattr(torch, "set_num_threads") else None  # not yet while another thread imports it
-    threads_of_torch = torch.get_num_threads() if torch else 0
-    try:
-        numba_threads._launch_threads()
-    except ValueError:  # the layer that NUMBA_THREADING_LAYER names is not there
-        return False
-    finally:
-        if torch and torch.get_num_threads() != threads_of_torch:
-            torch.set_num_threads(threads_of_torch)
-        if start_method is None:
-            multiprocessing.set_start_method(None, force=True)
-    return numba_threads.threading_layer() in ("omp", "tbb")
-
-
-def _undisturbed(compile: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: compile where no interrupt comes, as signals do to the main thread only.
-
-    One in the midst of LLVM's work would leave objects with two owners, and end the process later. The main thread
-    is interrupted as it waits. What is compiled meanwhile is found by the next call.
-    """
-
-    def compiled(*arguments: Any) -> Any:
-        result: SimpleQueue = SimpleQueue()
-        silent = notice.silent.get()
-
-        def work() -> None:
-            notice.silent.set(silent)
-            try:
-                result.put((compile(*arguments), None))
-            except BaseException as error:
-                result.put((None, error))
-
-        within = global_compiler_lock.is_locked()  # this thread is compiling, and calls us: nobody else can
-        if threading.current_thread() is not threading.main_thread() or within:
-            return compile(*arguments)
-        try:
-            start_new_thread(work, ())
-        except RuntimeError:  # no thread can be started (any more)
-            return compile(*arguments)
-        value, error = result.get()
-        if error is not None:
-            raise error
-        return value
-
-    return compiled
-
-
-@atexit.register
-def _finish_compiling() -> None:
-    """The process must not end while an interrupted call still compiles: LLVM would vanish below it."""
-    if global_compiler_lock._lock.acquire(timeout=forks.WAIT):
-        global_compiler_lock._lock.release()
-
-
-class _Notice(event.Listener):
-    """Numba tells it of what it compiles, not of what it loads."""
-
-    def on_start(self, event: Any) -> None:
-        notice.compiling("cpu")
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-def _compiled(dispatcher: Any, signature: Any) -> Any:
-    """What Numba knows of a function that it compiled, or loaded, for these types."""
-    with without_collector(), registries_known(), event.install_listener("numba:compile", _Notice()):
-        keep(dispatcher).compile(signature)
-    return dispatcher.overloads[signature.args]
-
-
-@cache
-@_undisturbed
 def address_of(variant: Variant) -> int:
-    """Compile a kernel, or load it; once."""
-    dispatcher = getattr(_FAMILIES[variant.family], variant.operation)
-    frame = Frame(variant.kinds._asdict())
-    compiled = _compiled(dispatcher, types.void(types.int64, types.int64, TABLE, frame))
-    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    """Load a kernel that ships, or that lies on disk, or compile it; once."""
+    address: int = shipped.address_of(variant) or _compiler().address_of(variant)
     return address
 
 
 @cache
-@_undisturbed
 def serial() -> Any:
-    """`frame.serial`, compiled: (address, first, last, table, frame), without a type look-up."""
-    return _compiled(entries.serial, entries.ENTRY).entry_point
-
-
-@cache
-@_undisturbed
-def _parallel() -> Any:
-    """`frame.parallel`, compiled: (address, tasks, pieces, table, frame)."""
-    return _compiled(entries.parallel, entries.ENTRY).entry_point
-
-
-@cache
-def _has_spare_threads() -> bool:
-    """Whether Numba, which knows nothing of quotas, has more threads than there are processors for them."""
-    return processors.available() < config.NUMBA_NUM_THREADS
-
-
-def _on_numbas_threads(threads: int, *arguments: Any) -> None:
-    """Run `frame.parallel`. All threads of a launch wake up, and wait for each other, though they have no piece."""
-    run = _parallel()
-    if not _has_spare_threads():
-        run(*arguments)
-        return
-    before = numba_threads.get_num_threads()
-    numba_threads.set_num_threads(min(before, threads))
-    try:
-        run(*arguments)
-    finally:
-        numba_threads.set_num_threads(before)
+    """A callable (address, first, last, table, frame) that runs a kernel in its thread, without a type look-up."""
+    return shipped.serial() or _compiler().serial()
 
 
 def launch(address: int, tasks: int, threads: int, table: Any, frame: tuple[Any, ...]) -> None:
@@ -227,22 +109,112 @@ def launch(address: int, tasks: int, threads: int, table: Any, frame: tuple[Any,
     frame : Frame or tuple
         Arrays (or None) and numbers, in the order of `Frame`.
     """
-    pieces = min(tasks, threads, config.NUMBA_NUM_THREADS)
+    pieces = min(tasks, threads, processors.of_numba())
     if pieces <= 1:
         serial()(address, 0, tasks, table, frame)
-    elif not _process.forked and _layer_is_safe():
-        _on_numbas_threads(threads, address, tasks, pieces, table, frame)
+    elif not _process.forked and _numba is not None and _numba.layer_is_safe():
+        _numba.on_numbas_threads(threads, address, tasks, pieces, table, frame)
     else:
         _Shares(serial(), address, tasks, pieces, table, frame).share_out()
+        if _numba is None and not _process.forked:
+            _background.count()
+
+
+class _Background:
+    """Imports Numba in a thread of its own, once so many launches could have used its threads.
+
+    A fork waits for it, as for every import of Numba here, and so does the end of the process: both would leave Numba
+    and LLVM half way. NUMBANORM_BACKGROUND=0 turns it off.
+    """
+
+    LAUNCHES = 64
+
+    def __init__(self) -> None:
+        self.launches = 0
+        self.begun = False
+        self.ending = False
+        self.running = allocate_lock()  # held while the thread is there
+
+    def count(self) -> None:
+        """Note a launch on our threads."""
+        self.launches += 1
+        if self.launches >= self.LAUNCHES and not self.begun:
+            self.begun = True  # two threads at once may both come here: the lock lets one of them begin
+            if _may_import() and self.running.acquire(blocking=False):
+                try:
+                    start_new_thread(self.load, ())
+                except RuntimeError:  # no thread can be started (any more)
+                    self.running.release()
+
+    def load(self) -> None:
+        """Import what compiles, start Numba's threads, and let launches know."""
+        global _numba
+        try:
+            for step in (_import_compiled, _start_layer, _load_parallel):
+                if self.ending or not step():
+                    return
+            _numba = _import_compiled()
+        except Exception:  # whatever is wrong with Numba here: calls go on as before
+            pass
+        finally:
+            self.running.release()
+
+    def end(self) -> None:
+        """Wait for the thread, as the process ends."""
+        self.ending = True
+        if self.running.acquire(timeout=forks.WAIT):
+            self.running.release()
+
+
+_background = _Background()
+
+
+@atexit.register
+def _end_background() -> None:
+    _background.end()
+
+
+def _may_import() -> bool:
+    """Whether Numba may be imported here: it was told nothing, no other thread is at it, and nobody said no."""
+    about = getattr(sys.modules.get("numba"), "__spec__", None)
+    if getattr(about, "_initializing", False):
+        return False
+    return is_plain() and os.environ.get("NUMBANORM_BACKGROUND", "") != "0"
+
+
+@forks.importing_numba
+def _import_compiled() -> Any:
+    from . import compiled
+
+    return compiled
+
+
+def _start_layer() -> bool:
+    with forks.importing:
+        return bool(_import_compiled().layer_is_safe())
+
+
+def _load_parallel() -> Any:
+    from ..engine import notice
+
+    with notice.silence():
+        return _import_compiled().parallel()
 
 
 def prepare(variant: Variant) -> None:
-    """Compile a kernel, and what runs it on several threads, or load them from the cache, ahead of the first launch."""
+    """Compile a kernel, and what runs it on several threads, or load them from the cache, ahead of the first launch.
+
+    One that ships is loaded without Numba, and what it then takes to launch it is there.
+    """
+    if shipped.address_of(variant) is not None and shipped.serial() is not None:
+        return
+    from ..engine import notice  # which takes a while to import, as it knows of the disk
+
     with notice.silence():
         address_of(variant)
         serial()
-        if not _process.forked and _layer_is_safe():
-            _parallel()
+        if not _process.forked and _compiler().layer_is_safe():
+            _compiler().parallel()
 
 
 class _Shares:

@@ -106,7 +106,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
     if high.size > 1 and low.kept and joined(rows, high, operands=2) and joined(high, low, operands=2):
         run *= rows.size  # a few channels: all pixels are one run
     past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
-    stream = elements * itemsize > past and not in_place
+    stream = run >= tuning.stream_least and elements * itemsize > past and not in_place
     if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run and not _nearer(loops))):
         tile = 1
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)
@@ -252,6 +252,7 @@ def moments(nest: LoopNest, kinds: Kinds, tuning: Tuning = TUNING) -> Steps:
     """Statistics: of the parts, and their merge, where groups are cut into parts."""
     chosen = choose(nest, 0, tuning=tuning)
     family, table = chosen.loops.family, chosen.table
+    kinds = kinds._replace(rest="f8")
     variant = Variant("moments", family, kinds)
     if chosen.parts == 1:
         return (Step(variant, table, chosen.tasks, chosen.serial),), None
@@ -260,12 +261,13 @@ def moments(nest: LoopNest, kinds: Kinds, tuning: Tuning = TUNING) -> Steps:
     return (parts, merge), Scratch(0, chosen.partial_states)
 
 
-def merge(groups: int, parts: int) -> Steps:
-    """The merge of so many states for each group, which lie side by side."""
+def merge(groups: int, parts: int, in_two: bool) -> Steps:
+    """The merge of so many states for each group, which lie side by side; `in_two`: of means in two parts."""
     base = (0,) * len(UNIT.strides)
     loops = SortedLoops("rows", (Loop(groups, 0, 0, 0, 0, 1),), (), UNIT, UNIT, UNIT, base)
     chosen = Schedule(loops, parts, 1, 1, False, False, True, groups)
-    return (Step(Variant("merge", "rows", Kinds()), chosen.table, groups, serial=True),), None
+    kinds = Kinds(rest="f8", part_rest="f8") if in_two else Kinds()
+    return (Step(Variant("merge", "rows", kinds), chosen.table, groups, serial=True),), None
 
 
 def update_running(size: int, kinds: Kinds, mean_step: int, var_step: int) -> Steps:

@@ -1,10 +1,32 @@
 """How many threads a call may use."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import get_ident
+
 import numpy as np
 
 from . import processors
 
 _num_threads: int | None = None
+_alone: dict[int, int] = {}  # Python threads whose calls use one thread, and how often that was said
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let calls of this Python thread use one thread meanwhile; those of others are as they were.
+
+    Whoever runs several calls at once, each in a thread of its own, has given all processors work already.
+    """
+    me = get_ident()
+    _alone[me] = _alone.get(me, 0) + 1
+    try:
+        yield
+    finally:
+        if _alone[me] > 1:
+            _alone[me] -= 1
+        else:
+            del _alone[me]
 
 
 def get_num_threads() -> int:
@@ -20,6 +42,8 @@ def get_num_threads() -> int:
     True
     """
     global _num_threads
+    if _alone and get_ident() in _alone:
+        return 1
     if _num_threads is None:
         _num_threads = min(processors.available(), processors.of_numba())
     return _num_threads

@@ -39,6 +39,7 @@ class Tuning:
     serial_output: int  # the same for output from given statistics
     run_work: int  # elements that take as long as what a run costs beside its elements, or as one that is gathered
     stream_bytes: int  # larger outputs are written past the cache: much of them would leave it before anyone reads them
+    stream_least: int  # elements of the shortest run that is: of one of 49, every second line is not whole
     stream_run: int  # elements of a run, of which most lines are whole ...
     stream_short_bytes: int  # ... and the same for outputs of shorter runs
 
@@ -64,6 +65,7 @@ TUNING = Tuning(
     serial_output=65536,
     run_work=16,
     stream_bytes=_cache_bytes() // 3,  # from there on 1.15 to 1.6 times as fast
+    stream_least=64,  # runs of 49 took twice as long, of whatever size the output
     stream_run=256,  # runs of 64 and of 196 lost a fifth and a third
     stream_short_bytes=_cache_bytes() * 2 // 3,  # a third as fast from a third of the cache on, 1.3 times from here
 )

@@ -14,7 +14,7 @@ from ..arrays import give
 from ..arrays.forms import kind
 from ..arrays.memory import DeviceArray, Shape
 from ..engine.interface import Frame, Operation, Plan, Repeat, execute
-from ..layout import Layout
+from ..layout import Layout, Segments
 from ..maths import coefficients
 from ..walk.nest import build, stretched
 from ..walk.slots import OPERANDS, PARTIAL_STATES, SLOTS, STATES
@@ -25,16 +25,29 @@ from .kernels.scalars import CODES, KIND_CODES
 from .repeat import bound, states_in_one
 
 
+def refuse_segments(layout: Any) -> None:
+    """Segments have no kernels for GPUs.
+
+    Raises
+    ------
+    TypeError
+        If a layout is one of segments.
+    """
+    if isinstance(layout, Segments):
+        raise TypeError("segments work on the host so far, but x lies on a GPU; copy x to the host first")
+
+
 class CudaEngine:
     """Runs plans on GPUs, each where its arrays lie."""
 
     def plan(self, operation: Operation, layout: Layout | None, frame: Frame) -> Plan:
         """Plan an operation: see `Engine.plan`."""
         if operation == "merge":
-            return _merge(frame.part_mean.shape)  # type: ignore[union-attr]
+            return _merge(frame.part_mean.shape, frame.part_rest is not None)  # type: ignore[union-attr]
         if operation == "update_running":
             return _update_of(frame.running_mean, frame.running_var, frame.num_batches_tracked)
-        operands = tuple([a and _described(a, name) for a, name in zip(frame[:4], OPERANDS, strict=True)])
+        refuse_segments(layout)
+        operands = tuple([a and described(a, name) for a, name in zip(frame[:4], OPERANDS, strict=True)])
         given = _kinds(frame.mean, frame.m2) if operation == "apply" else 0
         return _plan(operation, layout, operands, given)
 
@@ -45,8 +58,10 @@ class CudaEngine:
         numbers = float(frame.eps), int(frame.center), float(frame.momentum), int(frame.ddof), int(frame.eps_on_std)
         launcher.launch(step, like.device, like.stream, (*addresses, *numbers))
 
-    def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
+    def bind(self, plan: Plan, frame: Frame, out_given: bool, keep: bool = False) -> Repeat | None:
         """Make a call repeatable: see `Engine.bind`."""
+        if keep:
+            return None
         if frame.mean is not None and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
         return bound(plan, frame, out_given)
@@ -58,23 +73,14 @@ class CudaEngine:
     def scratch(self, like: Any, plan: Plan) -> Mapping[str, DeviceArray]:
         """What steps hand to each other: states of groups, and of what is merged to these."""
         made: dict[str, DeviceArray] = {}
-        for names, size in zip((STATES, PARTIAL_STATES), plan.scratch, strict=True):
+        for names, size in zip((STATES[:3], PARTIAL_STATES[:3]), plan.scratch, strict=True):
             if size:
                 made |= zip(names, states_in_one(like, (size,)), strict=True)
         return made
 
     def pointwise(self, formula: str, outputs: int, *arrays: Any, dtype: Any = np.float64) -> tuple[DeviceArray, ...]:
         """Apply a formula, in one launch: see `Engine.pointwise`."""
-        given = [array if isinstance(array, DeviceArray) else None for array in arrays]
-        like = next(array for array in given if array is not None)
-        described = tuple([a and (a.shape, a.strides, _code(a)) for a in given])
-        shape, step = _formula(getattr(coefficients, formula), outputs, described)
-        results = tuple(give.empty(like, shape) for _ in range(outputs))
-        if results[0].size:
-            addresses = _filled([array.pointer for array in results], OUTPUTS, 0)
-            addresses += _filled([_address(array) for array in given], MOST, 0)
-            numbers = [0.0 if isinstance(array, DeviceArray) else float(array) for array in arrays]
-            launcher.launch(step, like.device, like.stream, (*addresses, *_filled(numbers, MOST, 0.0)))
+        results = computed(getattr(coefficients, formula), outputs, *arrays)
         return results if dtype == np.float64 else tuple(self._cast(array, dtype) for array in results)
 
     def _cast(self, array: DeviceArray, dtype: Any) -> DeviceArray:
@@ -120,6 +126,21 @@ class CudaEngine:
 ENGINE = CudaEngine()
 
 
+def computed(function: Any, outputs: int, *arrays: Any) -> tuple[DeviceArray, ...]:
+    """Apply a function of this package to arrays and numbers that broadcast, in one launch: so many new arrays."""
+    given = [array if isinstance(array, DeviceArray) else None for array in arrays]
+    like = next(array for array in given if array is not None)
+    about = tuple([a and (a.shape, a.strides, _code(a)) for a in given])
+    shape, step = _formula(function, outputs, about)
+    results = tuple(give.empty(like, shape) for _ in range(outputs))
+    if results[0].size:
+        addresses = _filled([array.pointer for array in results], OUTPUTS, 0)
+        addresses += _filled([_address(array) for array in given], MOST, 0)
+        numbers = [0.0 if isinstance(array, DeviceArray) else float(array) for array in arrays]
+        launcher.launch(step, like.device, like.stream, (*addresses, *_filled(numbers, MOST, 0.0)))
+    return results
+
+
 @lru_cache(maxsize=4096)
 def _plan(operation: Operation, layout: Layout, operands: tuple[Any, ...], given: int) -> Plan:
     """Plan an operation on operands, each described by its kind, alignment, shape and strides."""
@@ -135,10 +156,10 @@ def _plan(operation: Operation, layout: Layout, operands: tuple[Any, ...], given
 
 
 @lru_cache(maxsize=1024)
-def _merge(shape: Shape) -> Plan:
+def _merge(shape: Shape, in_two: bool) -> Plan:
     *kept, parts = shape
     groups = prod(kept)
-    return Plan((planning.merge(groups, parts),) if groups else (), tuple(kept))
+    return Plan((planning.merge(groups, parts, in_two),) if groups else (), tuple(kept))
 
 
 def _update_of(mean: Any, var: Any, counter: Any) -> Plan:
@@ -155,7 +176,7 @@ _formula = lru_cache(maxsize=1024)(planning.formula)
 _matvec = lru_cache(maxsize=1024)(planning.matvec)
 
 
-def _described(array: Any, name: str) -> tuple[Any, ...]:
+def described(array: Any, name: str) -> tuple[Any, ...]:
     """What decides how an operand is moved: kind, alignment, shape, strides."""
     _check_aligned(array, name)
     return kind(array.dtype), array.alignment, array.shape, array.strides

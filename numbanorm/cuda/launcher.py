@@ -14,18 +14,21 @@ from numba.core import config, types
 from ..arrays.memory import DeviceArray
 from ..arrays.take import view
 from ..walk.slots import NUMBERS, SLOTS
-from .kernels import columns, merging, pointwise, rows
+from .kernels import backward, backward_columns, backward_rows, chosen, columns, merging, pointwise, rows
 from .kernels.constants import REALS, Code
 from .plan import Step
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 _MAKERS: dict[str, Callable[[Code], Any]] = {
     "merge": merging.make_merge,
+    "merge_chosen": chosen.make_merge,
     "update_running": merging.make_update_running,
     "count_batch": merging.make_count_batch,
     "matvec": pointwise.make_matvec,
     "formula": pointwise.make_formula,
+    "contract": backward.make_contract,
 }
+_FRAMELESS = ("matvec", "formula", "backward", "descend", "totals", "contract")  # what works on no frame
 _lock = threading.RLock()
 
 
@@ -37,6 +40,10 @@ def function_of(code: Code) -> Any:
     """The Python function of a kernel."""
     if code.family == "states":
         return _MAKERS[code.variant.operation](code)
+    if code.variant.operation == "chosen":
+        return chosen.make(code)
+    if code.goes_back:
+        return (backward_rows if code.family == "rows" else backward_columns).make(code)
     return (rows if code.family == "rows" else columns).make(code)
 
 
@@ -55,7 +62,7 @@ def types_of(code: Code) -> Any:
 
 def _picker(code: Code) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """A function that picks a kernel's arguments from the addresses and numbers of a frame, in their order there."""
-    if code.variant.operation in ("matvec", "formula"):  # which work on no frame
+    if code.variant.operation in _FRAMELESS:
         return tuple
     places = [(*SLOTS, *NUMBERS).index(name) for name in names_of(code)]
     return itemgetter(*places) if len(places) > 1 else lambda values: (values[places[0]],)

@@ -131,7 +131,7 @@ def steps(
     given : int
         Kinds of the mean and variance that are given: see `kernels.scalars`.
     """
-    walk = _walk(nest, operands)
+    walk = walk_of(nest, operands)
     chosen = (_by_rows if walk.loops.family == "rows" else _by_columns)(walk, given, SHAPES)
     if operation == "apply":
         return (chosen.step("apply", chosen.written),), None
@@ -145,19 +145,20 @@ def steps(
     return (*moments, chosen.step("apply", chosen.written)), Scratch(chosen.groups, chosen.partial_states)
 
 
-def merge(groups: int, parts: int) -> Step:
-    """The merge of so many states for each group, side by side in memory."""
-    return _merge(_PLAIN._replace(outer=(Loop(groups, 0, 0, 0, 0, 1),)), "f4", groups, parts)
+def merge(groups: int, parts: int, in_two: bool) -> Step:
+    """The merge of so many states for each group, side by side in memory; `in_two`: of means in two parts."""
+    of_x = "none" if in_two else "f4"
+    return _merge(_PLAIN._replace(outer=(Loop(groups, 0, 0, 0, 0, 1),)), of_x, groups, parts)
 
 
 def update_running(size: int, mean_step: int, var_step: int, kinds: int) -> Step:
     """The update of so many running statistics, whose mean and variance have these steps and kinds."""
-    return _on_states("update_running", size, write(_PLAIN, mean_step, var_step, size, 0, 0, 0, kinds))
+    return on_states("update_running", size, write(_PLAIN, mean_step, var_step, size, 0, 0, 0, kinds))
 
 
 def count_batch() -> Step:
     """One more batch in a counter."""
-    return _on_states("count_batch", 1, np.zeros(1, np.int64))
+    return on_states("count_batch", 1, np.zeros(1, np.int64))
 
 
 def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[Shape, Step]:
@@ -174,18 +175,18 @@ def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -
             own, strides, code = array
             numbers += [code, *stretched("an array", shape, own, strides)]
     about = {"function": function, "arrays": len(arrays), "outputs": outputs}
-    return shape, _on_states("formula", size, np.array(numbers, np.int64), **about)
+    return shape, on_states("formula", size, np.array(numbers, np.int64), **about)
 
 
 def matvec(rows: int, columns: int, strides: Shape, kinds: tuple[int, int]) -> Step:
     """A matrix times a vector, of these strides and kinds."""
-    return _on_states("matvec", rows * SHAPES.states, np.array([columns, *strides, *kinds], np.int64))
+    return on_states("matvec", rows * SHAPES.states, np.array([columns, *strides, *kinds], np.int64))
 
 
 _PLAIN = SortedLoops("rows", (), (), UNIT, UNIT, UNIT, (0,) * len(UNIT.strides))  # of states, side by side
 
 
-def _on_states(operation: str, threads: int, table: NDArray[np.int64], kinds: Kinds = NO_KINDS, **about: Any) -> Step:
+def on_states(operation: str, threads: int, table: NDArray[np.int64], kinds: Kinds = NO_KINDS, **about: Any) -> Step:
     """A kernel that takes so many threads; how large its blocks are is compiled in."""
     block = SHAPES.states
     return Step(Code(Variant(operation, "states", kinds), block, **about), -(-threads // block), table)
@@ -193,15 +194,16 @@ def _on_states(operation: str, threads: int, table: NDArray[np.int64], kinds: Ki
 
 def _merge(loops: SortedLoops, of_x: str, groups: int, parts: int) -> Step:
     """The merge of the states of (kept loops, part, column), a warp for each group."""
-    kinds = Kinds(of_x if is_wide(of_x) else "f4")  # whose bases are 0
-    return _on_states("merge", groups * WARP, write(loops, parts, 0, groups), kinds)
+    kinds = Kinds(of_x if of_x == "none" or is_wide(of_x) else "f4")  # whose bases are 0
+    return on_states("merge", groups * WARP, write(loops, parts, 0, groups), kinds)
 
 
 # walks ----------------------------------------------------------------------------------------------------------------
 
 
-def _walk(nest: LoopNest, operands: tuple[Operand, ...]) -> Walk:
-    loops = sort_loops(nest, LIMITS)
+def walk_of(nest: LoopNest, operands: tuple[Operand, ...], by_row: bool = False) -> Walk:
+    """How kernels walk a nest over operands of these kinds; `by_row`: see `sort_loops`."""
+    loops = sort_loops(nest, LIMITS, by_row)
     family, outer, inner, rows, high, low, base = loops
     x, out, weight, bias = operands
     decode = any(loop.weight or loop.bias for loop in (*inner, rows))

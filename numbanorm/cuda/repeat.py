@@ -9,7 +9,7 @@ from ..engine.interface import Frame, Plan, Repeat
 from . import launcher
 
 X, OUT, MEAN, VAR = 0, 1, 4, 5  # of x, out, weight, bias, running mean and variance
-NONE = [0, 0, 0]  # addresses of states that are not there
+NONE = [0, 0, 0, 0]  # addresses of states that are not there
 
 
 def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
@@ -42,23 +42,22 @@ def bound(plan: Plan, frame: Frame, out_given: bool) -> Repeat:
         if out is None:
             out, to = make(like)
         own: Any = None
-        groups: Any = (0, of_mean, of_var) if given else NONE
+        groups: Any = (0, of_mean, of_var, 0) if given else NONE
         partial: Any = NONE
         if shape is not None:
             own = states_in_one(like, shape)
-            groups = [array.pointer for array in own]
+            groups = [*(array.pointer for array in own), 0]
         if parts:
             room = give.empty(like, (3, parts))
-            partial = [room.pointer + i * 8 * parts for i in range(3)]
-        (count_at, mean_at, m2_at), (a, b, c) = groups, partial
-        values = Frame(at, to, of_weight, of_bias, count_at, mean_at, m2_at, a, b, c, eps=eps, **numbers)
+            partial = [*(room.pointer + i * 8 * parts for i in range(3)), 0]
+        values = Frame(at, to, of_weight, of_bias, *groups, *partial, eps=eps, **numbers)  # type: ignore[misc]
         for step in steps:
             launcher.launch(step, device, like.stream, values)
         if not updates:
             return out, None
         count, mean_of_x, m2 = own
         moved = running_mean.at(of_mean, like.stream, mean), running_var.at(of_var, like.stream, var)
-        return out, Frame(like, None, None, None, count, mean_of_x, m2, None, None, None, None, *moved)
+        return out, Frame(like, None, None, None, count, mean_of_x, m2, None, None, None, None, None, None, *moved)
 
     return repeat
 

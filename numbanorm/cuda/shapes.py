@@ -40,6 +40,14 @@ class Shapes:
     rows: tuple[Team, ...]  # by the size of the group: the first that holds it ...
     loop: Team  # ... and what takes larger ones piece by piece
     columns: tuple[Team, ...]  # by the number of vectors side by side: the first that they fill, else the last
+    chosen: tuple[
+        Team, ...
+    ]  # of groups of which elements are chosen: the first that goes through one in a few turns ...
+    backward: tuple[Team, ...]  # going backward, by the size of the group: as `rows`, and the last for larger ones, too
+    backward_columns: tuple[Team, ...]  # as `columns`
+    cell: int  # elements of a cell, from which on sums are taken of cells: see `cuda.backward`
+    members: int  # of a sum of sums, before it is cut into parts
+    turns: int  # ... of so many tiles at most; else the last. Columns of such have the teams of all columns.
     states: int  # threads of a block that works on states: of a multiple of warps
     blocks: int  # fewer tasks than this are cut into parts, unless they stay in registers; see `cut_below` ...
     parts: int  # ... for so many blocks
@@ -77,6 +85,32 @@ SHAPES = Shapes(
         Team(threads=8, values=16, block=128, registers=160),
         Team(threads=1, values=16, block=128, registers=160),
     ),
+    # Beside each value a thread holds what it counts, and both in float64 while it adds them up: some 150 registers.
+    # With three blocks of 128 threads a multiprocessor has 24 KB of x on their way from memory.
+    chosen=(
+        Team(threads=8, values=16, block=128, registers=160),
+        Team(threads=32, values=16, block=128, registers=160),
+        Team(threads=128, values=16, block=128, registers=160),
+    ),
+    # A thread holds the gradient beside x, and weights if they differ.
+    backward=(
+        Team(threads=8, values=16, block=128, registers=160),
+        Team(threads=16, values=16, block=128, registers=160),
+        Team(threads=32, values=16, block=128, registers=160),
+        Team(threads=64, values=16, block=64, registers=160),
+        Team(threads=128, values=16, block=128, registers=160),
+        Team(threads=256, values=16, block=256, registers=128),
+        Team(threads=512, values=16, block=512, registers=128),
+    ),
+    # 8 columns of a thread, with both sums and a line for each, take up to 180 registers.
+    backward_columns=(
+        Team(threads=32, values=16, block=128, registers=200),
+        Team(threads=8, values=16, block=128, registers=200),
+        Team(threads=1, values=16, block=128, registers=200),
+    ),
+    cell=16,
+    members=4096,
+    turns=4,
     states=256,
     blocks=264,  # two for each of the 132 multiprocessors of an H100
     parts=1056,  # four times that, so that the last ones to end do not wait for long

@@ -17,6 +17,8 @@ from types import CodeType
 from typing import Any
 from uuid import uuid4
 
+from .trust import is_trusted
+
 
 @cache
 def stamp(processor: str) -> str | None:
@@ -90,7 +92,7 @@ def folder(processor: str) -> Path | None:
         about = path.stat()
     except OSError:
         return None
-    return path if _trusted(about) and os.access(path, os.R_OK | os.X_OK) else None
+    return path if is_trusted(about) and os.access(path, os.R_OK | os.X_OK) else None
 
 
 def load(processor: str, name: str, needs: str) -> bytes | None:
@@ -100,7 +102,7 @@ def load(processor: str, name: str, needs: str) -> bytes | None:
     path, key = _entry(processor, home, name, needs)
     try:
         with open(path, "rb") as file:
-            if not _trusted(os.fstat(file.fileno())):
+            if not is_trusted(os.fstat(file.fileno())):
                 return None
             known, digest, code = file.read(len(key)), file.read(32), file.read()
     except OSError:
@@ -131,8 +133,3 @@ def _entry(processor: str, home: Path, name: str, needs: str) -> tuple[Path, byt
     """Path and key of code. The stamp stands for the sources and Numba, the suffix for Python and its platform."""
     key = repr((needs, stamp(processor), EXTENSION_SUFFIXES[0])).encode()
     return home / f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc", key
-
-
-def _trusted(about: os.stat_result) -> bool:
-    """Whether a file or folder belongs to root or to this user, and nobody else can write it."""
-    return not hasattr(os, "getuid") or (about.st_uid in (0, os.getuid()) and not about.st_mode & 0o022)

@@ -30,9 +30,11 @@ class Frame(NamedTuple):
     count: Array | None = None  # type: ignore[assignment]
     mean: Array | None = None
     m2: Array | None = None
+    rest: Array | None = None
     part_count: Array | None = None
     part_mean: Array | None = None
     part_m2: Array | None = None
+    part_rest: Array | None = None
     board: Array | None = None
     running_mean: Array | None = None
     running_var: Array | None = None
@@ -53,6 +55,8 @@ class Kinds(NamedTuple):
     bias: str = "none"
     mean: str = "f8"
     m2: str = "f8"
+    rest: str = "none"
+    part_rest: str = "none"
     running_mean: str = "none"
     running_var: str = "none"
 
@@ -98,13 +102,14 @@ class Engine(Protocol):
     def launch(self, step: Any, frame: Frame) -> None:
         """Run a step of a plan; or queue it, on the stream of the arrays."""
 
-    def bind(self, plan: Plan, frame: Frame, out_given: bool) -> Repeat | None:
+    def bind(self, plan: Plan, frame: Frame, out_given: bool, keep: bool = False) -> Repeat | None:
         """Make a call that passed all checks repeatable, for other arrays of its description.
 
         The result is a function repeat(x, out, weight, bias, running_mean, running_var, eps, addresses): arrays as the
         caller gave them (out None: a new one is made), and `addresses` theirs on a GPU. It gives the output, and a
         frame with states and running statistics where these are to be updated; or None, if memory that it would write
-        wants a check. None in its place: such a call has to be checked every time.
+        wants a check. None in its place: such a call has to be checked every time. With `keep` the frame has states in
+        any case.
         """
 
     def empty(self, like: Array, shape: Shape, dtype: Any = np.float64, strides: Shape | None = None) -> Any:

@@ -3,6 +3,7 @@
 Kernels know a block's sums as one tuple, s = sum(x - pivot) and q = sum((x - pivot)**2): they `push` differences, add
 up chains of sums (`added`), `settle` them into a state, and `merge` states. Other kinds of sums are other tuples behind
 the same names. A group's state is (n, mean, m2): how many values, their mean, and the sum of squared distances from it.
+The mean is a distance from a base that all states have in common; at the end it is in two parts, by `two_sum`.
 
 Sources: B. P. Welford, Technometrics 4 (1962) 419; T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a
 pairwise algorithm for computing sample variances", STAN-CS-79-773 (1979), and The American Statistician 37 (1983) 242.
@@ -46,6 +47,16 @@ def settle(n, pivot, sums):
     shift = s / n
     m2 = q - s * shift
     return pivot + shift, where(0.0 > m2, 0.0, m2)
+
+
+@register_jitable
+def two_sum(a, b):
+    """The sum of two numbers, whichever is larger, rounded, and what rounding left behind (Knuth); NaN beside a sum
+    that is not finite.
+    """
+    whole = a + b
+    part = whole - a
+    return whole, (a - (whole - part)) + (b - part)
 
 
 @register_jitable

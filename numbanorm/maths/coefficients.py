@@ -8,6 +8,7 @@ import math
 
 from numba.core.extending import register_jitable
 
+from .accumulators import two_sum
 from .welford import inverse_std, sqrt, where
 
 
@@ -30,22 +31,45 @@ def identity_statistics(_):
 
 
 @register_jitable
-def merged(na, mean_a, m2_a, nb, mean_b, m2_b):
-    """State of two sets together: `accumulators.merge` without a branch."""
+def merged(na, mean_a, m2_a, rest_a, nb, mean_b, m2_b, rest_b):
+    """State of two sets together: `accumulators.merge` without a branch, and with means in two parts, of which the
+    second is what rounding took from the first.
+    """
     n = na + nb
-    delta = mean_b - mean_a
+    delta = (mean_b - mean_a) + (rest_b - rest_a)
     all_or_one = where(n == 0.0, 1.0, n)
     share = nb / all_or_one
-    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a * (na / all_or_one) + mean_b * share)
+    mean, rest = two_sum(mean_a, rest_a + delta * share)
+    near, no_a, no_b = delta - delta == 0.0, na == 0.0, nb == 0.0
+    mean = where(near, mean, mean_a * (na / all_or_one) + mean_b * share)
     m2 = m2_a + m2_b + delta * delta * (na * share)
-    mean = where(na == 0.0, mean_b, where(nb == 0.0, mean_a, mean))
-    return n, mean, where(na == 0.0, m2_b, where(nb == 0.0, m2_a, m2))
+    mean = where(no_a, mean_b, where(no_b, mean_a, mean))
+    rest = where(no_a, rest_b, where(no_b, rest_a, where(near, rest, 0.0)))
+    return n, mean, where(no_a, m2_b, where(no_b, m2_a, m2)), rest
 
 
 @register_jitable
 def variance(m2, count, ddof):
     """Variance; NaN where there are too few values."""
     return (m2 / where(count > ddof, count - ddof, math.nan),)
+
+
+@register_jitable
+def with_variance(mean, count, ddof):
+    """The mean, or NaN where there are too few values for a variance."""
+    return (where(count > ddof, mean, math.nan),)
+
+
+@register_jitable
+def of_reliability(count, m2, squares):
+    """Count and m2 by weights whose scale is arbitrary, from those by frequencies and the sum of squared weights.
+
+    NaN where the squares leave the range of float64.
+    """
+    some = count > 0.0
+    share = where(some, count / where(some, squares, 1.0), 1.0)
+    share = where(share > 0.0, where(share < math.inf, share, math.nan), math.nan)
+    return count * share, m2 * share
 
 
 @register_jitable

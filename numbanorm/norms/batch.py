@@ -211,12 +211,13 @@ def batch_renorm(
     channels.x.check_training()
     check_same_device(array, {"weight": channels.weight, "bias": channels.bias})
     engine, layout = engine_of(array), Layout.batch(channels.x.axis)
-    own = moments(engine, layout, array)
+    states = moments(engine, layout, array)
+    own = states[:3]
     bounds = eps, float(r_max), float(d_max)
     scale, shift = engine.pointwise("renorm", 2, *own, taken.mean, taken.var, *channels.factors, *bounds)
     scale, shift = channels.along(scale), channels.along(shift)
     result = transform(x, layout, scale, shift, eps=eps, statistics=own, running=taken, out=out, dtype=dtype)[0]
-    return result if keep is None else (result, keep(*own))  # type: ignore[return-value]
+    return result if keep is None else (result, keep(*states))  # type: ignore[return-value]
 
 
 def _renorm_evaluation(x: Any, weight: Any, bias: Any, running: Any, channel_axis: Any) -> Prepared:

@@ -188,9 +188,9 @@ def batch_instance_norm(
     values = engine.peek(share)
     if values is not None and not np.all((values >= 0) & (values <= 1)):
         raise ValueError(f"rho must be within 0 to 1, got values from {values.min()} to {values.max()}; clip it")
-    count, mean, m2 = moments(engine, layout, array)
+    count, mean, m2, rest = moments(engine, layout, array)
     whole = merge_last(engine, (count.T, mean.T, m2.T))
     slope, shift, one = engine.pointwise("blend", 3, count, mean, m2, *whole, share, *channels.factors, eps)
     slope, shift = channels.by_sample(slope), channels.by_sample(shift)
     result = transform(x, layout, slope, shift, eps=0.0, statistics=(None, mean, one), out=out, dtype=dtype)[0]
-    return result if keep is None else (result, keep(count, mean, m2))  # type: ignore[return-value]
+    return result if keep is None else (result, keep(count, mean, m2, rest))  # type: ignore[return-value]

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arrays.annotations import AnyArray, ArrayLike, like_x
 from ..arrays.forms import result_dtype
+from ..arrays.lazy import is_lazy
 from ..arrays.memory import Array
 from ..arrays.take import shape_of, view
 from ..call.known import normalized
@@ -226,7 +227,7 @@ def _default_eps(x: Any) -> float:
     try:
         return _eps_of[x.dtype]
     except (AttributeError, KeyError, TypeError):
-        eps = _smallest_step(result_dtype(view(x).dtype))
+        eps = _smallest_step(result_dtype(x.dtype if is_lazy(x) else view(x).dtype))
     with suppress(AttributeError, TypeError):
         _eps_of[x.dtype] = eps
     return eps

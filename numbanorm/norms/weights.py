@@ -72,14 +72,7 @@ def weight_norm(v: ArrayLike, g: ArrayLike, *, axis: int | None = 0, dtype: Any 
     array = view(v, "v")
     layout, spread = _slices(array, axis, "v")
     engine, length = engine_of(array), view(g, "g")
-    fits = {tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
-    if axis is None:
-        fits.add(())
-    if length.shape not in fits:
-        raise ValueError(
-            f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}; pass "
-            "that shape, one length for each slice"
-        )
+    check_lengths(length, array, axis, spread)
     if length.ndim == 0:  # a number may lie on the host, whatever v does
         length = engine.send(length, array)
     check_same_device(array, {"g": length}, of="v")
@@ -292,17 +285,7 @@ def spectral_norm(
     """
     array, library = take(w, "w")
     engine, (layout, _) = engine_of(array), _slices(array, as_int(axis, "axis"), "w")
-    eps, steps = check_eps(eps), as_int(num_iterations, "num_iterations")
-    if steps < 0:
-        raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
-    rows = array.shape[axis]
-    matrix = _matrix(engine, array, axis)
-    left: Any = engine.send(_start(rows), array) if u is None else view(u, "u")
-    if left.shape != (rows,):
-        raise ValueError(f"u has shape {left.shape}, but needs ({rows},): w of shape {array.shape} along axis {axis}")
-    check_same_device(array, {"u": left}, of="w")
-    left, right = _vectors(engine, matrix, to_float64(engine, left), steps, eps)
-    sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right)).reshape(())
+    left, _, sigma = spectral_vectors(array, u, axis, num_iterations, eps)
     (inverse,) = engine.pointwise("inverse", 1, sigma)
     statistics = None, *engine.pointwise("identity_statistics", 2, left)
     wanted = result_dtype(array.dtype) if dtype is None else float_dtype(dtype)
@@ -310,6 +293,22 @@ def spectral_norm(
     (left,) = engine.pointwise("to_float64", 1, left, dtype=wanted)
     value = engine.peek(sigma)
     return result, give(sigma, library) if value is None else float(value), give(left, library)
+
+
+def spectral_vectors(array: Array, u: Any, axis: int, num_iterations: int, eps: float) -> tuple[Any, Any, Any]:
+    """Left and right vector after a power iteration, and sigma, an array of no axes, all in float64."""
+    engine, eps, steps = engine_of(array), check_eps(eps), as_int(num_iterations, "num_iterations")
+    if steps < 0:
+        raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
+    rows = array.shape[axis]
+    left: Any = engine.send(_start(rows), array) if u is None else view(u, "u")
+    if left.shape != (rows,):
+        raise ValueError(f"u has shape {left.shape}, but needs ({rows},): w of shape {array.shape} along axis {axis}")
+    check_same_device(array, {"u": left}, of="w")
+    matrix = _matrix(engine, array, axis)
+    left, right = _vectors(engine, matrix, to_float64(engine, left), steps, eps)
+    sigma = engine.matvec(left.reshape((1, rows)), engine.matvec(matrix, right)).reshape(())
+    return left, right, sigma
 
 
 def _matrix(engine: Engine, array: Array, axis: int) -> Array:
@@ -326,6 +325,16 @@ def _matrix(engine: Engine, array: Array, axis: int) -> Array:
 def _start(rows: int) -> np.ndarray:
     """A fixed vector of no direction that a weight might avoid."""
     return np.random.default_rng(0).standard_normal((rows,))
+
+
+def check_lengths(length: Array, array: Array, axis: int | None, spread: list[int]) -> None:
+    """Refuse lengths that are not one for each slice."""
+    fits = {(), tuple(spread)} if axis is None else {(array.shape[axis],), tuple(spread)}
+    if length.shape not in fits:
+        raise ValueError(
+            f"g has shape {length.shape}, but v of shape {array.shape} with axis={axis} needs {sorted(fits)[0]}; pass "
+            "that shape, one length for each slice"
+        )
 
 
 def _slices(array: Array, axis: int | None, name: str) -> tuple[Layout, list[int]]:

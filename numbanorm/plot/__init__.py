@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..arrays.annotations import ArrayLike
 from ..call.arguments import as_layout
+from ..call.labels import along_axes, as_labels
 from ..layout import Layout, as_int, as_shape, shown
 from .cells import example, in_part
 from .drawing import PALETTE, Points, draw
@@ -27,6 +29,7 @@ def layout(
     layout: str | Layout,
     shape: Any,
     *,
+    labels: ArrayLike | None = None,
     highlight: int | Sequence[int] | Literal["all"] = 0,
     color: Any = None,
     ax: Axes | None = None,
@@ -40,6 +43,9 @@ def layout(
         As `normalize` takes it.
     shape : sequence of int, or array
         Shape of the array, or the array itself, of which only the shape is looked at.
+    labels : array_like of int, optional
+        Labels by which groups are split, as `normalize` takes them. The group shape begins with an axis of labels, and
+        what has a negative label stays without a colour.
     highlight : int, sequence of int, or "all"
         Which group is coloured: its number in the flattened group shape, or its index there, negative from the end.
         "all" colours all groups, neighbours differently.
@@ -61,8 +67,8 @@ def layout(
     ImportError
         Without matplotlib, which the extra ``numbanorm[plot]`` installs.
     ValueError
-        If the layout does not fit the shape, the shape has no elements, there is no such group or color, or `ax` is
-        of another projection than the usual one.
+        If the layout does not fit the shape, labels do not fit what it reduces, the shape has no elements, there is no
+        such group or color, or `ax` is of another projection than the usual one.
     TypeError
         If an argument is of another type.
 
@@ -94,9 +100,12 @@ def layout(
     group_shape = found.group_shape(shape)
     if 0 in shape:
         raise ValueError(f"shape {shape} has no elements to draw; give one without 0")
+    along = None if labels is None else along_axes(as_labels(labels), found, shape)
+    if along is not None:
+        group_shape = (max(0, int(along.max()) + 1), *group_shape)
     group = _as_group(highlight, group_shape)
     colors = _as_colors(color, group is None)
-    ids, drawn = in_part(found, shape, group)
+    ids, drawn = in_part(found, shape, group, along)
     _check_axes(ax)
     if ax is None:
         import matplotlib.pyplot as plt

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations, groupby, pairwise
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..layout import Factor, Layout
+from ..layout import Factor, Grouping, Layout, Segments
 from ..patterns import Axis
 
 WHOLE = 12  # elements along a side that are all drawn; of more than that, some
@@ -29,16 +29,91 @@ class Side(NamedTuple):
         return np.diff(self.places) != 1
 
 
-def in_part(layout: Layout, shape: tuple[int, ...], group: int | None) -> tuple[NDArray[np.int64], list[Side]]:
-    """Up to three sides, and the group of each cell between them. What is drawn of a group includes `group`."""
-    names, factors = layout.left_side(len(shape)), layout.resolve(shape).factors
-    ids, sides = np.zeros((), np.int64), []
-    for axes in sides_of(names, factors):
+def in_part(
+    layout: Layout, shape: tuple[int, ...], group: int | None, labels: NDArray[Any] | None = None
+) -> tuple[NDArray[np.int64], list[Side]]:
+    """Up to three sides, and the group of each cell between them. What is drawn of a group includes `group`.
+
+    With labels, which have an axis for each of the array, groups are those of each label; -1 where that is negative.
+    """
+    segments = layout if isinstance(layout, Segments) else None
+    names, (factors, group_shape) = layout.left_side(len(shape)), grouping_of(layout, shape)
+    of_segment = prod(group_shape)  # groups
+    group, ids, sides = group or 0, np.zeros((), np.int64), list[Side]()
+    if labels is not None:
+        group %= of_segment
+    all_axes = sides_of(names, factors)
+    for axes in all_axes:
         own = [f for f in factors if f.axis in axes]
-        places = _places(own, group or 0)
-        ids = ids[..., None] + _group_of(places, own)
+        if segments and 0 in axes:
+            rows, rest = _rows(segments, group // of_segment, prod(f.size for f in own)), own[1:]
+            within = _places(rest, group)
+            places = (rows[:, None] * prod(f.size for f in rest) + within).ravel()
+            of_rows = np.searchsorted(segments.offsets, rows, side="right") - 1
+            added = (of_rows[:, None] * of_segment + _group_of(within, rest)).ravel()
+        else:
+            places = _places(own, group)
+            added = _group_of(places, own)
+        ids = ids[..., None] + added
         sides.append(Side(places, _label(names, axes, own, len(places))))
+    if labels is not None:
+        of_cells = _labels_of(labels, factors, all_axes, sides)
+        ids = np.where(of_cells < 0, -1, of_cells * of_segment + ids)
     return ids, sides
+
+
+def _labels_of(
+    labels: NDArray[Any], factors: Sequence[Factor], axes: list[tuple[int, ...]], sides: list[Side]
+) -> NDArray[np.int64]:
+    """The label of each cell."""
+    index: list[Any] = [0] * labels.ndim
+    for number, (own, side) in enumerate(zip(axes, sides, strict=True)):
+        along = [1] * len(sides)
+        along[number] = -1
+        places = side.places.reshape(along)
+        for axis in reversed(own):
+            reduced, size = np.zeros_like(places), 1
+            for factor in reversed([f for f in factors if f.axis == axis]):
+                places, step = np.divmod(places, factor.size)
+                if not factor.group_stride:
+                    reduced, size = reduced + step * size, size * factor.size
+            index[axis] = reduced
+    return np.asarray(labels[tuple(index)], np.int64)
+
+
+def grouping_of(layout: Layout, shape: tuple[int, ...]) -> Grouping:
+    """What a layout makes of a shape; one of segments, of all rows as one segment."""
+    return layout.resolve_within(shape) if isinstance(layout, Segments) else layout.resolve(shape)
+
+
+def _rows(layout: Segments, wanted: int, length: int) -> NDArray[np.int64]:
+    """Rows that are drawn: all if they are few, else of some segments the first two and the last.
+
+    The segments are the first ones that have rows, the wanted one, and the last.
+    """
+    if length <= WHOLE:
+        return np.arange(layout.offsets[-1])
+    found = list[int]()
+    for row in _some_segments(layout.offsets, wanted):
+        begin, end = (int(n) for n in layout.offsets[row : row + 2])
+        found += sorted({begin, min(begin + 1, end - 1), end - 1})
+    return np.array(found, np.int64)
+
+
+def _some_segments(offsets: NDArray[np.int64], wanted: int) -> list[int]:
+    """Up to four segments that have rows: the first ones, the wanted one, the last."""
+    number, end = len(offsets) - 1, int(offsets[-1])
+    first, row = list[int](), 0
+    while len(first) < 4 and row < end:
+        first.append(int(np.searchsorted(offsets, row, side="right")) - 1)
+        row = int(offsets[first[-1] + 1])
+    if row == end:
+        return first
+    last = int(np.searchsorted(offsets, end, side="left")) - 1
+    some = {*first[:3], last}
+    if wanted not in some and 0 <= wanted < number and offsets[wanted] < offsets[wanted + 1]:
+        some = {*first[:2], wanted, last}
+    return sorted(some)
 
 
 def sides_of(names: list[Axis], factors: Sequence[Factor]) -> list[tuple[int, ...]]:
@@ -116,8 +191,9 @@ def _label(names: list[Axis], axes: Sequence[int], factors: Sequence[Factor], dr
 
 
 def example(layout: Layout) -> tuple[int, ...] | None:
-    """A small shape that the layout fits, of three axes if it may; None if sizes are missing."""
-    for ndim in (3, 4, 2, 1, 0, *range(5, 65)):
+    """A small shape that the layout fits, of three axes if it may, with segments of two; None if sizes are missing."""
+    segments = isinstance(layout, Segments)
+    for ndim in (*((2, 3, 4) if segments else (3, 4, 2)), 1, 0, *range(5, 65)):
         try:
             items = layout.left_side(ndim)
         except ValueError:
@@ -125,9 +201,11 @@ def example(layout: Layout) -> tuple[int, ...] | None:
         sizes = layout.sizes
         lone = 4 if ndim <= 3 else 3
         shape = tuple(prod(sizes.get(name, lone if len(item) == 1 else 3) for name in item) for item in items)
+        if isinstance(layout, Segments):
+            shape = int(layout.offsets[-1]), *shape[1:]
         try:
-            layout.resolve(shape)
+            grouping_of(layout, shape)
         except ValueError:
             return None
-        return shape
+        return None if 0 in shape else shape
     return None

@@ -70,7 +70,7 @@ def draw(ax: Axes, ids: NDArray[np.int64], sides: list[Side], group: int | None,
     ----------
     ax : Axes
     ids : ndarray of int
-        Group of every cell, with an axis for each of up to three sides.
+        Group of every cell, with an axis for each of up to three sides; -1 for none.
     sides : list of Side
     group : int, optional
         Which group has a colour; None for all.
@@ -80,7 +80,10 @@ def draw(ax: Axes, ids: NDArray[np.int64], sides: list[Side], group: int | None,
     """
     groups, numbers = np.unique(ids, return_inverse=True)
     numbers = numbers.reshape(ids.shape)
-    paint = _neighbours_differ(numbers, len(colors)) if group is None else np.where(groups == group, 0, -1)
+    if group is None:
+        paint = _neighbours_differ(numbers, len(colors), np.flatnonzero(groups >= 0))
+    else:
+        paint = np.where(groups == group, 0, -1)
     block = len(sides) == 3
     faces, labels = _block(numbers, sides) if block else _grid(numbers, sides)
     if block and group is not None and groups[numbers[0, 0, 0]] != group:  # it may lie inside
@@ -98,8 +101,8 @@ def draw(ax: Axes, ids: NDArray[np.int64], sides: list[Side], group: int | None,
     ax.set_axis_off()
 
 
-def _neighbours_differ(numbers: NDArray[np.int64], colors: int) -> NDArray[np.int64]:
-    """A color for each group: of those that no neighbour has the one least used, and of equals the first."""
+def _neighbours_differ(numbers: NDArray[np.int64], colors: int, coloured: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A color for each group that gets one: of those that no neighbour has the one least used, of equals the first."""
     groups = int(numbers.max()) + 1
     beside: list[set[int]] = [set() for _ in range(groups)]
     for axis in range(numbers.ndim):
@@ -108,7 +111,7 @@ def _neighbours_differ(numbers: NDArray[np.int64], colors: int) -> NDArray[np.in
             beside[one].add(other)
             beside[other].add(one)
     paint, used = np.full(groups, -1), [0] * colors
-    for number in range(groups):
+    for number in coloured:
         taken = {paint[other] for other in beside[number]}
         paint[number] = min(range(colors), key=lambda color: (color in taken, used[color]))
         used[paint[number]] += 1

@@ -36,22 +36,23 @@ class SortedLoops(NamedTuple):
     base: tuple[int, ...]
 
 
-def sort_loops(nest: LoopNest, limits: Limits) -> SortedLoops:
-    """Choose the family, and put each loop in its place."""
-    family, high, low, rest = _pick_lanes(list(nest.loops), limits)
+def sort_loops(nest: LoopNest, limits: Limits, by_row: bool = False) -> SortedLoops:
+    """Choose the family, and put each loop in its place; `by_row`: columns may have other weights in each row."""
+    family, high, low, rest = _pick_lanes(list(nest.loops), limits, by_row)
     outer = tuple(loop for loop in rest if loop.kept)
     *inner, rows = [loop for loop in rest if not loop.kept] or [UNIT]
     return SortedLoops(family, outer, tuple(inner), rows, high, low, nest.base)
 
 
-def _pick_lanes(loops: list[Loop], limits: Limits) -> tuple[Family, Loop, Loop, list[Loop]]:
+def _pick_lanes(loops: list[Loop], limits: Limits, by_row: bool) -> tuple[Family, Loop, Loop, list[Loop]]:
     """Pick the loops that become lanes: (family, high, low, the rest)."""
     if not loops:
         return "columns", UNIT, UNIT, []
     *rest, low = loops
     others = prod(loop.size for loop in rest if not loop.kept)
     above = rest[-1] if rest else UNIT
-    beside = bool(rest) and above.kept != low.kept and joined(above, low, operands=2) and foldable(rest[:-1])
+    beside = bool(rest) and above.kept != low.kept and joined(above, low, operands=2)
+    beside = beside and (by_row or foldable(rest[:-1]))
     if low.kept:
         # Few channels last, split into interleaved groups: take the reduced factor along, for full lanes.
         few = low.size < limits.lanes and above.size * low.size <= limits.max_columns

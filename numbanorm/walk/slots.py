@@ -1,8 +1,9 @@
 """What kernels are handed: the slots of a frame, and the entries of a table. Both engines' kernels read these names."""
 
 OPERANDS = ("x", "out", "weight", "bias")  # what loops step through, element by element
-STATES = ("count", "mean", "m2")  # of the groups, in float64; or given ones, of any float type
-PARTIAL_STATES = ("part_count", "part_mean", "part_m2")  # of the parts into which groups are cut
+# Of the groups, in float64; or given ones, of any float type. `rest` is what rounding took from the mean.
+STATES = ("count", "mean", "m2", "rest")
+PARTIAL_STATES = tuple(f"part_{name}" for name in STATES)  # of the parts into which groups are cut
 SLOTS = (*OPERANDS, *STATES, *PARTIAL_STATES, "board", "running_mean", "running_var", "num_batches_tracked")
 NUMBERS = ("eps", "center", "momentum", "ddof", "eps_on_std")  # a float, an int, a float, two ints
 

@@ -367,7 +367,7 @@ def _own_columns(table, high, low):
 
 
 @inline
-def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
+def _write_states(table, group, high, low, n, mean, m2, rest, counts, means, m2s, rests):
     """Write the states of a tile's groups to the arrays of all groups."""
     high_group, low_group = load_int(table, HIGH + GROUP), load_int(table, LOW + GROUP)
     if not is_present(counts):
@@ -378,16 +378,23 @@ def _write_states(table, group, high, low, n, mean, m2, counts, means, m2s):
             store_one(counts, k, n)
             store_one(means, k, load_one(mean, 8 * (a * low + b)))
             store_one(m2s, k, load_one(m2, 8 * (a * low + b)))
+            if is_present(rests):
+                store_one(rests, k, welford.finite_or_zero(load_one(rest, 8 * (a * low + b))))
 
 
 @inline
-def _settle_tile(x, table, corner, tile, n, center, bases, mean, m2, counts, means, m2s, room):
-    """From distances of columns to states of groups: merged, made whole, written if asked. Returns a group's count."""
+def _settle_tile(x, table, corner, tile, n, center, bases, mean, m2, counts, means, m2s, rests, room):
+    """From distances of columns to states of groups: merged, made whole, written if asked. Returns a group's count. If
+    there are `rests`, what rounding takes from the means is in the place of their bases.
+    """
     high, low = tile
     n = _merge_columns(x, table, corner[0], n, high, low, center, bases, mean, m2, room)
     for i in range(0, _own_columns(table, high, low), WIDTH):
-        store_near(mean, 8 * i, load_near(mean, 8 * i, LIKE64) + load_near(bases, 8 * i, LIKE64))
-    _write_states(table, corner[4], high, low, n, mean, m2, counts, means, m2s)
+        distance, base = load_near(mean, 8 * i, LIKE64), load_near(bases, 8 * i, LIKE64)
+        store_near(mean, 8 * i, distance + base)
+        if is_present(rests):
+            store_near(bases, 8 * i, accumulators.two_sum(base, distance)[1])
+    _write_states(table, corner[4], high, low, n, mean, m2, bases, counts, means, m2s, rests)
     return n
 
 
@@ -399,7 +406,7 @@ def _has_few_rows(x, table):
 
 
 @inline
-def _few_rows(x, table, origin, columns, center, mean, m2):
+def _few_rows(x, table, origin, columns, center, mean, m2, rest, rests):
     """States of the groups of a tile, each a column of a few rows: as by `_part_moments` and `_settle_tile`, but with
     the sums of WIDTH columns in registers from beginning to end.
     """
@@ -421,6 +428,8 @@ def _few_rows(x, table, origin, columns, center, mean, m2):
         mean_1, m2_1 = accumulators.settle(float(rows), pivot - base, (s, q))
         store_near(mean, 8 * i, mean_1 + base)
         store_near(m2, 8 * i, m2_1)
+        if is_present(rests):
+            store_near(rest, 8 * i, accumulators.two_sum(base, mean_1)[1])
     return float(rows)
 
 
@@ -666,7 +675,7 @@ def _keep_part(at, columns, arrays, mean, m2):
 
 
 @inline
-def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2, room):
+def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2, rest, room):
     """Merge the states of a tile's parts, part after part, into the states by group."""
     mu, q, bases = arrays
     columns = load_int(table, HIGH + SIZE) * load_int(table, LOW + SIZE)
@@ -685,7 +694,7 @@ def _merge_task(task, table, x, center, arrays, means, m2s, count, mean, m2, roo
         store_near(mu, 8 * i, mean_a)
         store_near(q, 8 * i, m2_a)
     _bases(x, table, corner[0], high, low, center, bases)
-    _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
+    _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, rest, room)
 
 
 @inline
@@ -710,13 +719,13 @@ def _write_tasks(first_task, last_task, table, x, out, w, b, spread, arrays, roo
 def moments(first, last, table, frame):
     """States by group, or where there are parts, by part and column."""
     x, center, arrays, room = frame.x, frame.center, _room(), _room()
-    (mu, q, bases), states = arrays, (frame.count, frame.mean, frame.m2)
+    (mu, q, bases), states = arrays, (frame.count, frame.mean, frame.m2, frame.rest)
     for task in range(first, last):
         if _has_few_rows(x, table):
             tiles = _tiles(table)
             corner, _, _, low = _tile(table, task // tiles, task % tiles)
-            n = _few_rows(x, table, corner[0], low, center, mu, q)
-            _write_states(table, corner[4], 1, low, n, mu, q, *states)
+            n = _few_rows(x, table, corner[0], low, center, mu, q, bases, frame.rest)
+            _write_states(table, corner[4], 1, low, n, mu, q, bases, *states)
             continue
         n, corner, high, low, at = _reduce_task(task, table, x, center, arrays, room)
         if load_int(table, PARTS) == 1:
@@ -729,7 +738,7 @@ def moments(first, last, table, frame):
 def merge(first, last, table, frame):
     """Merge the parts' states that `moments` left; a task is a tile."""
     x, center, arrays, room = frame.x, frame.center, _room(), _room()
-    states = frame.count, frame.mean, frame.m2
+    states = frame.count, frame.mean, frame.m2, frame.rest
     for task in range(first, last):
         _merge_task(task, table, x, center, arrays, frame.part_mean, frame.part_m2, *states, room)
 
@@ -741,22 +750,22 @@ def normalize(first_task, last_task, table, frame):
     Writes the states if asked.
     """
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
-    count, mean, m2 = frame.count, frame.mean, frame.m2
+    states = frame.count, frame.mean, frame.m2, frame.rest
     parts, tiles, edge = load_int(table, PARTS), _tiles(table), stream_edge(out)
     mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
     room = _room()
     for task in range(first_task, last_task):
         corner, _, high, low = _tile(table, task // tiles, task % tiles)
         if _has_few_rows(x, table):
-            n = _few_rows(x, table, corner[0], low, center, mu, q)
-            _write_states(table, corner[4], high, low, n, mu, q, count, mean, m2)
+            n = _few_rows(x, table, corner[0], low, center, mu, q, bases, frame.rest)
+            _write_states(table, corner[4], high, low, n, mu, q, bases, *states)
         else:
             _bases(x, table, corner[0], high, low, center, bases)
             n = 0.0
             for part in range(parts):
                 nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
                 n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
-            n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, count, mean, m2, room)
+            n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, *states, room)
         for i in range(0, _own_columns(table, high, low), WIDTH):
             store_near(q, 8 * i, welford.inverse_std(load_near(q, 8 * i, LIKE64), n, spread))
         rows = load_int(table, REPEATS) * load_int(table, ROWS + SIZE)
@@ -794,7 +803,8 @@ def normalize_split(first, last, table, frame):
                     _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
                     _keep_part(at, high * low, arrays, part_mean, part_m2)
                 elif phase == 1:
-                    _merge_task(task, merging, x, center, arrays, part_mean, part_m2, count, mean, m2, room)
+                    states = count, mean, m2, frame.rest
+                    _merge_task(task, merging, x, center, arrays, part_mean, part_m2, *states, room)
                 else:
                     begin, end = chunk_tasks(board, task)
                     _write_tasks(begin, end, writing, x, out, w, b, spread, arrays, room, count, mean, m2)

@@ -21,6 +21,7 @@ _NUMBERS = dict(zip(NUMBERS, (types.float64, types.int64, types.float64, types.i
 _AT = {name: 8 * i for i, name in enumerate((*SLOTS, *NUMBERS))}  # in bytes
 # Of slots whose kind no caller chooses. Nobody may want the states: None stands for their arrays.
 _KINDS = dict.fromkeys(SLOTS, "?f8") | {"board": "i8"}
+_OPTIONAL = "mean", "m2", "rest", "part_rest"  # of those whose kind is chosen
 
 TABLE = Pointer("i8")
 FRAME = types.Tuple([*[Pointer("?u1")] * len(SLOTS), *_NUMBERS.values()])  # as Python passes it: any arrays, or None
@@ -30,7 +31,7 @@ class Frame(types.Type):
     """Address of a frame whose slots have these kinds, by name."""
 
     def __init__(self, kinds):
-        self.kinds = _KINDS | kinds | {name: f"?{kinds[name]}" for name in ("mean", "m2")}
+        self.kinds = _KINDS | kinds | {name: f"?{kinds[name]}" for name in _OPTIONAL if kinds[name] != "none"}
         super().__init__(name=f"Frame({kinds})")
 
 

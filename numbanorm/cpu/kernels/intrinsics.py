@@ -391,6 +391,79 @@ def load_int(typingctx, pointer, index):
     return types.int64(pointer, types.int64), codegen
 
 
+# -- integers --------------------------------------------------------------------------------------------------------
+def _widened(builder, value, like):
+    """Integers of `like`'s type as int64; what that does not hold, as its largest number."""
+    wide = _like(value.type, I64)
+    if like.bitwidth < 64:
+        return (builder.sext if like.signed else builder.zext)(value, wide)
+    if like.signed:
+        return value
+    most = ir.Constant(wide, [2**63 - 1] * WIDTH) if isinstance(wide, ir.VectorType) else ir.Constant(I64, 2**63 - 1)
+    return builder.select(builder.icmp_signed("<", value, ir.Constant(wide, None)), most, value)
+
+
+@intrinsic
+def load_integer(typingctx, address, offset, like):
+    """The integer of `like`'s type at an address as int64; what that does not hold, as its largest number."""
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_address(builder, args[0], args[1], ir.IntType(like.bitwidth)), align=1)
+        return _widened(builder, value, like)
+
+    return types.int64(types.int64, types.int64, like), codegen
+
+
+@intrinsic
+def bytes_of(typingctx, like):
+    """Bytes of an integer of `like`'s type, a constant of the compiled code."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I64, like.bitwidth // 8)
+
+    return types.int64(like), codegen
+
+
+@intrinsic
+def copy_integers(typingctx, address, offset, into, index, like):
+    """WIDTH integers side by side, as `load_integer` has each, to an array of int64 from an index on."""
+
+    def codegen(context, builder, sig, args):
+        address, offset, into, index, _ = args
+        typ = vector(ir.IntType(like.bitwidth))
+        value = _widened(builder, builder.load(_address(builder, address, offset, typ), align=1), like)
+        at = builder.shl(index, ir.Constant(I64, 3))
+        builder.store(value, _address(builder, into, at, vector(I64)), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, into, types.int64, like), codegen
+
+
+def _integers(builder, pointer, index):
+    at = builder.shl(index, ir.Constant(I64, 3))
+    return builder.load(_address(builder, pointer, at, vector(I64)), align=8)
+
+
+@intrinsic
+def highest_of(typingctx, pointer, index):
+    """The highest of WIDTH int64 from an index on."""
+
+    def codegen(context, builder, sig, args):
+        return call_named(builder, f"llvm.vector.reduce.smax.v{WIDTH}i64", I64, [_integers(builder, *args)])
+
+    return types.int64(pointer, types.int64), codegen
+
+
+@intrinsic
+def lowest_of(typingctx, pointer, index):
+    """The lowest of WIDTH int64 from an index on."""
+
+    def codegen(context, builder, sig, args):
+        return call_named(builder, f"llvm.vector.reduce.smin.v{WIDTH}i64", I64, [_integers(builder, *args)])
+
+    return types.int64(pointer, types.int64), codegen
+
+
 # -- stores ----------------------------------------------------------------------------------------------------------
 def _scatter(builder, base, offset, step, bits, count):
     """Separate stores, `step` bytes apart, of all lanes (`count` None) or the first `count`."""
@@ -577,7 +650,40 @@ def touch(typingctx, pointer, offset):
     return types.void(pointer, types.int64), codegen
 
 
+@intrinsic
+def prefetch(typingctx, pointer, offset):
+    """Ask for the line at byte `offset`, which will be read and written; it need not be memory of anyone's."""
+
+    def codegen(context, builder, sig, args):
+        address = _address(builder, *args, ir.IntType(8))
+        write, near, data = (ir.Constant(I32, n) for n in (1, 3, 1))
+        call_named(builder, "llvm.prefetch.p0", ir.VoidType(), [address, write, near, data])
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), codegen
+
+
 # -- about pointers --------------------------------------------------------------------------------------------------
+@intrinsic
+def numbers_at(typingctx, address):
+    """Float64 numbers at an address."""
+
+    def codegen(context, builder, sig, args):
+        return args[0]
+
+    return Pointer("f8")(types.int64), codegen
+
+
+@intrinsic
+def integers_at(typingctx, address):
+    """Int64 numbers at an address."""
+
+    def codegen(context, builder, sig, args):
+        return args[0]
+
+    return Pointer("i8")(types.int64), codegen
+
+
 @intrinsic
 def behind(typingctx, pointer, index):
     """The same array of 8-byte numbers, from one of them on."""
@@ -623,9 +729,11 @@ def opaque(typingctx, number):
 
 @intrinsic
 def is_present(typingctx, pointer):
-    """Whether an optional array was passed."""
+    """Whether an optional array was passed. Of kind "none" it was not, and code for it is left out."""
 
     def codegen(context, builder, sig, args):
+        if pointer.kind == "none":
+            return ir.Constant(ir.IntType(1), 0)
         return builder.icmp_unsigned("!=", args[0], ir.Constant(I64, 0))
 
     return types.boolean(pointer), codegen

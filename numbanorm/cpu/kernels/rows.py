@@ -13,6 +13,7 @@ from .constants import BLOCK, CHAIN, DOWN_ROWS, NEAR_RUN, PHASES, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
+    is_present,
     itemsize,
     load,
     load_int,
@@ -429,22 +430,29 @@ def _state_arrays():
 
 
 @inline
-def _made_whole(batch, states):
-    """Means in the place of their distances from the groups' bases."""
+def _made_whole(batch, states, rests):
+    """Means in the place of their distances from the groups' bases. If there are `rests`, what rounding takes from them
+    is in the place of the bases.
+    """
     mean, _, bases = states
     for at in range(0, 8 * batch, 8 * WIDTH):
-        store_near(mean, at, load_near(mean, at, LIKE64) + load_near(bases, at, LIKE64))
+        distance, base = load_near(mean, at, LIKE64), load_near(bases, at, LIKE64)
+        store_near(mean, at, distance + base)
+        if is_present(rests):
+            store_near(bases, at, accumulators.two_sum(base, distance)[1])
 
 
 @inline
-def _write_states(table, group, batch, n, states, counts, means, m2s):
+def _write_states(table, group, batch, n, states, counts, means, m2s, rests):
     """Write the states of `batch` neighbours to the arrays of all groups."""
-    mean, m2, _ = states
+    mean, m2, bases = states
     step = load_int(table, _side(table) + GROUP)
     for g in range(batch):
         store_one(counts, group + g * step, n)
         store_one(means, group + g * step, load_one(mean, 8 * g))
         store_one(m2s, group + g * step, load_one(m2, 8 * g))
+        if is_present(rests):
+            store_one(rests, group + g * step, welford.finite_or_zero(load_one(bases, 8 * g)))
 
 
 @inline
@@ -475,8 +483,10 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge)
 
 
 @inline
-def _reduce_tasks(first, last, table, x, narrow, center, room, states, count, mean, m2):
-    """States of some (group, part), into `count`, `mean`, `m2`: by group, or by task where there are several parts."""
+def _reduce_tasks(first, last, table, x, narrow, center, room, states, count, mean, m2, rest):
+    """States of some (group, part), into `count`, `mean`, `m2`: by group, or by task where there are several parts.
+    Only the former have a `rest`.
+    """
     parts, side = load_int(table, PARTS), load_int(table, _side(table) + X)
     task = first
     while task < last:
@@ -485,8 +495,8 @@ def _reduce_tasks(first, last, table, x, narrow, center, room, states, count, me
         batch = _neighbours(table, group, last, load_int(table, TILE)) if parts == 1 else 1
         n = _moments(x, narrow, table, origin, side, batch, part, part + 1, center, room, states)
         if parts == 1:
-            _made_whole(batch, states)
-            _write_states(table, k, batch, n, states, count, mean, m2)
+            _made_whole(batch, states, rest)
+            _write_states(table, k, batch, n, states, count, mean, m2, rest)
         else:
             store_one(count, task, n)
             store_one(mean, task, load_one(states[0], 0))
@@ -495,7 +505,7 @@ def _reduce_tasks(first, last, table, x, narrow, center, room, states, count, me
 
 
 @inline
-def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
+def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2, rest):
     """Merge the states of a group's parts, part after part, into that of the group."""
     parts = load_int(table, PARTS)
     n, mu, q = 0.0, 0.0, 0.0
@@ -503,11 +513,34 @@ def _merge_group(group, table, x, center, counts, means, m2s, count, mean, m2):
         nb, mean_b, m2_b = load_group(counts, means, m2s, part)
         n, mu, q = accumulators.merge(n, mu, q, nb, mean_b, m2_b)
     origin, _, _, _, k = outer_place(table, group)
+    low = 0.0
     if center != 0:
-        mu += welford.base_or_zero(neutral_one(x, origin, 0.0))
+        base = welford.base_or_zero(neutral_one(x, origin, 0.0))
+        low = accumulators.two_sum(base, mu)[1]
+        mu += base
     store_one(count, k, n)
     store_one(mean, k, mu)
     store_one(m2, k, q)
+    if is_present(rest):
+        store_one(rest, k, welford.finite_or_zero(low))
+
+
+@inline
+def _merge_given(group, table, counts, means, m2s, rests, count, mean, m2, rest):
+    """Merge given states of a group, whose means are whole and in two parts: as distances from the first mean."""
+    begin = group * load_int(table, PARTS)
+    end = begin + load_int(table, PARTS)
+    n, mu, q, base = 0.0, 0.0, 0.0, 0.0
+    for part in range(begin, end):
+        nb, mean_b, m2_b = load_group(counts, means, m2s, part)
+        if n == 0.0:
+            base = welford.base_or_zero(mean_b)
+        n, mu, q = accumulators.merge(n, mu, q, nb, (mean_b - base) + neutral_one(rests, 8 * part, 0.0), m2_b)
+    whole, low = accumulators.two_sum(base, mu)
+    store_one(count, group, n)
+    store_one(mean, group, whole)
+    store_one(m2, group, q)
+    store_one(rest, group, welford.finite_or_zero(low))
 
 
 @kernel
@@ -517,14 +550,15 @@ def moments(first, last, table, frame):
     count = frame.count if whole else frame.part_count
     mean = frame.mean if whole else frame.part_mean
     m2 = frame.m2 if whole else frame.part_m2
-    _reduce_tasks(first, last, table, frame.x, None, frame.center, _room(), _state_arrays(), count, mean, m2)
+    rest = frame.rest
+    _reduce_tasks(first, last, table, frame.x, None, frame.center, _room(), _state_arrays(), count, mean, m2, rest)
 
 
 @kernel
 def normalize(first, last, table, frame):
     """A few groups in one go: statistics, then output while they are in the cache. Writes their states if asked."""
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
-    count, mean, m2 = frame.count, frame.mean, frame.m2
+    count, mean, m2, rest = frame.count, frame.mean, frame.m2, frame.rest
     parts, narrow, edge = load_int(table, PARTS), summed_like(x, out), stream_edge(out)
     room, states = _room(), _state_arrays()
     inverse = stack(SIDE, LIKE64)
@@ -535,8 +569,8 @@ def normalize(first, last, table, frame):
         place = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE))
         n = _moments(x, narrow, table, place[0], side, batch, 0, parts, center, room, states)
-        _made_whole(batch, states)
-        _write_states(table, place[4], batch, n, states, count, mean, m2)
+        _made_whole(batch, states, rest)
+        _write_states(table, place[4], batch, n, states, count, mean, m2, rest)
         if batch == 1:  # a division and a root of one number take a tenth of those of all lanes
             store_one(inverse, 0, welford.inverse_std(load_one(states[1], 0), n, spread))
         else:
@@ -622,9 +656,9 @@ def normalize_split(first, last, table, frame):
                 if task < 0:
                     break
                 if phase == 0:
-                    _reduce_tasks(task, task + 1, table, x, narrow, center, room, states, *parts)
+                    _reduce_tasks(task, task + 1, table, x, narrow, center, room, states, *parts, frame.rest)
                 elif phase == 1:
-                    _merge_group(task, table, x, center, *parts, count, mean, m2)
+                    _merge_group(task, table, x, center, *parts, count, mean, m2, frame.rest)
                 else:
                     begin, end = chunk_tasks(board, task)
                     _write_tasks(begin, end, writing, x, out, w, b, spread, coefficients, count, mean, m2)
@@ -635,7 +669,10 @@ def normalize_split(first, last, table, frame):
 @kernel
 def merge(first, last, table, frame):
     """Merge the parts' states that `moments` left; a task is a group. Means are distances from x, if there is one."""
-    x, center, count, mean, m2 = frame.x, frame.center, frame.count, frame.mean, frame.m2
+    states = frame.count, frame.mean, frame.m2, frame.rest
     parts = frame.part_count, frame.part_mean, frame.part_m2
     for group in range(first, last):
-        _merge_group(group, table, x, center, *parts, count, mean, m2)
+        if is_present(frame.part_rest):
+            _merge_given(group, table, *parts, frame.part_rest, *states)
+        else:
+            _merge_group(group, table, frame.x, frame.center, *parts, *states)

@@ -11,13 +11,11 @@ from numba import cuda
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, SIZE, WEIGHT, X
 from .constants import ITEMSIZES, NEAR, NONE, is_wide
-from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, sync, thread_index
+from .machine import block_index, device, divide, folder, load_int, one_loader, storer, sync, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .scalars import NO_SPREAD, given_statistics
-from .states import left, make_state, make_tiles
+from .states import keep_state, left, make_state, make_tiles
 from .walk import MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, moved, outer_place, row_place
-
-_store = one_storer("f8")
 
 
 def make_columns(code):
@@ -180,14 +178,11 @@ def make(code):
         if take_statistics:
             q = inverses[v]
             inverses[v] = welford.inverse_std(q, n, spread)
+            low = 0.0
             if partial < 0:
-                means[v] += bases[v]
+                means[v], low = accumulators.two_sum(bases[v], means[v])
             if given:
-                count, mean, m2 = states
-                at = 8 * (k if partial < 0 else partial + v)
-                _store(count + at, n)
-                _store(mean + at, means[v])
-                _store(m2 + at, q)
+                keep_state(states, k if partial < 0 else partial + v, n, means[v], q, low)
         else:
             means[v], inverses[v] = given_statistics(table, states, k, spread)
         return done
@@ -247,9 +242,9 @@ def make(code):
 
     def kernel(table, x, out, weight, bias, eps, eps_on_std, ddof, center, count, mean, m2):
         spread = welford.spread_of(eps, eps_on_std != 0, ddof)
-        run(table, x, out, weight, bias, spread, center, (count, mean, m2), (count, mean, m2))
+        run(table, x, out, weight, bias, spread, center, (count, mean, m2, 0), (count, mean, m2, 0))
 
-    def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
-        run(table, x, 0, 0, 0, NO_SPREAD, center, (count, mean, m2), (part_count, part_mean, part_m2))
+    def moments(table, x, center, count, mean, m2, rest, part_count, part_mean, part_m2):
+        run(table, x, 0, 0, 0, NO_SPREAD, center, (count, mean, m2, rest), (part_count, part_mean, part_m2, 0))
 
     return kernel if write_output else moments

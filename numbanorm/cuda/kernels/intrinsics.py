@@ -113,6 +113,9 @@ def _in_shared(builder, at):
 def _load_words(builder, kind, count, place):
     """`count` elements at a place that is aligned to them: integers of their size, or of two elements of 16 bits."""
     itemsize, found = ITEMSIZES[kind], []
+    if kind == "b1" and count > 1:  # flags that lie along a vector of something wider
+        byte, together = ir.IntType(8), builder.load(place(ir.IntType(8 * count), 0), align=count)
+        return [builder.trunc(builder.lshr(together, ir.Constant(together.type, 8 * i)), byte) for i in range(count)]
     if itemsize == 1 or count == 1:
         typ = ir.IntType(8 * itemsize)
         return [builder.load(place(typ, i * itemsize), align=itemsize) for i in range(count)]

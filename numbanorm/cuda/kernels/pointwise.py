@@ -45,14 +45,19 @@ def make_formula(code):
         _store(addresses[i] + 8 * point, values[i])
         return done
 
-    def kernel(table, y0, y1, y2, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9):
+    # fmt: off
+    def kernel(
+        table, y0, y1, y2, y3, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9,
+        n0, n1, n2, n3, n4, n5, n6, n7, n8, n9,
+    ):
         values, results = cuda.local.array(MOST, np.float64), cuda.local.array(OUTPUTS, np.float64)
         addresses, numbers = (a0, a1, a2, a3, a4, a5, a6, a7, a8, a9), (n0, n1, n2, n3, n4, n5, n6, n7, n8, n9)
         point, points = block_index() * block + thread_index(), load_int(table, POINTS)
         if point < points:
             fold_arrays(load, 0, (values, table, addresses, numbers, point))
             apply(formula, values, results)
-            fold_outputs(store, 0, (results, (y0, y1, y2), point))
+            fold_outputs(store, 0, (results, (y0, y1, y2, y3), point))
+    # fmt: on
 
     return kernel
 

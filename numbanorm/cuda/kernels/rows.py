@@ -11,13 +11,11 @@ from numba import cuda
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, LOW, OUT, SIZE, WEIGHT, X
 from .constants import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
-from .machine import block_index, device, divide, folder, load_int, one_loader, one_storer, storer, thread_index
+from .machine import block_index, device, divide, folder, load_int, one_loader, storer, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .scalars import NO_SPREAD, given_statistics
-from .states import ROOM, left, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
+from .states import ROOM, keep_state, left, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
 from .walk import PART_SIZE, PARTS, TASKS, UNITS, outer_place, row_place
-
-_store = one_storer("f8")
 
 
 def make_place(code):
@@ -154,15 +152,11 @@ def make(code):
         k = place[4]
         if take_statistics:
             n, mu, q, base = statistics(table, place, x, start, stop, lane, center, values, room)
-            inverse = welford.inverse_std(q, n, spread)
+            inverse, low = welford.inverse_std(q, n, spread), 0.0
             if parts == 1:
-                mu += base
+                mu, low = accumulators.two_sum(base, mu)
             if states[0] != 0 and lane == 0 and active:
-                count, mean, m2 = left(table, states, partial_states)
-                at = 8 * (k if parts == 1 else task)
-                _store(count + at, n)
-                _store(mean + at, mu)
-                _store(m2 + at, q)
+                keep_state(left(table, states, partial_states), k if parts == 1 else task, n, mu, q, low)
         else:
             mu, inverse = given_statistics(table, states, k, spread)
         if write_output:
@@ -180,9 +174,9 @@ def make(code):
 
     def kernel(table, x, out, weight, bias, eps, eps_on_std, ddof, center, count, mean, m2):
         spread = welford.spread_of(eps, eps_on_std != 0, ddof)
-        run(table, x, out, weight, bias, spread, center, (count, mean, m2), (count, mean, m2))
+        run(table, x, out, weight, bias, spread, center, (count, mean, m2, 0), (count, mean, m2, 0))
 
-    def moments(table, x, center, count, mean, m2, part_count, part_mean, part_m2):
-        run(table, x, 0, 0, 0, NO_SPREAD, center, (count, mean, m2), (part_count, part_mean, part_m2))
+    def moments(table, x, center, count, mean, m2, rest, part_count, part_mean, part_m2):
+        run(table, x, 0, 0, 0, NO_SPREAD, center, (count, mean, m2, rest), (part_count, part_mean, part_m2, 0))
 
     return kernel if write_output else moments

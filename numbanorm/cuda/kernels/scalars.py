@@ -48,7 +48,7 @@ def itemsize(code):
 @device
 def given_statistics(table, states, group, spread):
     """Mean and inverse standard deviation of a group from given states; without counts, m2 is the variance."""
-    count, mean, m2 = states
+    count, mean, m2, _ = states
     codes = load_int(table, KINDS)
     of_mean, of_m2 = codes // KIND_CODES, codes % KIND_CODES
     n = 1.0

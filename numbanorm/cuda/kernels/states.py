@@ -8,7 +8,7 @@ import numpy as np
 
 from ...maths import accumulators, welford
 from .constants import ITEMSIZES, WARP
-from .machine import device, folder, keeper, load_int, loader, shuffle, sync, taker, thread_index
+from .machine import device, folder, keeper, load_int, loader, one_storer, shuffle, sync, taker, thread_index
 from .walk import MERGED
 
 # Differences beyond these are multiplied by a power of two before they are squared in float32.
@@ -16,6 +16,8 @@ SMALL, LARGE, UP, DOWN = 2.0**-40, 2.0**40, 2.0**90, 2.0**-90
 EIGHTH = 0.125  # what sums of values near the largest float32 are taken of, to stay finite
 PIECE = 8  # values that are added up in float32 before they go on in float64: a rounding error of 5 ulp at most
 ROOM = 3 * WARP  # float64 that a block shares: one, two or three numbers of each warp
+
+_store = one_storer("f8")
 
 
 def make_tiles(code, step, place_of):
@@ -228,3 +230,13 @@ def make_merge_team(threads):
 def left(table, whole, parts):
     """Where kernels of statistics leave them: of whole groups, or of what is merged afterwards."""
     return parts if load_int(table, MERGED) != 0 else whole
+
+
+@device
+def keep_state(states, at, n, mean, m2, rest):
+    """Write a state where the arrays have `at`; the rest, if there is an array for it."""
+    _store(states[0] + 8 * at, n)
+    _store(states[1] + 8 * at, mean)
+    _store(states[2] + 8 * at, m2)
+    if states[3] != 0:
+        _store(states[3] + 8 * at, welford.finite_or_zero(rest))

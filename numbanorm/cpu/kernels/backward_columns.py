@@ -1,0 +1,496 @@
+"""Going backward where the innermost run is kept: channels last, tables by column, runs too short for lanes."""
+
+from ...maths import gradient, welford
+from ...walk.slots import BIAS as GRAD
+from ...walk.slots import GROUP, HIGH, LOOPS, LOW, OUT, OUTER, ROWS, SIZE, WEIGHT, X
+from .backward_walk import (
+    BATCH,
+    CENTERED,
+    CUT,
+    CUT_SLOT,
+    FOLD,
+    JOINED,
+    NUM_ABOVE,
+    NUM_RUNS,
+    NUM_SIDE,
+    OWN,
+    RUN,
+    RUN_CUTS,
+    RUN_SLOT,
+    SLICE,
+    SLICE_SLOT,
+    SLICES,
+    STREAM,
+    SUMS,
+    WEIGHTS,
+    WRITES,
+    YES,
+    add_lanes,
+    add_one,
+    base_place,
+    lie_near,
+    piece,
+    precision_of,
+    run_place,
+    sum_across,
+    unfit_lanes,
+    weight_index,
+    write_run,
+)
+from .compiling import inline, kernel
+from .intrinsics import (
+    behind,
+    coefficient,
+    itemsize,
+    load,
+    load_first,
+    load_int,
+    load_near,
+    load_one,
+    stack,
+    store_first,
+    store_near,
+    store_one,
+    stream_fence,
+    viewed,
+)
+from .lanes import WIDTH, convert, first, splat, total
+from .walk import (
+    LIKE64,
+    NO,
+    ZERO,
+    added_to_std,
+    given_statistics,
+    located,
+    moved,
+    stream_edge,
+    stream_end,
+)
+
+DOWN_ROWS = 16  # rows of columns that are added up side by side, or in a chain of float32
+MAX_TILE = 1024  # columns of a task
+ROOM = MAX_TILE + 11 * WIDTH  # see `backward_rows.PIECE_ROOM`
+
+
+@inline
+def _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, coefs, skip, s, q, like):
+    """Add dy and dy * t of `rows` rows of `count` columns, dy * w for dy if `weighted`, to s and q from `skip` on."""
+    highs, slopes, offsets = coefs
+    one, zero = convert(1.0, like), splat(convert(0.0, like))
+    for i in range(0, count, WIDTH):
+        part, k = min(WIDTH, count - i), skip + i
+        h, slope, o = coefficient(highs, k, like), coefficient(slopes, k, like), coefficient(offsets, k, like)
+        a, b = zero, zero
+        if part == WIDTH:
+            for r in range(rows):
+                dy = load(d, do + r * d_row + i * ds, ds, like)
+                if weighted:
+                    dy = dy * load(w, wo + r * w_row + i * ws, ws, one)
+                t = welford.standardize(load(x, xo + r * x_row + i * xs, xs, like), h, slope, o)
+                a, b = gradient.push((a, b), dy, t)
+        else:
+            for r in range(rows):
+                dy = first(load_first(d, do + r * d_row + i * ds, ds, part, like), part)
+                if weighted:
+                    dy = first(dy * load_first(w, wo + r * w_row + i * ws, ws, part, one), part)
+                t = load_first(x, xo + r * x_row + i * xs, xs, part, like)
+                t = first(welford.standardize(t, h, slope, o), part)
+                a, b = gradient.push((a, b), dy, t)
+        store_near(s, 8 * k, load_near(s, 8 * k, LIKE64) + convert(a, LIKE64))
+        store_near(q, 8 * k, load_near(q, 8 * k, LIKE64) + convert(b, LIKE64))
+
+
+@inline
+def _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, skip, s, q, chains, like):
+    """The same row by row, as memory beyond the cache is read fastest; elements lie side by side."""
+    highs, slopes, offsets = coefs
+    xs, ds, item = itemsize(x), itemsize(d), itemsize(highs)
+    for r in range(rows):
+        for i in range(0, count, WIDTH):
+            part, k = min(WIDTH, count - i), skip + i
+            h, slope, o = coefficient(highs, k, like), coefficient(slopes, k, like), coefficient(offsets, k, like)
+            a, b = splat(convert(0.0, like)), splat(convert(0.0, like))
+            if r > 0:
+                a, b = load_near(chains[0], item * k, like), load_near(chains[1], item * k, like)
+            if part == WIDTH:
+                dy, value = load_near(d, do + i * ds, like), load_near(x, xo + i * xs, like)
+                a, b = gradient.push((a, b), dy, welford.standardize(value, h, slope, o))
+            else:
+                dy, value = load_first(d, do + i * ds, ds, part, like), load_first(x, xo + i * xs, xs, part, like)
+                t = first(welford.standardize(value, h, slope, o), part)
+                a, b = gradient.push((a, b), first(dy, part), t)
+            store_near(chains[0], item * k, a)
+            store_near(chains[1], item * k, b)
+        xo += x_row
+        do += d_row
+    for k in range(skip, skip + count, WIDTH):
+        store_near(s, 8 * k, load_near(s, 8 * k, LIKE64) + convert(load_near(chains[0], item * k, like), LIKE64))
+        store_near(q, 8 * k, load_near(q, 8 * k, LIKE64) + convert(load_near(chains[1], item * k, like), LIKE64))
+
+
+@inline
+def _column_coefficients(place, tile, table, board, w, states, spread, like, narrow, wide):
+    """Keep what normalizes the columns of a tile, and their weights; returns how many numbers do not fit."""
+    counts, means, m2s = states
+    size, item, unfit = load_int(table, LOW + SIZE), itemsize(narrow[0]), 0.0
+    step, w_step = load_int(table, LOW + GROUP), load_int(table, LOW + WEIGHT)
+    column = tile[0]
+    while column < tile[1]:
+        _, _, wo, _, group = moved(table, moved(table, place, HIGH + ZERO, column // size), LOW + ZERO, column % size)
+        width, k = min(min(WIDTH, size - column % size), tile[1] - column), column - tile[0]
+        mean, inverse = given_statistics(group, step, width, spread, counts, means, m2s)
+        n = load_first(counts, 8 * group, 8 * step, width, LIKE64)
+        flat, curve = gradient.slopes(load_first(m2s, 8 * group, 8 * step, width, LIKE64), n, spread, inverse)
+        weight = splat(1.0)
+        if load_int(board, FOLD) != 0:
+            weight = load_first(w, wo, w_step, width, 1.0)
+        high = convert(mean, like)
+        store_near(narrow[0], item * k, high)
+        store_near(narrow[1], item * k, convert(inverse, like))
+        store_near(narrow[2], item * k, convert((convert(high, LIKE64) - mean) * inverse, like))
+        store_near(wide[0], 8 * k, mean)
+        store_near(wide[1], 8 * k, inverse)
+        store_near(wide[2], 8 * k, flat)
+        store_near(wide[3], 8 * k, curve)
+        store_near(wide[6], 8 * k, weight)
+        store_near(wide[7], 8 * k, splat(0.0))
+        unfit += unfit_lanes(like, mean, inverse, width)
+        column += width
+    return unfit
+
+
+@inline
+def _segment(table, board, place, column, end):
+    """The columns from `column` on that are one run: their place, and how many they are."""
+    size = load_int(table, LOW + SIZE)
+    if load_int(board, JOINED) != 0:
+        return moved(table, place, LOW + ZERO, column), end - column
+    at = moved(table, moved(table, place, HIGH + ZERO, column // size), LOW + ZERO, column % size)
+    return at, min(size - column % size, end - column)
+
+
+@inline
+def _column_sums(place, tile, runs, table, board, x, d, w, like, unfit, narrow, wide):
+    """Sums of a tile's columns over a range of rows: into wide[4] and wide[5]."""
+    s, q = wide[4], wide[5]
+    for k in range(0, tile[1] - tile[0], WIDTH):
+        store_near(s, 8 * k, splat(0.0))
+        store_near(q, 8 * k, splat(0.0))
+    x_row, d_row, w_row = load_int(table, ROWS + X), load_int(table, ROWS + GRAD), load_int(table, ROWS + WEIGHT)
+    xs, ds, ws = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + WEIGHT)
+    near, weighted = xs == itemsize(x) and ds == itemsize(d), load_int(board, FOLD) == 0
+    coefs, exact, size = (narrow[0], narrow[1], narrow[2]), (wide[0], wide[1], wide[7]), load_int(table, ROWS + SIZE)
+    xi, di = itemsize(x), itemsize(d)
+    run, last = runs
+    while run < last:
+        rows = min(min(DOWN_ROWS, last - run), size - run % size)
+        row = run_place(table, place, run)
+        column = tile[0]
+        while column < tile[1]:
+            at, count = _segment(table, board, row, column, tile[1])
+            xo, _, wo, do, _ = at
+            k = column - tile[0]
+            if unfit != 0.0:
+                _down(
+                    x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, exact, k, s, q, LIKE64
+                )
+            elif near and not weighted and load_int(board, BATCH) == 1:
+                chains = narrow[3], narrow[4]
+                _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, k, s, q, chains, like)
+            elif near and not weighted:
+                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ws, NO, rows, count, coefs, k, s, q, like)
+            elif near and ws == 0:
+                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ZERO, YES, rows, count, coefs, k, s, q, like)
+            else:
+                _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, coefs, k, s, q, like)
+            column += count
+        run += rows
+
+
+@inline
+def _column_weights(place, tile, table, w, dw, db, wide):
+    """Add the sums of columns to those of the weights that each of them has."""
+    size, step = load_int(table, LOW + SIZE), load_int(table, LOW + WEIGHT)
+    column = tile[0]
+    while column < tile[1]:
+        at = moved(table, moved(table, place, HIGH + ZERO, column // size), LOW + ZERO, column % size)
+        count, index = min(size - column % size, tile[1] - column), weight_index(w, at[2])
+        k, by = column - tile[0], step // max(1, itemsize(w))
+        if by == 1:
+            for i in range(0, count, WIDTH):
+                part = min(WIDTH, count - i)
+                add_lanes(db, index + i, 1, part, load_near(wide[4], 8 * (k + i), LIKE64))
+                add_lanes(dw, index + i, 1, part, load_near(wide[5], 8 * (k + i), LIKE64))
+        elif by == 0:
+            a, b = splat(0.0), splat(0.0)
+            for i in range(0, count, WIDTH):
+                part = min(WIDTH, count - i)
+                a = a + first(load_near(wide[4], 8 * (k + i), LIKE64), part)
+                b = b + first(load_near(wide[5], 8 * (k + i), LIKE64), part)
+            add_one(db, index, total(a))
+            add_one(dw, index, total(b))
+        else:
+            for i in range(count):
+                add_one(db, index + i * by, load_one(wide[4], 8 * (k + i)))
+                add_one(dw, index + i * by, load_one(wide[5], 8 * (k + i)))
+        column += count
+
+
+@inline
+def _over_columns(tile, table, wide):
+    """Put the sums of each group's columns in the place of theirs, where one of high and low is reduced."""
+    high, low = load_int(table, HIGH + SIZE), load_int(table, LOW + SIZE)
+    high_reduced = high > 1 and load_int(table, HIGH + GROUP) == 0
+    low_reduced = low > 1 and load_int(table, LOW + GROUP) == 0
+    if not (high_reduced or low_reduced):
+        return
+    columns, group = tile[1] - tile[0], low if low_reduced else high
+    if high_reduced and low_reduced:
+        group = columns
+    step = 1 if low_reduced else low
+    for lead in range(columns // group):
+        begin = lead * low if low_reduced else lead
+        a, b = 0.0, 0.0
+        for i in range(group):
+            a += load_one(wide[4], 8 * (begin + i * step))
+            b += load_one(wide[5], 8 * (begin + i * step))
+        for i in range(group):
+            store_one(wide[4], begin + i * step, a)
+            store_one(wide[5], begin + i * step, b)
+
+
+@inline
+def _column_lines(tile, table, board, like, narrow, wide):
+    """From sums of columns, what output is made of; returns how many of these numbers do not fit."""
+    columns, item, unfit = tile[1] - tile[0], itemsize(narrow[0]), 0.0
+    for k in range(0, 8 * columns, 8 * WIDTH):  # weights are 1 where they step along rows
+        weight = load_near(wide[6], k, LIKE64)
+        store_near(wide[4], k, load_near(wide[4], k, LIKE64) * weight)
+        store_near(wide[5], k, load_near(wide[5], k, LIKE64) * weight)
+    _over_columns(tile, table, wide)
+    own, centered = load_int(board, OWN) != 0, load_int(board, CENTERED) != 0
+    for k in range(0, columns, WIDTH):
+        mean, flat, curve = (
+            load_near(wide[0], 8 * k, LIKE64),
+            load_near(wide[2], 8 * k, LIKE64),
+            load_near(wide[3], 8 * k, LIKE64),
+        )
+        a, b = load_near(wide[4], 8 * k, LIKE64), load_near(wide[5], 8 * k, LIKE64)
+        scale = load_near(wide[1], 8 * k, LIKE64) * load_near(wide[6], 8 * k, LIKE64)
+        if not centered:
+            a = splat(0.0)
+        c, e, offset = splat(0.0), splat(0.0), splat(0.0)
+        if own:
+            c, e = gradient.line(mean, mean, flat, curve, a, b)
+            _, offset = gradient.line(convert(convert(mean, like), LIKE64), mean, flat, curve, a, b)
+        store_near(wide[4], 8 * k, c)
+        store_near(wide[5], 8 * k, e)
+        store_near(wide[6], 8 * k, scale)
+        store_near(narrow[3], item * k, convert(scale, like))
+        store_near(narrow[4], item * k, convert(c, like))
+        store_near(narrow[5], item * k, convert(offset, like))
+        width = min(WIDTH, columns - k)
+        unfit += unfit_lanes(like, offset, c, width) + unfit_lanes(like, splat(0.0), scale, width)
+    return unfit
+
+
+@inline
+def _row_weights(at, count, skip, table, x, d, w, dw, db, like, unfit, narrow, wide):
+    """Sums of the weights of one row of columns: one for the row, or one for each column."""
+    xs, ds, ws = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + WEIGHT)
+    xo, _, wo, do, _ = at
+    index, nothing = weight_index(w, wo), (splat(0.0), splat(0.0))
+    if ws == 0:
+        if unfit != 0.0:
+            h, s, o = viewed(wide[0], skip, LIKE64), viewed(wide[1], skip, LIKE64), viewed(wide[7], skip, LIKE64)
+            sums = sum_across(x, xo, xs, d, do, ds, w, wo, ws, NO, count, h, s, o, LIKE64, nothing)
+        else:
+            h, s, o = viewed(narrow[0], skip, like), viewed(narrow[1], skip, like), viewed(narrow[2], skip, like)
+            if xs == itemsize(x) and ds == itemsize(d):
+                sums = sum_across(x, xo, itemsize(x), d, do, itemsize(d), w, wo, ws, NO, count, h, s, o, like, nothing)
+            else:
+                sums = sum_across(x, xo, xs, d, do, ds, w, wo, ws, NO, count, h, s, o, like, nothing)
+        add_one(db, index, total(sums[0]))
+        add_one(dw, index, total(sums[1]))
+        return
+    step = ws // max(1, itemsize(w))
+    for i in range(0, count, WIDTH):
+        part, k = min(WIDTH, count - i), skip + i
+        dy = load_first(d, do + i * ds, ds, part, LIKE64)
+        t = load_first(x, xo + i * xs, xs, part, LIKE64) - load_near(wide[0], 8 * k, LIKE64)
+        add_lanes(db, index + i * step, step, part, dy)
+        add_lanes(dw, index + i * step, step, part, dy * (t * load_near(wide[1], 8 * k, LIKE64)))
+
+
+@inline
+def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, unfit, unfit_lines, narrow, wide, edge):
+    """Output of a tile's columns over a range of rows, row by row; and sums of weights that step along rows."""
+    xs, ds, os = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + OUT)
+    ws, stream = load_int(table, LOW + WEIGHT), load_int(board, STREAM) != 0
+    near, weighted = lie_near(x, xs, d, ds, out, os), load_int(board, FOLD) == 0
+    x_item, d_item, out_item = itemsize(x), itemsize(d), itemsize(out)
+    trained = weighted and load_int(board, WEIGHTS) != 0
+    x_row, out_row = load_int(table, ROWS + X), load_int(table, ROWS + OUT)
+    d_row, w_row = load_int(table, ROWS + GRAD), load_int(table, ROWS + WEIGHT)
+    run, size = runs[0], load_int(table, ROWS + SIZE)
+    while run < runs[1]:
+        rows = min(runs[1] - run, size - run % size)
+        if load_int(board, JOINED) == 0:
+            rows = min(rows, DOWN_ROWS)
+        row = run_place(table, place, run)
+        run += rows
+        column = tile[0]
+        while column < tile[1]:
+            at, count = _segment(table, board, row, column, tile[1])
+            xo, oo, wo, do, _ = at
+            k = column - tile[0]
+            column += count
+            if trained:
+                for r in range(rows):
+                    near_row = moved(table, at, ROWS + ZERO, r)
+                    _row_weights(near_row, count, k, table, x, d, w, dw, db, like, unfit, narrow, wide)
+            if unfit + unfit_lines != 0.0:
+                h, scale = viewed(wide[0], k, LIKE64), viewed(wide[6], k, LIKE64)
+                c, e = viewed(wide[4], k, LIKE64), viewed(wide[5], k, LIKE64)
+                for r in range(rows):
+                    xi, di, oi, wi = xo + r * x_row, do + r * d_row, oo + r * out_row, wo + r * w_row
+                    write_run(
+                        x, xi, xs, d, di, ds, out, oi, os, w, wi, ws, weighted, count, h, scale, c, e, LIKE64, NO, edge
+                    )
+                continue
+            h, scale = viewed(narrow[0], k, like), viewed(narrow[3], k, like)
+            c, e = viewed(narrow[4], k, like), viewed(narrow[5], k, like)
+            if near and not weighted:
+                for r in range(rows):
+                    xi, di, oi = xo + r * x_row, do + r * d_row, oo + r * out_row
+                    write_run(
+                        x,
+                        xi,
+                        x_item,
+                        d,
+                        di,
+                        d_item,
+                        out,
+                        oi,
+                        out_item,
+                        w,
+                        wo,
+                        ws,
+                        NO,
+                        count,
+                        h,
+                        scale,
+                        c,
+                        e,
+                        like,
+                        stream,
+                        edge,
+                    )
+            elif near and ws == 0:
+                for r in range(rows):
+                    xi, di, oi, wi = xo + r * x_row, do + r * d_row, oo + r * out_row, wo + r * w_row
+                    write_run(
+                        x,
+                        xi,
+                        x_item,
+                        d,
+                        di,
+                        d_item,
+                        out,
+                        oi,
+                        out_item,
+                        w,
+                        wi,
+                        ZERO,
+                        YES,
+                        count,
+                        h,
+                        scale,
+                        c,
+                        e,
+                        like,
+                        stream,
+                        edge,
+                    )
+            else:
+                for r in range(rows):
+                    xi, di, oi, wi = xo + r * x_row, do + r * d_row, oo + r * out_row, wo + r * w_row
+                    write_run(
+                        x, xi, xs, d, di, ds, out, oi, os, w, wi, ws, weighted, count, h, scale, c, e, like, NO, edge
+                    )
+
+
+@inline
+def _column_parts(lead, columns, parts, tile, sums, wide):
+    """Add up the sums of all parts of a tile's columns, in order; the first lies at `lead`."""
+    for k in range(0, tile[1] - tile[0], WIDTH):
+        width = min(WIDTH, tile[1] - tile[0] - k)
+        a, b = splat(0.0), splat(0.0)
+        for part in range(parts):
+            at = 8 * (lead + part * 2 * columns + tile[0] + k)
+            a = a + load_first(sums, at, 8, width, LIKE64)
+            b = b + load_first(sums, at + 8 * columns, 8, width, LIKE64)
+        store_near(wide[4], 8 * k, a)
+        store_near(wide[5], 8 * k, b)
+
+
+@kernel
+def columns(first, last, table, frame):
+    """Tiles of columns, or parts of their rows, side by side in lanes: sums, output, or one after the other."""
+    x, d, out, w, board, spread = frame.x, frame.bias, frame.out, frame.weight, frame.board, added_to_std(frame)
+    states, sums = (frame.count, frame.mean, frame.m2), frame.part_count
+    like, edge = precision_of(x, d, out), stream_edge(out)
+    narrow = (
+        stack(ROOM, like),
+        stack(ROOM, like),
+        stack(ROOM, like),
+        stack(ROOM, like),
+        stack(ROOM, like),
+        stack(ROOM, like),
+    )
+    wide = (
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+        stack(ROOM, LIKE64),
+    )
+    outer, parts, tiles = load_int(table, OUTER), load_int(board, RUN_CUTS), load_int(board, SLICES)
+    number = load_int(board, NUM_SIDE)
+    trained = load_int(board, WEIGHTS) != 0 and load_int(board, FOLD) != 0
+    for task in range(first, last):
+        rest, run_cut = task // parts, task % parts
+        cut, slice_ = rest // tiles, rest % tiles
+        slot = cut * load_int(board, CUT_SLOT) + slice_ * load_int(board, SLICE_SLOT)
+        slot += run_cut * load_int(board, RUN_SLOT)
+        dw = behind(frame.part_mean, slot * load_int(board, WEIGHTS))
+        db = behind(frame.part_m2, slot * load_int(board, WEIGHTS))
+        runs = piece(load_int(board, NUM_RUNS), load_int(board, RUN), run_cut)
+        tile = piece(number, load_int(board, SLICE), slice_)
+        begin, end = piece(load_int(board, NUM_ABOVE), load_int(board, CUT), cut)
+        for index in range(begin, end):
+            place = located(table, base_place(table), LOOPS + ZERO, outer, index)
+            unfit = _column_coefficients(place, tile, table, board, w, states, spread, like, narrow, wide)
+            lead = index * parts * 2 * number
+            if load_int(board, SUMS) != 0:
+                _column_sums(place, tile, runs, table, board, x, d, w, like, unfit, narrow, wide)
+                if load_int(board, WRITES) == 0:
+                    at = 8 * (lead + run_cut * 2 * number + tile[0])
+                    for k in range(0, tile[1] - tile[0], WIDTH):
+                        width = min(WIDTH, tile[1] - tile[0] - k)
+                        store_first(sums, at + 8 * k, 8, width, load_near(wide[4], 8 * k, LIKE64))
+                        store_first(sums, at + 8 * (number + k), 8, width, load_near(wide[5], 8 * k, LIKE64))
+            if load_int(board, WRITES) != 0:
+                if load_int(board, SUMS) == 0 and (load_int(board, OWN) != 0 or trained):
+                    _column_parts(lead, number, parts, tile, sums, wide)
+                if trained and run_cut == 0:
+                    _column_weights(place, tile, table, w, dw, db, wide)
+                unfit_lines = _column_lines(tile, table, board, like, narrow, wide)
+                _column_write(
+                    place, tile, runs, table, board, x, d, out, w, dw, db, like, unfit, unfit_lines, narrow, wide, edge
+                )
+    stream_end(out, edge)
+    stream_fence()

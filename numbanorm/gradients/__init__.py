@@ -1,0 +1,1 @@
+"""Gradients: what goes backward through every norm."""
