@@ -29,6 +29,12 @@ settings.register_profile("ci", derandomize=True, print_blob=True, **relaxed)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_configure(config):
+    """With `-m exhaustive` hypothesis tries as many examples as tests say; see `everyday.examples`."""
+    if config.option.markexpr == "exhaustive":
+        os.environ["NUMBANORM_TEST_ALL"] = "1"
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(1803_08494)

@@ -1,7 +1,10 @@
 """What the default run has of many combinations, each of which would be compiled; CI has all, by `-m exhaustive`."""
 
+import os
+
 import numpy as np
 import pytest
+from hypothesis import settings
 from strategies import ALONE, DTYPES, FLOATS, parameters
 
 exhaustive = pytest.mark.exhaustive
@@ -11,7 +14,16 @@ assert {EVERYDAY[-2], SWAPPED} <= set(ALONE)  # without weight and bias
 
 # For tests that draw what they need: all dtypes with all weights, or few of each.
 dtypes = pytest.mark.parametrize("dtypes", [EVERYDAY, pytest.param(DTYPES, marks=exhaustive)], ids=["everyday", "all"])
+wide = pytest.mark.parametrize("dtypes", [FLOATS[:2], pytest.param(DTYPES, marks=exhaustive)], ids=["wide", "all"])
 floats = pytest.mark.parametrize("dtypes", [FLOATS[:2], pytest.param(FLOATS, marks=exhaustive)], ids=["wide", "all"])
+
+
+ALL = bool(os.environ.get("NUMBANORM_TEST_ALL"))  # whether every combination is run
+
+
+def examples(number):
+    """So many examples where every combination is run, a tenth of them in the default run."""
+    return settings(max_examples=number if ALL else number // 10)
 
 
 def every(values, everyday=EVERYDAY):

@@ -27,7 +27,8 @@ class NumpyEngine:
         operation, layout = step
         with np.errstate(all="ignore"):
             if operation == "merge":
-                _store(frame, *_merged(frame.part_count, frame.part_mean, frame.part_m2))
+                rest = np.zeros(frame.part_mean.shape) if frame.part_rest is None else frame.part_rest
+                _store(frame, *_merged(frame.part_count, frame.part_mean, frame.part_m2, rest))
             elif operation == "update_running":
                 new = frame.mean, frame.m2 / (frame.count - frame.ddof)
                 for running, value in zip((frame.running_mean, frame.running_var), new, strict=True):
@@ -37,12 +38,12 @@ class NumpyEngine:
 
     def _walk(self, operation, ids, frame):
         x = frame.x.astype(np.float64)
-        count, mean, m2 = _states(x, ids, frame.center)
+        count, mean, m2, rest = _states(x, ids, frame.center)
         if operation == "apply":
             given = [None if a is None else a.astype(np.float64).ravel() for a in (frame.count, frame.mean, frame.m2)]
             count, mean, m2 = np.ones_like(given[1]) if given[0] is None else given[0], *given[1:]
         else:
-            _store(frame, count, mean, m2)
+            _store(frame, count, mean, m2, rest)
         if operation != "moments":
             var = m2 / (count - frame.ddof)
             std = np.sqrt(var) + frame.eps if frame.eps_on_std else np.sqrt(var + frame.eps)
@@ -51,8 +52,8 @@ class NumpyEngine:
             result = result if frame.weight is None else result * frame.weight.astype(np.float64)
             frame.out[...] = result if frame.bias is None else result + frame.bias.astype(np.float64)
 
-    def bind(self, plan, frame, out_given):
-        if out_given or frame.mean is not None or frame.running_mean is not None:
+    def bind(self, plan, frame, out_given, keep=False):
+        if keep or out_given or frame.mean is not None or frame.running_mean is not None:
             return None  # memory and statistics of the caller's are checked every time
         shapes = [None if a is None else a.shape for a in (frame.weight, frame.bias)]
         dtype, numbers = frame.out.dtype, {name: getattr(frame, name) for name in ("center", "ddof", "eps_on_std")}
@@ -103,24 +104,31 @@ def _states(x, ids, center):
         pivot[ids[::-1]] = np.where(np.isfinite(x), x, 0.0)[::-1]
     shift = np.bincount(ids, x - pivot[ids]) / count if center else pivot
     m2 = np.bincount(ids, (x - pivot[ids] - shift[ids]) ** 2)
-    return count, pivot + shift, m2
+    return count, pivot + shift, m2, _left_behind(pivot, shift)
+
+
+def _left_behind(a, b):
+    """What rounding takes from a sum."""
+    large, small = np.where(abs(a) > abs(b), (a, b), (b, a))
+    return np.nan_to_num(small - ((large + small) - large), posinf=0.0, neginf=0.0)
 
 
 def _merged(*parts):
     """States of several sets together, along the last axis and in order; an empty set adds nothing."""
     shape = parts[0].shape[:-1]
-    count, mean, m2 = np.zeros(shape), np.full(shape, np.nan), np.zeros(shape)
-    for n, its_mean, its_m2 in zip(*(np.moveaxis(part, -1, 0) for part in parts), strict=True):
-        share, delta = n / (count + n), its_mean - mean
-        both = m2 + its_m2 + delta**2 * count * share
-        mean = np.where(n == 0, mean, np.where(count == 0, its_mean, mean + delta * share))
+    count, mean, m2, rest = np.zeros(shape), np.full(shape, np.nan), np.zeros(shape), np.zeros(shape)
+    for n, its_mean, its_m2, its_rest in zip(*(np.moveaxis(part, -1, 0) for part in parts), strict=True):
+        share, delta = n / (count + n), (its_mean - mean) + (its_rest - rest)
+        both, shift = m2 + its_m2 + delta**2 * count * share, rest + delta * share
+        rest = np.where(n == 0, rest, np.where(count == 0, its_rest, _left_behind(mean, shift)))
+        mean = np.where(n == 0, mean, np.where(count == 0, its_mean, mean + shift))
         m2 = np.where(n == 0, m2, np.where(count == 0, its_m2, both))
         count = count + n
-    return count, mean, m2
+    return count, mean, m2, rest
 
 
-def _store(frame, count, mean, m2):
+def _store(frame, count, mean, m2, rest):
     """Write states, if anybody wants them."""
-    for slot, values in ((frame.count, count), (frame.mean, mean), (frame.m2, m2)):
+    for slot, values in ((frame.count, count), (frame.mean, mean), (frame.m2, m2), (frame.rest, rest)):
         if slot is not None:
             slot[...] = values.reshape(slot.shape)

@@ -4,6 +4,8 @@ Nothing here knows about layouts or memory: a grouping is an array of ids, as ``
 norm is a grouping followed by a scale and a shift. Results stay in float64, so that a test can bound the rounding.
 """
 
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 
@@ -51,6 +53,28 @@ def moments(x, ids, num_groups):
     return count, mean, m2
 
 
+def exact_moments(values):
+    """Count, mean and M2 of finite values as exact rationals: they are whole multiples of a power of two."""
+    ratios = [float(value).as_integer_ratio() for value in np.ravel(values)]
+    unit = max(below for _, below in ratios)
+    whole = [above * (unit // below) for above, below in ratios]
+    n, total, squares = len(whole), sum(whole), sum(value * value for value in whole)
+    return n, Fraction(total, n * unit), Fraction(n * squares - total * total, n * unit * unit)
+
+
+def check_rest(mean, rest, x, ids, num_groups):
+    """The two parts of the means of some groups: their sum has the digits of the distances, the first is it rounded."""
+    for k, group in enumerate(members(wide(x), ids, num_groups)[:3]):
+        if not 0 < group.size <= 20_000 or not np.isfinite(group).all():
+            continue
+        high, low = float(np.ravel(mean)[k]), float(np.ravel(rest)[k])
+        _, exact, _ = exact_moments(group)
+        reach = max(abs(Fraction(float(v)) - exact) for v in (group.max(), group.min()))
+        allowed = (2 * working_eps(x.dtype) + 64 * EPS64) * reach + Fraction(EPS64) ** 2 * abs(exact)
+        assert abs(Fraction(high) + Fraction(low) - exact) <= allowed
+        assert abs(low) <= np.spacing(abs(high)) / 2
+
+
 def normalize(x, ids, num_groups, weight=None, bias=None, eps=1e-5, stats=None, ddof=0, eps_on="var"):
     """(x - mean) / sqrt(var + eps) * weight + bias; a group whose var + eps is 0 becomes its bias."""
     count, mean, m2 = moments(x, ids, num_groups) if stats is None else stats
@@ -65,6 +89,38 @@ def normalize(x, ids, num_groups, weight=None, bias=None, eps=1e-5, stats=None, 
 def affine(normalized, weight=None, bias=None):
     out = normalized if weight is None else normalized * wide(weight)
     return out if bias is None else out + wide(bias)
+
+
+def normalize_backward(grad, x, ids, num_groups, weight=None, eps=1e-5, ddof=0, eps_on="var", center=True, fixed=None):
+    """Gradients of `normalize`: (dx, dweight, dbias), by the formula in `maths.gradient`, group after group.
+
+    `fixed`: statistics (count, mean, m2) that do not depend on x.
+    """
+    count, mean, m2 = moments(x, ids, num_groups) if fixed is None else fixed
+    if not center:
+        mean, m2 = np.zeros(num_groups), np.bincount(ids.ravel(), wide(x).ravel() ** 2, num_groups)
+    with np.errstate(all="ignore"):
+        std = np.sqrt(m2 / (count - ddof))
+        total = std + eps if eps_on == "std" else np.sqrt(std**2 + eps)
+        r = np.where(total == 0, 0.0, 1 / total)
+        curve = r**2 if eps_on == "var" else np.where(std == 0, 0.0, r / std)
+        t = (wide(x) - mean[ids]) * r[ids]
+        g = wide(grad) * (1.0 if weight is None else wide(weight))
+        dx = r[ids] * g
+        if fixed is None:
+            a = np.bincount(ids.ravel(), g.ravel(), num_groups) / count if center else np.zeros(num_groups)
+            b = np.bincount(ids.ravel(), (g * t).ravel(), num_groups) / (count - ddof)
+            dx = dx - (r * a)[ids] - (curve * b)[ids] * (wide(x) - mean[ids])
+    if weight is None:
+        return dx, None, None
+    return dx, unbroadcast(wide(grad) * t, weight), unbroadcast(wide(grad), weight)
+
+
+def unbroadcast(values, weight):
+    """Sums over all elements that share a weight, in the weight's shape."""
+    shape = (1,) * (values.ndim - np.ndim(weight)) + np.shape(weight)
+    axes = tuple(a for a, n in enumerate(shape) if n == 1 and values.shape[a] != 1)
+    return values.sum(axis=axes, keepdims=True).reshape(np.shape(weight))
 
 
 # the named norms --------------------------------------------------------------------------------------------------
@@ -164,6 +220,59 @@ def spectral_norm(w, u, axis=0, num_iterations=1, eps=1e-12):
     return wide(w) / sigma, sigma, u
 
 
+# labels -----------------------------------------------------------------------------------------------------------
+
+
+def labelled_groups(layout, shape, labels, num_labels):
+    """Ids of groups that are split by labels, and how many there are; the last one is of what is left out.
+
+    `labels` have one value for each element of a group, in the order of the group's elements.
+    """
+    ids, num_groups = groups(layout, shape)
+    of_element = np.empty(ids.size, np.int64)
+    of_element[np.argsort(ids.ravel(), kind="stable")] = np.tile(np.ravel(labels).astype(np.int64), num_groups)
+    of_element = of_element.reshape(ids.shape)
+    left_out = num_labels * num_groups
+    return np.where(of_element < 0, left_out, of_element * num_groups + ids), left_out + 1
+
+
+def labelled_moments(x, layout, labels, num_labels):
+    """Count, mean and M2 of each label and group."""
+    states = moments(x, *labelled_groups(layout, x.shape, labels, num_labels))
+    return tuple(state[:-1].reshape(num_labels, *layout.group_shape(x.shape)) for state in states)
+
+
+# chosen and weighted elements ---------------------------------------------------------------------------------------
+
+
+def counts_of(x, where=None, weights=None, skipna=False):
+    """How often each element counts, in an array of x's shape: 0 for what is left out."""
+    counts = np.ones(x.shape) if weights is None else np.broadcast_to(wide(weights), x.shape)
+    chosen = np.ones(x.shape, bool) if where is None else np.broadcast_to(where, x.shape)
+    return np.where(chosen & ~(np.isnan(wide(x)) & bool(skipna)), counts, 0.0)
+
+
+def weighted_moments(x, ids, num_groups, counts):
+    """Sum of the weights, weighted mean and M2 of each group, of the elements that count."""
+    count, mean, m2 = np.zeros(num_groups), np.full(num_groups, np.nan), np.zeros(num_groups)
+    values, weights = members(wide(x), ids, num_groups), members(counts, ids, num_groups)
+    for k, (group, of_group) in enumerate(zip(values, weights, strict=True)):
+        own, w = group[of_group > 0], of_group[of_group > 0]
+        count[k] = w.sum()
+        if own.size == 0:
+            continue
+        if not np.isfinite(own).all():
+            with np.errstate(invalid="ignore"):
+                mean[k], m2[k] = own.mean(), np.nan
+            continue
+        shifted = own - own[0]
+        shift = np.sum(w * shifted) / count[k]
+        mean[k] = own[0] + shift
+        deviation = shifted - shift
+        m2[k] = np.sum(w * deviation**2) - np.sum(w * deviation) ** 2 / count[k]
+    return count, mean, m2
+
+
 # how far rounding may take a result from the definition -----------------------------------------------------------
 
 
@@ -209,6 +318,36 @@ def output_tolerance(x, ids, num_groups, expected, weight=None, bias=None, eps=1
     return bound + float(info.eps) / 2 * np.abs(expected) + float(info.smallest_subnormal)
 
 
+def backward_tolerance(grad, x, ids, num_groups, expected, weight=None, eps=1e-5, ddof=0, eps_on="var"):
+    """How far rounding may take `normalize_backward`: some ulp of the arithmetic in each term, as if none cancelled."""
+    unit = min(working_eps(x.dtype), working_eps(grad.dtype))
+    terms = 16 + (np.sqrt(x.size / 8) if unit == EPS64 else 0.0)  # sums in float64 have chains as long as they are
+    count, mean, m2 = moments(x, ids, num_groups)
+    with np.errstate(all="ignore"):
+        std = np.sqrt(m2 / (count - ddof))
+        total = std + eps if eps_on == "std" else np.sqrt(std**2 + eps)
+        r = np.where(total == 0, 0.0, 1 / total)
+        curve = r**2 if eps_on == "var" else np.where(std == 0, 0.0, r / std)
+        reach = np.zeros(num_groups)
+        np.maximum.at(reach, ids.ravel(), np.abs(wide(x) - mean[ids]).ravel())
+        off = np.abs(wide(x) - mean[ids]) + reach[ids] + np.abs(mean)[ids] * EPS64 / unit
+        t, dy = off * r[ids], np.abs(wide(grad))
+        g = dy * (1.0 if weight is None else np.abs(wide(weight)))
+        a = np.bincount(ids.ravel(), g.ravel(), num_groups) / count
+        b = np.bincount(ids.ravel(), (g * t).ravel(), num_groups) / (count - ddof)
+        kappa = 1 + variance_tolerance(x.dtype, count, mean, m2 / count) / unit
+        kappa = np.where(m2 > 0, kappa, 1.0)[ids]
+        dx = terms * unit * kappa * (r[ids] * g + (r * a)[ids] + (curve * b)[ids] * off)
+    bounds = [dx]
+    if weight is not None:
+        bounds += [terms * unit * unbroadcast(dy * t * kappa, weight), terms * unit * unbroadcast(dy, weight)]
+    allowed = []
+    for bound, value, dtype in zip(bounds, expected, (x.dtype, *[np.asarray(weight).dtype] * 2), strict=False):
+        info = ml_dtypes.finfo(result_dtype(dtype))
+        allowed.append(bound + float(info.eps) / 2 * np.abs(value) + float(info.smallest_subnormal))
+    return allowed
+
+
 def within_range(values, dtype):
     """`values`, those beyond what `dtype` can hold (there, infinite) brought back to its largest number."""
     largest = float(ml_dtypes.finfo(dtype).max)
@@ -219,6 +358,12 @@ def assert_same(actual, expected):
     """The same numbers (NaN too), dtype and shape."""
     assert actual.dtype == expected.dtype
     np.testing.assert_array_equal(wide(actual), wide(expected))
+
+
+def assert_same_states(got, expected):
+    """The same count, mean and m2, bit by bit; norms do not keep what rounding took from the mean."""
+    for name in ("count", "mean", "m2"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
 
 
 def assert_within(actual, expected, tolerance):

@@ -28,6 +28,7 @@ import numbanorm as nbn
 LAYERS = ["default", "omp", "workqueue", "tbb"]
 TIMEOUT = 90  # seconds; most cases take one
 PATIENCE = 600  # for what compiles first, perhaps beside many others
+HOME = str(Path(nbn.__file__).parents[1])
 HAS_TORCH = find_spec("torch") is not None
 
 # x is large enough for all threads: rows in one pass; columns in parts, merged; one group in parts.
@@ -235,7 +236,7 @@ check()
     "fork_before_first_use": Case(
         "fork before the first use, with Numba imported",
         """
-import numbanorm.cpu.launcher
+import numbanorm.cpu.compiled
 in_child(check)
 check()
 in_child(check)
@@ -330,7 +331,7 @@ check()
         "fork while another thread compiles; the child compiles too",
         """
 import numba
-import numbanorm.cpu.launcher
+import numbanorm.cpu.compiled
 
 def fresh():
     assert numba.njit(lambda a: a + 1)(1) == 2
@@ -473,7 +474,7 @@ with Beside(others):
         "Ctrl-C while the kernels are compiled",
         """
 import numbanorm as nbn
-import numbanorm.cpu.launcher
+import numbanorm.cpu.compiled
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if a shell started all this in the background
 threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
@@ -519,8 +520,7 @@ print(mean[1], *["hit"] * bool(hits), *["miss"] * bool(misses))
 
 def run_python(code: str, seconds: float = TIMEOUT, **env: str) -> str:
     """What a fresh process prints. It must end by itself, in time and without error."""
-    home = str(Path(nbn.__file__).parents[1])
-    env = {**os.environ, "PYTHONPATH": home, "NUMBA_NUM_THREADS": "4", "PYTHONFAULTHANDLER": "1", **env}
+    env = {**os.environ, "PYTHONPATH": HOME, "NUMBA_NUM_THREADS": "4", "PYTHONFAULTHANDLER": "1", **env}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen([sys.executable, "-P", "-c", code], env=env, **pipes) as process:
         try:
@@ -593,9 +593,9 @@ def has_layer(layer: str) -> bool:
 
 
 @cache
-def expected() -> str:
-    """The digest that one thread computes."""
-    return run_python(PREAMBLE + EXPECTED, PATIENCE)
+def expected(home: str = HOME) -> str:
+    """The digest that one thread computes, with the package that lies there."""
+    return run_python(PREAMBLE + EXPECTED, PATIENCE, PYTHONPATH=home)
 
 
 def unfit(case: Case, layer: str, torch: bool) -> str:
@@ -607,11 +607,11 @@ def unfit(case: Case, layer: str, torch: bool) -> str:
     return "" if has_layer(layer) else f"Numba has no {layer} here"
 
 
-def run(case: Case, layer: str, torch: bool = False) -> None:
+def run(case: Case, layer: str, torch: bool = False, home: str = HOME) -> None:
     """Run a case; AssertionError if it fails."""
     first = TORCH_FIRST if torch else ""
-    code = f"{PREAMBLE}\nexpected, layer = {expected()!r}, {layer!r}\n{first}\n{case.code}"
-    env = environment(layer)
+    code = f"{PREAMBLE}\nexpected, layer = {expected(home)!r}, {layer!r}\n{first}\n{case.code}"
+    env = {**environment(layer), "PYTHONPATH": home}
     if case.cold:
         with tempfile.TemporaryDirectory() as folder:
             run_python(code, NUMBANORM_CACHE_DIR=folder, **env)

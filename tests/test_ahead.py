@@ -59,12 +59,24 @@ def test_norms_launch_these_kernels_and_no_others(dtype, launched, threads):
     assert set(variants(dtype)) == launched
 
 
+NEEDED_BY_NO_NORM = (
+    "labels",
+    "label_chosen",
+    "segment_rows",
+    "segment_columns",
+    "segment_chosen",
+    "chosen",
+    "backward",
+)
+
+
 def test_every_kernel_there_is_has_its_turn():
-    from numbanorm.cpu.launcher import _FAMILIES
+    from numbanorm.cpu.compiled import _FAMILIES
 
     there = {
         (name, family)
         for family, module in _FAMILIES.items()
+        if family not in NEEDED_BY_NO_NORM
         for name, item in vars(module).items()
         if getattr(item, "targetoptions", {}).get("nogil")
     }
@@ -269,4 +281,6 @@ def test_importing_adds_little_to_numpy():
     code = "import sys, numpy.typing; before = set(sys.modules); import numbanorm; print(*(set(sys.modules) - before))"
     added = fresh("-c", code).split()
     assert {name.partition(".")[0] for name in added} - sys.stdlib_module_names == {"numbanorm"}
-    assert len(added) < 65
+    own = [name for name in added if name.partition(".")[0] == "numbanorm"]
+    assert len(own) < 55
+    assert len(added) - len(own) < 25  # of the standard library; how many are there already varies with the environment

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pytest
-from everyday import every
+from everyday import every, exhaustive
 from fresh import fresh, process
 from processes import files
 
@@ -72,6 +72,7 @@ def test_no_place_for_a_cache(tmp_path):
     assert re.fullmatch("nothing could be kept: .* set NUMBANORM_CACHE_DIR to a folder .*\n", done.stderr)
 
 
+@exhaustive
 def test_kernels_that_could_not_be_kept(tmp_path):
     """The folder goes away while kernels are compiled, as if the disk were full."""
     code = "import shutil\nfrom numbanorm import __main__ as command\nfound = command.found\n"

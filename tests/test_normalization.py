@@ -3,8 +3,8 @@
 import numpy as np
 import oracle
 import pytest
-from everyday import dtypes, every, exhaustive, floats, weights_for
-from hypothesis import given, settings
+from everyday import dtypes, every, examples, exhaustive, floats, weights_for
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import assert_same, assert_within
 from strategies import BFLOAT16, FLOATS, ORDERS, arrange, arrays, groupings
@@ -25,7 +25,7 @@ def check(got, x, ids, num_groups, weight=None, bias=None, eps=1e-5, stats=None)
 
 
 @dtypes
-@settings(max_examples=500)
+@examples(500)
 @given(data=st.data())
 def test_any_grouping_of_any_array(data, dtypes):
     grouping = data.draw(groupings())
@@ -40,7 +40,7 @@ def test_any_grouping_of_any_array(data, dtypes):
 
 
 @dtypes
-@settings(max_examples=150)
+@examples(300)
 @given(data=st.data())
 def test_moments_beside_the_output_are_moments(data, dtypes):
     grouping = data.draw(groupings())
@@ -59,7 +59,7 @@ def test_moments_beside_the_output_are_moments(data, dtypes):
 
 
 @floats
-@settings(max_examples=150)
+@examples(300)
 @given(data=st.data())
 def test_given_moments_are_used(data, dtypes):
     grouping = data.draw(groupings())
@@ -72,7 +72,7 @@ def test_given_moments_are_used(data, dtypes):
     check(got, x, ids, grouping.num_groups, weight, bias, stats=stats)
 
 
-@settings(max_examples=150)
+@examples(300)
 @given(st.data())
 def test_out_in_any_memory_order(data):
     """Also in place."""
@@ -193,7 +193,7 @@ def test_torch_out_weight_and_bias():
 # what a result is made of, and into -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@examples(300)
 @given(data=st.data(), ddof=st.sampled_from([0, 1, 2]), eps_on=st.sampled_from(["var", "std"]))
 def test_ddof_and_where_eps_is_added(data, ddof, eps_on):
     grouping = data.draw(groupings())

@@ -6,13 +6,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 from fresh import fresh, process
 from hypothesis import given, settings
 from strategies import RANDOM, groupings
+from test_labels import reduced_shape
 
 import numbanorm as nbn
 from numbanorm import plot
+from numbanorm.call.labels import along_axes
 from numbanorm.plot import cells, drawing
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -36,7 +39,7 @@ def new_ax():
 
 def elements(shape, layout, group=0):
     """Index into the array of every cell, along each of its axes, as arrays of the cells' shape."""
-    names, factors = layout.left_side(len(shape)), layout.resolve(shape).factors
+    names, factors = layout.left_side(len(shape)), cells.grouping_of(layout, shape).factors
     ids, sides = cells.in_part(layout, shape, group)
     index = [np.zeros(ids.shape, int)] * len(shape)
     for side, axes in enumerate(cells.sides_of(names, factors)):
@@ -88,6 +91,65 @@ def test_cells_are_elements_in_the_groups_of_the_definition(grouping, rng):
         assert (np.diff(side.places) > 0).all()
 
 
+@settings(max_examples=60)
+@given(RANDOM)
+def test_cells_of_segments_are_elements_in_the_groups_of_the_definition(rng):
+    lengths = rng.integers(0, rng.choice([2, 4, 20]), rng.integers(1, 9))
+    shape = (int(lengths.sum()), *rng.integers(1, 15, rng.integers(0, 4)).tolist())
+    reduced = (0, *(axis for axis in range(1, len(shape)) if rng.random() < 0.5))
+    layout = nbn.Layout.segments(np.cumsum([0, *lengths]), axis=reduced)
+    if not lengths.any():
+        return
+    group = int(rng.integers(np.prod(layout.group_shape(shape))))
+    ids, sides, index = elements(shape, layout, group)
+    wanted = layout.group_ids(shape)
+    np.testing.assert_array_equal(ids, wanted[index])
+    assert group in ids or group not in wanted
+    assert max(ids.shape) <= 24 * 12
+    for side in sides:
+        assert (np.diff(side.places) > 0).all()
+    nbn.plot.layout(layout, shape, highlight="all", ax=new_ax())
+
+
+@settings(max_examples=40)
+@given(groupings(), RANDOM)
+def test_cells_of_labels_are_elements_in_the_groups_of_the_definition(grouping, rng):
+    layout = grouping.as_layout()
+    wanted = tuple(n for n in reduced_shape(layout, grouping.shape))
+    if 0 in grouping.shape or not wanted:
+        return
+    labels = rng.integers(-1, 3, wanted)
+    number = int(labels.max()) + 1
+    ids, num_groups = oracle.labelled_groups(layout, grouping.shape, labels, number)
+    ids = np.where(ids == num_groups - 1, -1, ids)
+    drawn, sides = cells.in_part(layout, grouping.shape, 0, along_axes(labels, layout, grouping.shape))
+    *_, index = elements(grouping.shape, layout)
+    np.testing.assert_array_equal(drawn, ids[index])
+    if number:
+        ax = nbn.plot.layout(layout, grouping.shape, labels=labels, highlight="all", ax=new_ax())
+        for face in faces_of(ids[index], sides):
+            coloured = {cell for found in painted(ax, face).values() for cell in found}
+            assert coloured == set(map(tuple, np.argwhere(face.numbers >= 0).tolist()))
+
+
+def test_labels_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"labels have shape \(5,\).*\(6,\)"):
+        nbn.plot.layout("row column -> column", (6, 4), labels=[0] * 5, ax=new_ax())
+    with pytest.raises(TypeError, match="integers"):
+        nbn.plot.layout("row column -> column", (6, 4), labels=[0.5] * 6, ax=new_ax())
+    with pytest.raises(ValueError, match=r"there are 8, of group shape \(2, 4\)"):
+        nbn.plot.layout("row column -> column", (6, 4), labels=[0, 1] * 3, highlight=8, ax=new_ax())
+
+
+def test_a_million_segments_are_drawn_in_few_pieces():
+    layout = nbn.Layout.segments(np.arange(0, 3_000_001, 3), axis=0)
+    for highlight in (0, (500_000, 3), -1):
+        ax = nbn.plot.layout(layout, (3_000_000, 64), highlight=highlight, ax=new_ax())
+        assert sum(len(patch.get_path().vertices) for patch in ax.patches) < 20_000
+        assert sorted(text.get_text() for text in ax.texts) == ["axis 0 = 3000000", "axis 1 = 64"]
+        assert any("color" in (patch.get_gid() or "") for patch in ax.patches)
+
+
 @settings(max_examples=40)
 @given(groupings(), RANDOM)
 def test_cells_in_colour_are_those_of_the_group(grouping, rng):
@@ -120,7 +182,7 @@ def test_neighbouring_groups_differ_in_colour():
     rng = np.random.default_rng(0)
     for shape, groups in (((9, 9), 5), ((5, 4, 6), 6), ((40,), 30)):
         numbers = rng.integers(0, groups, shape)
-        paint = drawing._neighbours_differ(numbers, len(drawing.PALETTE))[numbers]
+        paint = drawing._neighbours_differ(numbers, len(drawing.PALETTE), np.unique(numbers))[numbers]
         for axis in range(len(shape)):
             same_group, same_colour = np.diff(numbers, axis=axis) == 0, np.diff(paint, axis=axis) == 0
             np.testing.assert_array_equal(same_group, same_colour)
@@ -277,6 +339,8 @@ LAYOUTS = [
     nbn.Layout.layer(5),
     nbn.Layout.axes(None),
     nbn.Layout.axes((0, -1)),
+    nbn.Layout.segments([0, 3, 3, 8], axis=0),
+    nbn.Layout.segments(range(0, 100_000, 9), "t (g c) -> g", g=2),
 ]
 
 
@@ -297,6 +361,7 @@ def test_a_notebook_shows_text_and_picture_in_the_colour_of_its_text(layout):
 
 def test_a_layout_that_fits_no_shape_is_shown_as_text():
     assert nbn.Layout("(a b) -> a")._repr_html_() is None
+    assert nbn.Layout.segments([0, 0])._repr_html_() is None
 
 
 def test_matplotlib_is_imported_when_something_is_drawn():
@@ -337,5 +402,5 @@ def test_the_script_draws_every_picture_that_the_pages_show(tmp_path):
     subprocess.run([sys.executable, HOME / "examples/layouts.py", tmp_path], check=True)
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == {path.name for path in (HOME / "docs").glob("*.svg")}
-    pages = (HOME / "README.md").read_text("utf-8") + (HOME / "docs/choosing.md").read_text("utf-8")
+    pages = "".join((HOME / page).read_text("utf-8") for page in ("README.md", "docs/choosing.md", "docs/groups.md"))
     assert all(name in pages for name in drawn)

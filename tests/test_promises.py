@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 
+import everyday
 import numpy as np
 import oracle
 import pytest
@@ -40,6 +41,7 @@ LAYOUTS = {
     "all": nbn.Layout("... ->"),
     "none": nbn.Layout.axes(()),
 }
+EVERYDAY = ["batch", "instance", "last axis", "interleaved groups", "windows", "all"]
 SHAPE = (3, 16, 49, 34)
 
 
@@ -47,10 +49,11 @@ SHAPE = (3, 16, 49, 34)
 
 
 @pytest.mark.parametrize("order", ["C", "channels last"])
-@pytest.mark.parametrize("dtype", every(DTYPES))
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_constants_are_exact(layout, dtype, order, rng):
+@pytest.mark.parametrize("dtype", every(DTYPES, [d for d in everyday.EVERYDAY if d != np.float16]))
+@pytest.mark.parametrize("name", every(LAYOUTS, EVERYDAY))
+def test_constants_are_exact(name, dtype, order, rng):
     """Each group has a constant of its own: its variance is 0, and it normalizes to its bias, both exactly."""
+    layout = LAYOUTS[name]
     ids, num_groups = oracle.groups(layout, SHAPE)
     constants = rng.choice([0.1, -3.0, 1.0 / 3, 100.7, -0.0], num_groups)
     if is_float(dtype) and dtype.itemsize > 2:
@@ -133,6 +136,26 @@ def test_neither_overflow_nor_underflow(layout, dtype, scale, rng):
     expected = oracle.normalize(x, ids, n, eps=0.0)
     allowed = oracle.output_tolerance(x, ids, n, expected, eps=0.0)
     assert_within(nbn.normalize(x, layout, eps=0.0), expected, allowed)
+
+
+@pytest.mark.parametrize("affine", ["none", "channels", "elements"])
+@pytest.mark.parametrize("shape", [(2, 16, 14, 6), (3, 3, 9, 11)], ids=["16 channels", "3 channels"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_what_coefficients_in_float32_could_not_hold(layout, shape, affine, rng):
+    """A mean whose square, a deviation whose reciprocal, or a weight with that, is beyond float32."""
+    try:
+        ids, n = oracle.groups(layout, shape)
+    except ValueError:
+        pytest.skip("its groups or windows do not fit")
+    ones = {"channels": (shape[1], 1, 1), "elements": shape[1:]}
+    weight, bias = (rng.uniform(-1, 1, ones[affine]).astype("f4") for _ in range(2)) if affine in ones else (None, None)
+    near = rng.uniform(-1, 1, shape)
+    for x, by in [(rng.uniform(1.5e38, 3e38, shape), 1), (near * 1e-37, 1), (near, 1e-37)]:
+        x, w = x.astype("f4"), None if weight is None else weight * np.float32(by)
+        expected = oracle.normalize(x, ids, n, w, bias, eps=0.0)
+        allowed = oracle.output_tolerance(x, ids, n, expected, w, bias, eps=0.0)
+        for given in (x, channels_last(x), np.stack([x, x], -1)[..., 1]):
+            assert_within(nbn.normalize(given, layout, w, bias, eps=0.0), expected, allowed)
 
 
 def test_rms_norm_neither_overflows_nor_underflows(rng):

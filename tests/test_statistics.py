@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import oracle
 import pytest
-from everyday import dtypes, every
-from hypothesis import given, settings
+from everyday import dtypes, every, examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import EPS32, assert_within
 from strategies import BFLOAT16, DTYPES, arrays, groupings
@@ -33,7 +33,7 @@ def check_moments(m, x, ids, num_groups, group_shape):
 
 
 @dtypes
-@settings(max_examples=400)
+@examples(400)
 @given(data=st.data())
 def test_any_grouping_of_any_array(data, dtypes):
     grouping = data.draw(groupings())
@@ -104,7 +104,7 @@ def test_infinities_are_numpys(dtype):
 
 
 @dtypes
-@settings(max_examples=100)
+@examples(200)
 @given(data=st.data())
 def test_parts_merge_to_the_whole(data, dtypes):
     x = data.draw(arrays(data.draw(st.sampled_from([(40, 7), (3000, 2), (65, 33)])), dtypes, special=False))

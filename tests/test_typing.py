@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from everyday import exhaustive
 
 torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
 
@@ -20,7 +21,7 @@ def errors(program, folder, cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["typing_user.py", pytest.param("typing_torch.py", marks=torch)])
+@pytest.mark.parametrize("name", ["typing_user.py", pytest.param("typing_torch.py", marks=[torch, exhaustive])])
 def test_wrong_lines_are_found_and_no_others(name, tmp_path, cache):
     program = Path(__file__).with_name(name)
     lines = enumerate(program.read_text(encoding="utf-8").splitlines(), 1)

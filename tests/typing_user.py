@@ -40,6 +40,10 @@ def any_grouping(x: Float16) -> None:
     assert_type(y, Float16)
     assert_type(moments, nbn.Moments)
     assert_type(nbn.normalize(x, axis=0, moments=moments), Float16)
+    assert_type(nbn.normalize(x, axis=0, labels=[0, 1, 0], num_labels=2), Float16)
+    assert_type(nbn.moments(x, labels=np.zeros(3, np.int32)), nbn.Moments)
+    assert_type(nbn.normalize(x, axis=0, where=[True, False], weights=2.0, skipna=True), Float16)
+    assert_type(nbn.moments(x, weights=[1.0, 2.0], weights_are="reliability"), nbn.Moments)
 
 
 def statistics(x: NDArray[np.uint8], path: str) -> None:
@@ -51,6 +55,9 @@ def statistics(x: NDArray[np.uint8], path: str) -> None:
     assert_type(moments.m2, Float64)
     assert_type(moments.var(ddof=1), Float64)
     assert_type(moments.std(), Float64)
+    assert_type(moments.merge_axis(0), nbn.Moments)
+    assert_type(moments.update(x, axis=[0, 1]), nbn.Moments)
+    nbn.stream((x for _ in range(3)), "n c -> c", start=moments, progress=True)
     moments.save(path)
     assert_type(nbn.Moments.load(path), nbn.Moments)
 

@@ -222,6 +222,7 @@ def mine(tmp_path):
     return Mine(tmp_path)
 
 
+@exhaustive  # minutes of two processors
 def test_kernels_of_ones_own_are_guarded(mine):
     mine.commit(MINE.replace("    return parts", "    import time; time.sleep(0.003)\n    return parts"))
     status, said = mine.gate("HEAD~1", "HEAD")
@@ -294,6 +295,7 @@ def test_the_example_runs(mine):
     assert "The one case is not slower" in said
 
 
+@exhaustive  # every kernel is compiled again; the self-test of the gate sees the slowdown
 def test_the_slowdown_is_in_the_kernels(tmp_path):
     package = Path(__file__).parents[2] / "numbanorm"
     shutil.copytree(package, tmp_path / "numbanorm", ignore=shutil.ignore_patterns("__pycache__"))

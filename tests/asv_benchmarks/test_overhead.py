@@ -78,3 +78,14 @@ def test_the_files_as_they_are():
     assert status == 0, said
     assert len(table) == 1 + ROWS
     assert all(float(line[24:]) > 0 for line in table[1:])
+
+
+def test_tiny_layers_beside_torch(tmp_path):
+    pytest.importorskip("torch")
+    file = tmp_path / "table.md"
+    status, said, _ = run("--torch", "--markdown", file)
+    assert status == 0, said
+    rows = [line.split("|")[1:-1] for line in file.read_text("utf-8").splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 8
+    for _, theirs, ours, ratio in rows[2:]:
+        assert float(theirs) > 0 and float(ours) > 0 and float(ratio) > 0

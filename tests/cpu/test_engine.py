@@ -1,6 +1,7 @@
 """The engine's own part: plans, empty arrays, merging, and how many threads. The kernels are in `test_kernels`."""
 
 import numpy as np
+import oracle
 import pytest
 from kernel_calls import forget_plans
 
@@ -21,22 +22,47 @@ def test_merging_along_the_last_axis(rng):
     count, mean = np.full((3, 50, 7), 20.0), values.mean(-1)
     m2 = ((values - mean[..., None]) ** 2).sum(-1)
     count[2, 3], mean[2, 3], m2[2, 3] = 0.0, np.nan, 0.0
-    got = run.merge_last(ENGINE, (count, mean, m2))
+    for got in (
+        run.merge_last(ENGINE, (count, mean, m2)),
+        run.merge_last(ENGINE, (count, mean, m2, np.zeros_like(m2))),
+    ):
+        check_merged(got, values)
+    for states in (3, 4):
+        merged = run.merge_last(ENGINE, (np.ones((0, 4)),) * states)
+        assert [a.shape for a in merged] == [(0,)] * states
+
+
+def check_merged(got, values):
     whole = values.reshape(3, 50, -1)
     np.testing.assert_array_equal(got[0], np.where(np.arange(150).reshape(3, 50) == 103, 0, 140))
     full = got[0] > 0
     np.testing.assert_allclose(got[1][full], whole.mean(-1)[full], rtol=1e-13, atol=1e-14)
     np.testing.assert_allclose(got[2][full], (whole.var(-1) * 140)[full], rtol=1e-13)
     assert np.isnan(got[1][~full]).all()
-    assert [a.shape for a in run.merge_last(ENGINE, (np.ones((0, 4)),) * 3)] == [(0,)] * 3
+
+
+def test_merging_keeps_means_in_two_parts(rng):
+    """The first states may be empty: their mean, NaN, is nothing to count from."""
+    values = 1e8 + 1e-2 * rng.standard_normal((3, 40, 6))
+    for empty in ([], [0], [0, 1, 17], range(39)):
+        states = [a.copy() for a in run.moments(ENGINE, LAYER, values)]
+        for state, nothing in zip(states, (0.0, np.nan, 0.0, 0.0), strict=True):
+            state[:, empty] = nothing
+        count, mean, m2, rest = run.merge_last(ENGINE, tuple(states))
+        left = np.delete(values, empty, axis=1).reshape(3, -1)
+        oracle.check_rest(mean, rest, left, *oracle.groups(LAYER, left.shape))
+        for got, group in zip(m2, left, strict=True):
+            np.testing.assert_allclose(got, float(oracle.exact_moments(group)[2]), rtol=1e-13)
+        np.testing.assert_array_equal(count, left.shape[1])
 
 
 def test_merging_states_with_gaps():
     """A part of a larger array, which kernels read without gaps."""
-    states = [np.arange(24.0).reshape(4, 6) + 1 for _ in range(3)]
-    got = run.merge_last(ENGINE, tuple(a[:, ::2] for a in states))
-    want = run.merge_last(ENGINE, tuple(a[:, ::2].copy() for a in states))
-    np.testing.assert_array_equal(got, want)
+    for number in (3, 4):
+        states = [np.arange(24.0).reshape(4, 6) + 1 for _ in range(number)]
+        got = run.merge_last(ENGINE, tuple(a[:, ::2] for a in states))
+        want = run.merge_last(ENGINE, tuple(a[:, ::2].copy() for a in states))
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3), (2, 0, 3), (0, 0)], ids=str)
@@ -48,7 +74,7 @@ def test_empty_arrays(shape):
         assert (y.shape, y.dtype) == (x.shape, x.dtype)
         np.testing.assert_array_equal((count, m2), np.zeros((2, *layout.group_shape(shape))))
         assert np.isnan(mean).all()
-        np.testing.assert_array_equal(run.moments(ENGINE, layout, x), (count, mean, m2))
+        np.testing.assert_array_equal(run.moments(ENGINE, layout, x), (count, mean, m2, np.zeros_like(m2)))
 
 
 def test_plans_are_made_once(rng):

@@ -59,7 +59,7 @@ assert not lock._is_owned()
 
 
 def test_locks_added_while_it_waits():
-    """As by the import of the launcher."""
+    """As by the import of what compiles."""
     run_python(f"""{PREAMBLE}
 late = threading.RLock()
 
@@ -85,7 +85,7 @@ def test_which_they_are(name):
 import llvmlite.binding.ffi as ffi
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel
-from numbanorm.cpu import forks, launcher
+from numbanorm.cpu import compiled, forks
 
 locks = {{
     "numba's": [global_compiler_lock._lock, parallel._backend_init_thread_lock],

@@ -45,7 +45,7 @@ def test_every_slot_and_number_has_its_own_place():
         read = f"float(frame.{name})" if name in NUMBERS else f"load_one(frame.{name}, 0)"
         source.append(f"store_one(frame.out, {i}, {read})")
         expected.append((i, numbers.get(name, values.get(name, [0])[0])))
-    address, _ = address_of(source, Kinds(**dict.fromkeys(FREE, "f8")))
+    address, _ = address_of(source, Kinds(**dict.fromkeys((*FREE, "rest", "part_rest"), "f8")))
     launcher.serial()(address, 0, 1, np.zeros(1, np.int64), Frame(**values, **numbers))
     for i, value in expected:
         assert out[i] == value, (*SLOTS, *NUMBERS)[i]
@@ -66,7 +66,8 @@ def test_what_is_left_out_is_a_constant(slot):
 def test_states_that_nobody_wants(slot):
     """None is an address of 0, which `is_present` tells from an array, and to which nothing is written."""
     there = f"store_one(frame.out, 0, 1.0 if is_present(frame.{slot}) else 2.0)"
-    address, _ = address_of([there, f"store_one(frame.{slot}, 0, 7.0)"], Kinds(out="f8"))
+    kinds = Kinds(out="f8", rest="f8", part_rest="f8")
+    address, _ = address_of([there, f"store_one(frame.{slot}, 0, 7.0)"], kinds)
     out, state = np.zeros(1), np.zeros(1)
     launcher.serial()(address, 0, 1, np.zeros(1, np.int64), Frame(out=out))
     assert out == [2.0]
@@ -77,11 +78,12 @@ def test_states_that_nobody_wants(slot):
 @pytest.mark.parametrize("kind", KINDS)
 def test_slots_have_the_kinds_of_the_variant(kind):
     """By type, of which `test_intrinsics` reads every one; and read by a kernel."""
-    made = frames.Frame(Kinds(**dict.fromkeys(FREE, kind), mean="f4", m2=kind)._asdict())
+    made = frames.Frame(Kinds(**dict.fromkeys(FREE, kind), mean="f4", m2=kind, rest="f8")._asdict())
     assert {name: made.kinds[name] for name in FREE} == dict.fromkeys(FREE, kind)
     assert (made.kinds["mean"], made.kinds["m2"]) == ("?f4", f"?{kind}")
     assert {name: made.kinds[name] for name in ALWAYS if name not in ("mean", "m2")} == {
-        **dict.fromkeys(("count", *PARTIAL_STATES), "?f8"),
+        **dict.fromkeys(("count", "rest", "part_count", "part_mean", "part_m2"), "?f8"),
+        "part_rest": "none",
         "board": "i8",
     }
     assert set(made.kinds) == set(SLOTS)

@@ -94,9 +94,12 @@ def check_states(states, x, layout, center):
         m2 = np.array([np.sum(group**2) for group in oracle.members(oracle.wide(x), ids, n)])
         narrow = oracle.working_eps(x.dtype) == oracle.EPS32
         of_m2 = (8 * oracle.EPS32 if narrow else (8 + np.log2(count)) * oracle.EPS64) * m2
+    states, rest = states[:3], states[3:]
     for got, want, tolerance in zip(states, (count, mean, m2), (0.0, of_mean, of_m2), strict=True):
         assert got.shape == layout.group_shape(x.shape)
         assert_within(got.ravel(), want, tolerance)
+    if rest:  # of `moments`
+        oracle.check_rest(states[1], *rest, x, ids, n) if center else np.testing.assert_array_equal(*rest, 0)
     return count, mean, m2
 
 
@@ -131,7 +134,7 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
     here = copy_of(x)
     apart = normalize(layout, here, weight, bias, eps)[0]
     np.testing.assert_array_equal(normalize(layout, here, weight, bias, eps, out=here)[0], apart)
-    tune(stream_bytes=0, stream_short_bytes=0)
+    tune(stream_bytes=0, stream_short_bytes=0, stream_least=0)
     for shift in (0, x.itemsize, 1):  # aligned, not at the start, never
         same(normalize(layout, x, weight, bias, eps, out=placed(first, shift)))
 
@@ -340,7 +343,7 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
     weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
     x = guarded(x, at_end)
     for stream in (TUNING.stream_short_bytes, 0):
-        tune(**thresholds, stream_bytes=stream, stream_short_bytes=stream)
+        tune(**thresholds, stream_bytes=stream, stream_short_bytes=stream, stream_least=0)
         got, _ = normalize(layout, x, weight, bias, out=out)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         normalize(layout, x, weight, bias, out=out, statistics=states)
@@ -356,7 +359,7 @@ def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads,
     """Also past the cache, which takes whole, aligned lines only."""
     shape, order, layout, _, thresholds, _ = CASES[name]
     past = 0 if stream else 1 << 40
-    tune(**thresholds, stream_bytes=past, stream_short_bytes=past)
+    tune(**thresholds, stream_bytes=past, stream_short_bytes=past, stream_least=0)
     plain = array(rng, shape, np.dtype(dtype).newbyteorder("="), order)
     expected, states = normalize(layout, plain)
     check_result(expected, states, plain, layout)

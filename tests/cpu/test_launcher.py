@@ -8,16 +8,17 @@ import weakref
 import numpy as np
 import processes
 import pytest
+from everyday import every
 from numba.core.compiler_lock import global_compiler_lock
 
 import numbanorm as nbn
-from numbanorm.cpu import launcher
+from numbanorm.cpu import compiled, launcher
 from numbanorm.cpu.tuning import TUNING
 from numbanorm.engine.interface import Kinds, Variant
 
 
 @pytest.mark.skipif(not processes.HAS_TORCH, reason="needs torch")
-@pytest.mark.parametrize("layer", processes.LAYERS)
+@pytest.mark.parametrize("layer", every(processes.LAYERS, ["omp", "workqueue"]))
 @pytest.mark.parametrize("first", ["torch", "numbanorm"])
 def test_torch_keeps_its_threads(first, layer):
     """Their number is left alone, whoever starts first, in this thread and in others."""
@@ -208,12 +209,12 @@ def test_numba_wakes_no_more_threads_than_wanted_if_processors_are_few(available
     """It follows the affinity, not a quota. What the user told it is put back."""
     processes.run_python(f"""
 import numpy as np, numba
-from numbanorm.cpu import launcher, processors
+from numbanorm.cpu import compiled, processors
 import numbanorm as nbn
 
 processors.available = lambda: {available}
-launcher._layer_is_safe = lambda: True
-launcher._parallel = lambda: lambda *arguments: seen.append(numba.get_num_threads())
+compiled.layer_is_safe = lambda: True
+compiled.parallel = lambda: lambda *arguments: seen.append(numba.get_num_threads())
 seen = []
 nbn.set_num_threads(3)
 nbn.normalize(np.ones((2000, 100)), axis=1)
@@ -263,7 +264,7 @@ def test_a_kernel_is_compiled_once():
 @pytest.fixture
 def where():
     """A stand-in for the compilation of a kernel: the thread that does it."""
-    return launcher._undisturbed(threading.get_ident)
+    return compiled._undisturbed(threading.get_ident)
 
 
 def test_the_main_thread_does_not_compile(where):
@@ -289,22 +290,22 @@ def test_compiling_without_another_thread(where, monkeypatch):
     def failing(*arguments):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(launcher, "start_new_thread", failing)
+    monkeypatch.setattr(compiled, "start_new_thread", failing)
     assert where() == threading.get_ident()
 
 
 def test_errors_of_a_compilation_are_raised():
     with pytest.raises(ValueError, match="invalid literal"):
-        launcher._undisturbed(int)("x")
+        compiled._undisturbed(int)("x")
 
 
 def test_a_layer_that_cannot_start_is_done_without(monkeypatch):
     def missing():
         raise ValueError("No threading layer could be loaded.")
 
-    launcher._layer_is_safe.cache_clear()
-    monkeypatch.setattr(launcher.numba_threads, "_launch_threads", missing)
+    compiled.layer_is_safe.cache_clear()
+    monkeypatch.setattr(compiled.numba_threads, "_launch_threads", missing)
     try:
-        assert not launcher._layer_is_safe()
+        assert not compiled.layer_is_safe()
     finally:
-        launcher._layer_is_safe.cache_clear()
+        compiled.layer_is_safe.cache_clear()

@@ -63,8 +63,9 @@ CHANGES = {
     "serial_output": (0, (10, 10), ROWS),
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
     "stream_bytes": (0, (10, 300), ROWS),
+    "stream_least": (300, (TUNING.stream_short_bytes // 1000 + 1, 250), ROWS),
     "stream_run": (301, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
-    "stream_short_bytes": (0, (10, 10), ROWS),
+    "stream_short_bytes": (0, (10, 100), ROWS),
 }
 
 

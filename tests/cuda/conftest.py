@@ -75,14 +75,16 @@ def small_table(request, monkeypatch):
         yield
         return
     from numbanorm.call import known
-    from numbanorm.cuda import engine, plan
+    from numbanorm.cuda import backward, chosen, engine, plan
 
     def forget():
-        for cached in (engine._plan, engine._merge, engine._update, engine._formula, engine._matvec):
+        of_engine = engine._plan, engine._merge, engine._update, engine._formula, engine._matvec
+        for cached in (*of_engine, chosen.planned, backward._plan):
             cached.cache_clear()
         known.forget()
 
-    monkeypatch.setattr(plan, "SHAPES", SMALL)
+    for planned in (plan, chosen, backward):
+        monkeypatch.setattr(planned, "SHAPES", SMALL)
     forget()
     yield
     forget()
@@ -107,6 +109,38 @@ def gpu(monkeypatch):
 def place(request):
     """Run a test for arrays of the host, and for those of the GPU."""
     return Host() if request.param == "cpu" else request.getfixturevalue("gpu")
+
+
+@pytest.fixture
+def watch(gpu, monkeypatch):
+    """Count what each step moves: a function watch(**arrays) that returns a list of (step, its areas)."""
+    if not gpu.simulated:
+        pytest.skip("only the simulator counts")
+    from numbanorm.arrays import give
+    from numbanorm.cuda import launcher
+    from numbanorm.cuda.kernels.twins import Traffic
+
+    seen, areas = [], {}
+    launch, empty = launcher.launch, give.empty
+
+    def counted(step, *arguments):
+        with Traffic(**areas) as counts:
+            launch(step, *arguments)
+        seen.append((step, counts.areas))
+
+    def named(*description):  # states: all that is made from `watch` on
+        made = empty(*description)
+        areas[f"states{len(areas)}"] = made.pointer, made.nbytes
+        return made
+
+    def watch(**arrays):
+        areas.clear()
+        areas.update({name: (a.pointer, a.nbytes) for name, a in arrays.items() if a is not None})
+        return seen
+
+    monkeypatch.setattr(launcher, "launch", counted)
+    monkeypatch.setattr(give, "empty", named)
+    return watch
 
 
 # Other libraries: stand-ins over the host's memory, which is that of the simulator's GPU.
@@ -165,7 +199,7 @@ def torch_like(simulated, monkeypatch):
     torch = pytest.importorskip("torch")
 
     class OnDevice(torch.Tensor):
-        is_cuda = True
+        is_cuda, is_cpu = True, False
         device = torch.device("cuda", 0)
 
     def empty(shape, strides, dtype, device):

@@ -6,6 +6,7 @@ Beside them stand two helpers of the tests of the host's kernels, so that this f
 import ctypes
 from dataclasses import replace
 
+import everyday
 import numpy as np
 import oracle
 import pytest
@@ -99,9 +100,12 @@ def check_states(states, x, layout, center):
         m2 = np.array([np.sum(group**2) for group in oracle.members(oracle.wide(x), ids, n)])
         in_float64 = oracle.working_eps(x.dtype) == oracle.EPS64
         of_m2 = ((8 + np.log2(count)) * oracle.EPS64 if in_float64 else 8 * oracle.EPS32) * m2
+    states, rest = states[:3], states[3:]
     for got, want, tolerance in zip(states, (count, mean, m2), (0.0, of_mean, of_m2), strict=True):
         assert got.shape == layout.group_shape(x.shape)
         assert_within(got.ravel(), want, tolerance)
+    if rest:  # of `moments`
+        oracle.check_rest(states[1], *rest, x, ids, n) if center else np.testing.assert_array_equal(*rest, 0)
     return count, mean, m2
 
 
@@ -119,8 +123,9 @@ def check_result(got, states, x, layout, weight=None, bias=None, eps=1e-5, cente
     assert_within(got, expected, allowed)
 
 
-def check(memory, layout, x, weight=None, bias=None, eps=1e-5):
-    for center in (True, False):
+def check(memory, layout, x, weight=None, bias=None, eps=1e-5, about_zero=everyday.ALL):
+    """All that a layout of x leads to; about zero, too, if that is asked for, or everything is, or on a GPU."""
+    for center in (True, False) if about_zero or not memory.gpu.simulated else (True,):
         out, states, alone = run_all(memory, layout, x, weight, bias, eps, center)
         with np.errstate(all="ignore"):
             check_result(out, states, x, layout, weight, bias, eps, center=center)
@@ -182,18 +187,21 @@ WAYS = [
 ]
 
 
-def every(names, kinds, everyday):
+def every(names, kinds, default):
     """Parameters (name, dtype, affine) of a test: every case in the first kind, and those of the default run in others.
 
-    What is left is exhaustive; `kinds` are pairs of a dtype and whether there are weight and bias.
+    What is left is exhaustive; `kinds` are pairs of a dtype and whether there are weight and bias. `default`: names, of
+    all other kinds or for each.
     """
+    of_kind = default if isinstance(default, dict) else dict.fromkeys(kinds, default)
+    run = {(name, *kind) for kind in kinds for name in (names if kind == kinds[0] else of_kind.get(kind, ()))}
     return [
         pytest.param(
             name,
             dtype,
             affine,
             id=f"{name}-{dtype}-{'affine' if affine else 'plain'}",
-            marks=() if name in everyday or (dtype, affine) == kinds[0] else pytest.mark.exhaustive,
+            marks=() if (name, dtype, affine) in run else pytest.mark.exhaustive,
         )
         for name in names
         for dtype, affine in kinds

@@ -113,7 +113,7 @@ gpus, tables = GPUs(), []
 launcher.cuda = SimpleNamespace(gpus=gpus, to_device=gpus.to_device, default_stream=lambda: gpus)
 launcher.view = lambda address: SimpleNamespace(pointer=address)
 # A frame: addresses, 0 where there is none, and numbers.
-values = (64, 128, 256, 0, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1088, 1e-5, 1, 0.25, 3, 0)
+values = (64, 128, 256, 0, 512, 576, 640, 672, 704, 768, 832, 864, 896, 960, 1024, 1088, 1e-5, 1, 0.25, 3, 0)
 step = Step(code, 7, "of the first")
 for device in (0, 1, 0):
     launcher.launch(step, device, 0x50, values)

@@ -1,5 +1,8 @@
 """States across the threads of a warp and of a block: what each thread is left with."""
 
+import time
+from threading import Thread
+
 import numpy as np
 import pytest
 
@@ -47,3 +50,26 @@ def check(got, states):
     n, mean, m2 = states
     both = np.sum(n * mean) / n.sum()
     np.testing.assert_allclose(got[:, 0], [n.sum(), both, np.sum(m2 + n * (mean - both) ** 2)], rtol=1e-13)
+
+
+def test_threads_of_a_simulated_block_share_their_memory(gpu):
+    """However they take turns: Numba's own simulator may give two threads an array each."""
+    if not gpu.simulated:
+        pytest.skip("on a GPU")
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    class Slow(dict):
+        def get(self, *arguments):
+            found = super().get(*arguments)
+            time.sleep(0.01)
+            return found
+
+    shared, found = FakeCUDAShared(0), []
+    shared._allocations = Slow()
+    threads = [Thread(target=lambda: found.append(shared.array(THREADS, np.float64))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert all(array is found[0] for array in found)

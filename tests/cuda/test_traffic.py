@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from math import gcd, prod
 
+import everyday
 import numpy as np
 import pytest
 
@@ -14,12 +15,11 @@ from device_kernels import CASES as ALL_CASES
 from device_kernels import COLUMNS, LAYER, WAYS, Memory, array, every, normalize, output_like
 from strategies import BFLOAT16
 
-from numbanorm.arrays import give
+import numbanorm as nbn
 from numbanorm.arrays.take import view
 from numbanorm.call import run
-from numbanorm.cuda import launcher
 from numbanorm.cuda.engine import ENGINE
-from numbanorm.cuda.kernels.twins import Traffic
+from numbanorm.cuda.kernels.twins import Area
 from numbanorm.engine.interface import Frame
 
 # Enough groups for a launch, each of more than registers and shared memory hold.
@@ -70,34 +70,6 @@ RUNS = {
 # Without weights other loops merge: two channels to one run, two axes to one; all rows and channels of a group to one
 # loop around four.
 RUNS_WITHOUT_WEIGHTS = RUNS | {"groups of odd runs": 98, "interleaved groups": 4, "six axes, rows": 36}
-
-
-@pytest.fixture
-def watch(gpu, monkeypatch):
-    """Count what each step moves: a function watch(**arrays) that returns a list of (step, its areas)."""
-    if not gpu.simulated:
-        pytest.skip("only the simulator counts")
-    seen, areas = [], {}
-    launch, empty = launcher.launch, give.empty
-
-    def counted(step, *arguments):
-        with Traffic(**areas) as counts:
-            launch(step, *arguments)
-        seen.append((step, counts.areas))
-
-    def named(*description):  # states: all that is made from `watch` on
-        made = empty(*description)
-        areas[f"states{len(areas)}"] = made.pointer, made.nbytes
-        return made
-
-    def watch(**arrays):
-        areas.clear()
-        areas.update({name: (a.pointer, a.nbytes) for name, a in arrays.items() if a is not None})
-        return seen
-
-    monkeypatch.setattr(launcher, "launch", counted)
-    monkeypatch.setattr(give, "empty", named)
-    return watch
 
 
 def total(sizes):
@@ -159,9 +131,11 @@ def planned(operation, layout, *operands, **statistics):
 
 
 KINDS = [("float32", True), ("float32", False), (BFLOAT16, True), (BFLOAT16, False)]
+# Besides every case in float32 with weights: of each kind of kernel one without, and one in bfloat16.
+EVERYDAY = {("float32", False): {*WAYS, *ALONE}, (BFLOAT16, True): {"many rows", "columns", *TWICE}}
 
 
-@pytest.mark.parametrize(("name", "dtype", "affine"), every(CASES, KINDS, {*WAYS, *ALONE, *TWICE}))
+@pytest.mark.parametrize(("name", "dtype", "affine"), every(CASES, KINDS, EVERYDAY))
 def test_kernels_move_what_the_model_says(name, dtype, affine, gpu, watch, rng):
     layout, *operands = arrays_of(gpu, name, dtype, affine, rng)
     x, out, weight, bias = operands
@@ -180,11 +154,46 @@ def test_kernels_move_what_the_model_says(name, dtype, affine, gpu, watch, rng):
         check_all(seen, planned("apply", layout, *operands, mean=mean, m2=m2), *sizes)
     if name in ALONE and not affine:
         run.moments(ENGINE, layout, x)
-        check_all(seen, planned("moments", layout, x), *sizes)
+        check_all(seen, planned("moments", layout, x), *sizes, made=traffic.IN_TWO)
+
+
+CHOSEN = {  # shapes of the mask and of the weights
+    "many rows": ((300,), (6, 300)),
+    "rows in parts": ((1400,), None),
+    "groups": ((8, 1, 1), (3, 8, 4, 6)),
+    "columns": ((30, 1), (30, 40)),
+    "columns in parts": (None, (90, 40)),
+    "columns, odd": ((50, 37), None),
+    "groups, channels last": ((3, 1, 20), None),
+}
+
+
+@pytest.mark.parametrize("squares", [False, True], ids=["", "squares"])
+@pytest.mark.parametrize("name", CHOSEN)
+def test_of_what_is_chosen_x_and_masks_are_read_once(name, squares, gpu, watch, rng):
+    shape, order, layout, _ = CASES[name]
+    x, (of_mask, of_weights) = Memory(gpu).send(array(rng, shape, "float32", order)), CHOSEN[name]
+    mask = of_mask and Memory(gpu).send(np.asarray(rng.random(of_mask) < 0.5))
+    weights = of_weights and Memory(gpu).send(array(rng, of_weights, mean=9))
+    if squares and not weights:
+        pytest.skip("of weights alone")
+    seen = watch(x=x, weight=weights, bias=mask, out=None)
+    areas_of = nbn.moments(x, layout, where=mask, weights=weights, weights_are=RELIABLE[squares])
+    assert areas_of.shape == layout.group_shape(shape)
+    steps = [pair for pair in seen if "chosen" in pair[0].code.variant.operation]
+    assert [step.code.squares for step, _ in steps] == [squares] * len(steps)
+    for step, areas in steps:
+        check(step, {"out": Area(0, 1), **areas}, traffic.of(step))
+        if step.code.variant.operation == "chosen":
+            assert areas["x"].loads == Counter({step.code.vector * 4: x.size // step.code.vector})
+            assert areas["x"].reads.max() == 1
+
+
+RELIABLE = "frequency", "reliability"
 
 
 @pytest.mark.parametrize("center", [True, False], ids=["centered", "about zero"])
-@pytest.mark.parametrize("dtype", ["float64", "int8"])
+@pytest.mark.parametrize("dtype", everyday.every(["float64", "int8"], ["float64"]))
 @pytest.mark.parametrize("name", ["groups", "rows in parts", "columns, odd", "groups, channels last"])
 def test_distances_in_float64_are_taken_from_elements(name, dtype, center, gpu, watch, rng):
     """Each thread of a group loads its first element, too."""
@@ -244,7 +253,8 @@ def test_layers_of_the_table(layer, real_table):
     *_, what, keep = layer
     loops, operands, steps = traffic.planned(*layer[1:6], what=what)
     given = traffic.RUNNING if what == "apply" else traffic.STATES
-    moved = [traffic.of(step, keep=keep, given=given) for step in steps]
+    made = traffic.IN_TWO if what == "moments" else traffic.STATES
+    moved = [traffic.of(step, keep=keep, given=given, made=made) for step in steps]
     assert all(0 <= traffic.cached(step, of_step) <= of_step.x for step, of_step in zip(steps, moved, strict=True))
     x = prod(layer[2]) * operands[0].itemsize
     assert sum(m.out for m in moved) == x

@@ -61,3 +61,37 @@ def test_asking_imports_numba_and_no_kernels():
         "require_compiler(); print(before, any('kernels' in name for name in sys.modules if 'numbanorm' in name))"
     )
     assert fresh("-c", program) == "False False"
+
+
+TOLD = {
+    "NUMBA_OPT": "2",
+    "NUMBA_CPU_NAME": "generic",
+    "NUMBA_CPU_FEATURES": "",
+    "NUMBA_BOUNDSCHECK": "1",
+    "NUMBA_DISABLE_JIT": "1",
+    "NUMBA_ENABLE_AVX": "0",
+    "NUMBA_SOMETHING_NEW": "1",
+}
+HARMLESS = {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_CACHE_DIR": "/nowhere"}
+ASKED = "import sys; from numbanorm.engine.compiler import is_plain; print(is_plain(), 'numba' in sys.modules)"
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_whether_numba_was_told_something(name):
+    assert fresh("-c", ASKED, **{name: TOLD[name]}) == "False False"
+
+
+def test_it_was_not():
+    assert fresh("-c", ASKED, **HARMLESS) == "True False"
+    assert fresh("-c", "import numba;" + ASKED, **HARMLESS) == "True True"
+
+
+@pytest.mark.parametrize("told", ["OPT = 0", "CPU_NAME = 'generic'", "CPU_FEATURES = ''", "DISABLE_JIT = 1"])
+def test_it_was_told_in_python(told):
+    assert fresh("-c", f"from numba.core import config; config.{told};" + ASKED) == "False True"
+
+
+def test_it_may_be_told_in_a_file(tmp_path):
+    """Before it is imported, nobody knows what the file says."""
+    (tmp_path / ".numba_config.yaml").write_text("opt: '2'\n")
+    assert fresh("-c", f"import os; os.chdir({str(tmp_path)!r});" + ASKED) == "False False"

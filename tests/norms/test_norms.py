@@ -373,7 +373,7 @@ def test_numpys_settings_for_errors_do_not_reach_inside(rng):
     x = np.concatenate([rng.standard_normal((3, 6, 5)), np.zeros((1, 6, 5)), np.full((1, 6, 5), 1e300)]) * 1e-160
     mean, var = np.zeros(6), np.zeros(6)
     with np.errstate(all="ignore"):
-        inputs = x, x * 1e160, x.astype(np.float32), (x * 1e155).astype(np.float16)
+        inputs = x, x * 1e160, x.astype(np.float32)
     with np.errstate(all="raise"):
         for y in inputs:
             nbn.batch_norm(y, mean, var, training=True, eps=0.0)
