@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--name", metavar="TEXT", help="with this text in their label, such as resnet50 or 'last'")
     which.add_argument("--short", action="store_true", help="of the short table, which docs/peers.md shows")
     which.add_argument("--quick", action="store_true", help="of the short table and small, timed briefly")
+    which.add_argument("--backward", action="store_true", help="from the result's gradient to those of x and weights")
     which.add_argument("--smoke", action="store_true", help="all, at tiny sizes, run once: to see that they run")
     how = parser.add_argument_group("how")
     how.add_argument("--device", choices=DEVICES, default="cpu", help="the processor (default), or torch's current GPU")
@@ -95,6 +97,8 @@ def chosen(args: argparse.Namespace) -> list[Case]:
         and (case.readme or not (args.short or args.quick))
         and (not args.quick or math.prod(case.shape) <= QUICK)
     ]
+    if args.backward:
+        cases = [replace(case, backward=True) for case in cases if case.norm != "moments"]
     return list(dict.fromkeys(case.tiny() for case in cases)) if args.smoke else cases
 
 
@@ -108,6 +112,9 @@ def main() -> int:
         print(f"compare.py: nothing can be measured with --device {args.device}: {error}.", file=sys.stderr)
         return 2
     cases = chosen(args)
+    if args.backward and args.device != "cpu":
+        print("compare.py: nothing can be measured: --backward is for the processor.", file=sys.stderr)
+        return 2
     if not cases:
         console.print("No case is like that.")
         return 3

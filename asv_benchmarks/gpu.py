@@ -1,4 +1,4 @@
-"""All that needs a GPU in one go: the tests marked gpu, the small ones under compute-sanitizer, and compare.py.
+"""All that needs a GPU in one go: tests marked gpu, the small ones under compute-sanitizer, and the measurements.
 
     python asv_benchmarks/gpu.py build/gpu --minutes 28
 
@@ -83,7 +83,10 @@ def steps(folder: Path) -> list[Step]:
         Step("tests", 0.3, lambda _: [*tests, "-n", "4"]),
         Step("memcheck", 0.12, lambda _: sanitized("memcheck"), lacking),
         Step("racecheck", 0.12, lambda _: sanitized("racecheck"), lacking),
-        Step("compare", 0.46, compared),
+        # Right against the host's, and beside plain statistics.
+        Step("chosen", 0.06, lambda _: [sys.executable, ROOT / "asv_benchmarks" / "chosen_on_gpu.py"]),
+        Step("backward", 0.06, lambda _: [sys.executable, ROOT / "asv_benchmarks" / "backward_on_gpu.py"]),
+        Step("compare", 0.34, compared),
     ]
 
 

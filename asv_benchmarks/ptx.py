@@ -23,7 +23,7 @@ os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
 
 from numbanorm import Layout
 from numbanorm.arrays.memory import strides_of
-from numbanorm.cuda import plan
+from numbanorm.cuda import backward, chosen, plan
 from numbanorm.cuda.kernels.constants import DECLARED, ITEMSIZES, NEAR, VECTOR_BYTES
 from numbanorm.cuda.shapes import SHAPES
 from numbanorm.walk import nest
@@ -118,8 +118,88 @@ def of_table():
         add(f"{kind} kept columns, weights by row", planned(kind, (128, 1 << 17), Layout.axes(0), (1, 0)))
         add(f"{kind} few rows", planned(kind, (16, 1 << 17), Layout.axes(0), (0, 1)))
         add(f"{kind} group, last", planned(kind, (8, 4096, 32, 8), Layout.axes((1, 3)), (0, 0, 8, 1)))
+    for kind, name, steps in of_chosen():
+        add(f"{kind} {name}", steps)
+    for kind, name, steps in of_backward():
+        add(f"{kind} {name}", steps)
     add("", [plan.update_running(1, 4, 4, 0), plan.matvec(1, 1, (4, 4, 4), (0, 0))])
     return found
+
+
+CHOICES = [
+    # kind of x; of the weights, and steps of them and of the mask along a table's two axes, in elements; whether NaN is
+    # left out, and whether squared weights are added up
+    ("f4", None, None, (1, 1), False, False),
+    ("f4", "f4", (1, 1), None, True, False),
+    ("f4", "f8", (1, 0), (1, 0), True, True),
+    ("f8", "f8", (1, 1), (1, 1), True, True),
+    ("bf", None, None, (1, 1), True, False),
+    ("bf", "f4", (0, 1), None, False, True),
+]
+
+
+def of_chosen():
+    """Statistics of what is chosen, in both families: kinds, names and steps; of the first choice for all teams."""
+    for number, choice in enumerate(CHOICES):
+        kind, of_weights, _, mask, skips, squares = choice
+        flags = "mask" * bool(mask), of_weights and f"{of_weights} weights", "skipna" * skips, "squares" * squares
+        said, width = ", ".join(filter(None, flags)), VECTOR_BYTES // ITEMSIZES[kind]
+        for team in SHAPES.chosen[-1 if number else 0 :]:
+            shape = 1024, SHAPES.turns * team.threads * team.held(kind, width, False)
+            yield kind, f"chosen rows {team.threads}, {said}", chosen_steps(shape, Layout.layer(1), choice)
+        for team in SHAPES.columns[: 1 if number else None]:
+            shape = 4096, team.threads * width
+            yield kind, f"chosen columns {team.threads}, {said}", chosen_steps(shape, Layout.axes(0), choice)
+
+
+def chosen_steps(shape, layout, choice):
+    """Steps over a contiguous table."""
+    kind, of_weights, weights, mask, skips, squares = choice
+    operands = tuple(plan.Operand(name or "none", VECTOR_BYTES) for name in (kind, None, of_weights, mask and "b1"))
+
+    def strides(steps, item):
+        return steps and (steps[0] * (shape[1] if steps[1] else 1) * item, steps[1] * item)
+
+    both = strides(weights, ITEMSIZES.get(of_weights, 0)), strides(mask, 1)
+    given = strides_of(shape, ITEMSIZES[kind]), None, *both
+    return chosen.planned(layout.resolve(shape), operands, given, skips, squares).steps
+
+
+def of_backward():
+    """Going backward: all teams of rows and columns, with every way of weights; kinds, names and steps."""
+    for kind in KINDS:
+        width = VECTOR_BYTES // ITEMSIZES[kind]
+        for team in SHAPES.backward if kind in ("f4", "bf") else SHAPES.backward[-2:]:
+            size = team.threads * team.held(kind, width, True)
+            yield kind, f"back rows {team.threads}", backward_steps(kind, (4096, size), Layout.layer(1), (1, size))
+            plain = team.threads * team.held(kind, width, False)
+            yield kind, f"back rows {team.threads}, plain", backward_steps(kind, (4096, plain), Layout.layer(1))
+        if kind == "f2":
+            continue
+        pictures, channels = (64, 512, 16, 16), (1, 512, 1, 1)
+        yield kind, "back batch", backward_steps(kind, pictures, Layout.batch(), channels)
+        yield kind, "back group", backward_steps(kind, (64, 8, 4, 32, 32), Layout.axes((2, 3, 4)), (1, 8, 4, 1, 1))
+        yield kind, "back long rows", backward_steps(kind, (300, 1 << 17), Layout.layer(1), (1, 1 << 17))
+        yield kind, "back parts of rows", backward_steps(kind, (3, 1 << 20), Layout.layer(1), (1, 1))
+        yield kind, "back channels", backward_steps(kind, (8, 320, 4096), Layout.axes(1), (1, 320, 1))
+        for team in SHAPES.columns:
+            size = team.threads * width
+            yield kind, f"back columns {team.threads}", backward_steps(kind, (4096, size), Layout.axes(0), (1, size))
+        yield kind, "back few rows", backward_steps(kind, (16, 1 << 17), Layout.axes(0), (1, 1 << 17))
+        yield kind, "back many columns", backward_steps(kind, (512, 1 << 17), Layout.axes(0), (1, 1 << 17))
+        yield kind, "back group, last", backward_steps(kind, (8, 4096, 32, 8), Layout.axes((1, 3)), (1, 1, 32, 8))
+
+
+def backward_steps(kind, shape, layout, of_weight=None):
+    """Steps over contiguous arrays, with a weight of this shape or none."""
+    item = ITEMSIZES[kind]
+    strides = strides_of(shape, item)
+    one = plan.Operand(kind, VECTOR_BYTES)
+    own = of_weight or (1,) * len(shape)
+    slots, weight = (nest.stretched("weight", shape, own, strides_of(own, size)) for size in (1, item))
+    operands = one, one, one if of_weight else plan.Operand("none", VECTOR_BYTES), one
+    axes = backward.axes_of(layout.resolve(shape), [strides, strides, of_weight and weight, strides], slots, operands)
+    return [launch.step for launch in backward.planned(axes, True, True).launches]
 
 
 def expected(code):
@@ -130,6 +210,14 @@ def expected(code):
     if code.family == "states" or code.vector * ITEMSIZES[code.kinds.x] != VECTOR_BYTES:
         return 0, 0, 0
     units = code.values // code.vector
+    if code.goes_back:
+        passes = code.sums + (code.output and not (code.sums and code.whole))
+        each = 1 + (code.bias == NEAR) + (code.weight == NEAR and code.inside)
+        once = code.weight == NEAR and not code.inside and not code.by_operand and code.output
+        return units * passes * each + once, units * code.output, 0
+    if code.variant.operation == "chosen":
+        each = ITEMSIZES.get(code.kinds.weight, 0) * code.vector / VECTOR_BYTES if code.weight == NEAR else 0
+        return units * (1 + int(each)), 0, 0
     wide = sum(way == NEAR for way in (code.weight, code.bias))
     passes = code.statistics + (code.output and not (code.statistics and code.whole))
     rows = code.family == "rows" or code.decode
@@ -175,7 +263,7 @@ def examine(job):
         kept=min(found["ld.shared"], found["st.shared"]),
         expected_kept=kept,
         declared=declared,
-        allowed=DECLARED.get(code.family, declared),
+        allowed=DECLARED.get("chosen" if code.variant.operation == "chosen" else code.family, declared),
     )
 
 

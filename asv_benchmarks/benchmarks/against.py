@@ -8,7 +8,7 @@ lower is better, and unlike times they mean something from one machine to the ne
 
 from collections.abc import Callable
 
-from harness.libraries.own import CALLS
+from harness.libraries import own
 
 import numbanorm as nbn
 
@@ -32,7 +32,7 @@ def measured(norm: str) -> Found:
         from harness.machine import set_threads
         from harness.measure import measure
 
-        CALLS[norm](nbn, tiny, tiny.arrays(), None)
+        own.prepare(nbn, tiny, tiny.arrays(), None)
     except (ImportError, AttributeError) as error:  # an older numbanorm, which lacks what this is made of
         print(f"n/a: {error}")
         return {}
@@ -174,5 +174,15 @@ class Moments(_Norm):
 
     def setup_cache(self):
         return measured("moments")
+
+    setup_cache.timeout = LONGEST
+
+
+class Backward(_Norm):
+    params = parameters("backward")
+    track_time = by_library("backward")
+
+    def setup_cache(self):
+        return measured("backward")
 
     setup_cache.timeout = LONGEST

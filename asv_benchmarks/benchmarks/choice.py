@@ -7,11 +7,14 @@ are measured beside the libraries, under the names that they have in the table o
 import importlib
 import os
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from harness.case import Case
 from harness.cases import CASES
+from harness.containers import CONTAINED
+from harness.grouped import GROUPED, Grouped
 
 import numbanorm as nbn
 
@@ -21,6 +24,7 @@ if CHOICE not in ("readme", "all", "tiny"):
 
 THREADS = (1, "all")
 PARAMETERS = ("case", "threads")
+OTHERS = {"groups": GROUPED, "containers": CONTAINED}
 
 
 def libraries() -> tuple[str, ...]:
@@ -39,9 +43,13 @@ def libraries() -> tuple[str, ...]:
 
 
 @cache
-def cases(norm: str) -> dict[str, Case]:
-    """Return the cases of a norm by their labels."""
-    chosen = [case for case in CASES if case.norm == norm and (case.readme or CHOICE == "all")]
+def cases(norm: str) -> dict[str, Case | Grouped]:
+    """Return the cases of a norm by their labels, or of all norms' way back, or of groups or containers."""
+    if norm in OTHERS:
+        return {case.label: case for case in (case.tiny() if CHOICE == "tiny" else case for case in OTHERS[norm])}
+    chosen = [case for case in CASES if norm in (case.norm, "backward") and (case.readme or CHOICE == "all")]
+    if norm == "backward":
+        chosen = [replace(case, backward=True) for case in chosen if case.norm != "moments"]
     if CHOICE == "tiny":
         chosen = [case.tiny() for case in chosen]
     return {case.label: case for case in chosen}

@@ -1,7 +1,7 @@
-"""Time of each norm: a call that allocates its output, and one that writes into a given output."""
+"""Time of each norm, and of its way back: calls that allocate their output, and such that write into a given one."""
 
 import numpy as np
-from harness.libraries.own import CALLS
+from harness.libraries import own
 
 import numbanorm as nbn
 
@@ -28,14 +28,17 @@ class _Statistics:
         case = cases(self.norm)[label]
         arrays = case.arrays()
         try:
-            self.call = CALLS[self.norm](nbn, case, arrays, None)
-            self.call_into = CALLS[self.norm](nbn, case, arrays, np.empty_like(arrays.x))
+            self.call, self.call_into = self.calls(case, arrays)
         except AttributeError as error:  # an older numbanorm that lacks a function
             raise NotImplementedError(error) from error
         self.call()
         if self.call_into:
             self.call_into()
         self.ready = (label, threads)
+
+    def calls(self, case, arrays):
+        into = own.prepare(nbn, case, arrays, np.empty_like(arrays.x))
+        return own.prepare(nbn, case, arrays, None), into
 
     def time_call(self, label, threads):
         self.call()
@@ -81,3 +84,31 @@ class InstanceNorm(_Norm):
 class Moments(_Statistics):
     norm = "moments"
     params = parameters(norm)
+
+
+class Backward(_Statistics):
+    norm = "backward"
+    params = parameters(norm)
+
+
+class Groups(_Statistics):
+    """Labels, segments, masks, weights and holes."""
+
+    norm = "groups"
+    params = parameters(norm)
+
+    def calls(self, case, arrays):
+        return case.call(nbn, arrays), None
+
+
+class Containers(_Statistics):
+    """Streams, Dask arrays, data frames, scikit-learn's scalers and groups of xarray's arrays."""
+
+    norm = "containers"
+    params = parameters(norm)
+
+    def calls(self, case, arrays):
+        try:
+            return case.call(nbn, arrays), None
+        except ImportError as error:  # an older numbanorm, or no such library
+            raise NotImplementedError(error) from error

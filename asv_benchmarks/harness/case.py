@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 Shape = tuple[int, ...]
-Arrays = SimpleNamespace  # x, weight, bias, mean, var: what a case works on
+Arrays = SimpleNamespace  # x, weight, bias, mean, var, and grad if it goes backward: what a case works on
 Call = Callable[[], Any]
 Prepare = Callable[["Case", Arrays, np.ndarray | None], Call | None]  # see contenders.py
 
@@ -37,6 +37,7 @@ class Case:
     groups: int = 1
     eps: float = 1e-5
     dtype: str = "float32"
+    backward: bool = False  # from the gradient of the result to those of x, weight and bias
     readme: bool = False  # a row of the short table, of docs/peers.md, and among those that most programs measure
 
     @property
@@ -60,6 +61,8 @@ class Case:
             words.append("channels last")
         if self.dtype != "float32":
             words.append(self.dtype)
+        if self.backward:
+            words.append("backward")
         return ", ".join(words)
 
     @property
@@ -125,6 +128,8 @@ class Case:
         own = dict(zip(names, values, strict=True))
         if not self.affine:
             own["weight"] = own["bias"] = None
+        if self.backward:
+            own["grad"] = rng.standard_normal(self.shape, np.float32).astype(x.dtype)
         return Arrays(x=x, **own)
 
     def tiny(self) -> "Case":
@@ -137,8 +142,9 @@ class Case:
 
 
 def with_own_statistics(a: Arrays) -> Arrays:
-    """Return the same arrays with copies of the running statistics, which batch norm in training updates."""
-    return Arrays(**(vars(a) | {"mean": a.mean.copy(), "var": a.var.copy()}))
+    """Return the same arrays with copies of the running statistics, if any, which batch norm in training updates."""
+    own = {name: None if (p := getattr(a, name)) is None else p.copy() for name in ("mean", "var")}
+    return Arrays(**(vars(a) | own))
 
 
 def dtype_of(name: str) -> np.dtype:

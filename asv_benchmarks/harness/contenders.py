@@ -4,6 +4,7 @@ A contender is prepared with a case and its arrays, and gives a call without arg
 call that a user makes. With `out` it gives a call that writes there, or None if it has none.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -16,11 +17,7 @@ import numbanorm as nbn
 from . import plain
 from .case import Arrays, Call, Case, Prepare
 from .libraries import own
-
-try:
-    from .libraries import with_torch
-except ImportError:  # torch is left out
-    with_torch = None
+from .plain import as_one
 
 OWN = "numbanorm"
 DEFAULT = (OWN, "NumPy", "torch")
@@ -68,6 +65,13 @@ CONTENDERS: dict[str, dict[str, Prepare]] = {
     for norm, prepare in own.calls_of(nbn).items()
 }
 
+# Going backward, in every norm.
+BACKWARD: dict[str, Prepare] = {
+    OWN: partial(own.prepare, nbn),
+    "NumPy": lambda case, a, out: plain.numpy_backward(case, a) if out is None else None,
+    "torch": later("with_torch", "backward"),
+}
+
 # On a GPU. The arrays are torch's tensors for all, and a call only queues its work. One that works on another stream
 # than torch's has an attribute `wait`, a function of its result. Triton has no norms of its own to call: it is what
 # torch.compile makes its kernels with, and stands for it here.
@@ -103,19 +107,22 @@ def prepare(
     Unfit
         If it has nothing for the case.
     """
-    if name not in table[case.norm]:
-        raise Unfit("it has no such function")
-    return table[case.norm][name](case, a, out)
+    known = BACKWARD if case.backward else table[case.norm]
+    if name not in known:
+        raise Unfit("it has no such function" if not case.backward else "its way back is not measured")
+    return known[name](case, a, out)
 
 
 def outputs(case: Case, a: Arrays, result: Any) -> tuple[np.ndarray, Sequence[np.ndarray]]:
     """Return what a contender gave as an array of the case's shape, and the running mean and variance after it.
 
-    Mean and variance of `moments` come as one array. Whoever gives a tuple does not write to the running statistics:
-    they follow y in it, unless they are other ones.
+    Mean and variance of `moments` come as one array, and so do gradients. Whoever gives another tuple does not write to
+    the running statistics: they follow y in it, unless they are other ones.
     """
     if case.norm == "moments":
         return np.stack([to_numpy(case, part).reshape(-1) for part in result]), ()
+    if case.backward:
+        return as_one(result), ()
     if isinstance(result, tuple):
         y, *running = (to_numpy(case, part) for part in result)
         return y, running
@@ -124,6 +131,9 @@ def outputs(case: Case, a: Arrays, result: Any) -> tuple[np.ndarray, Sequence[np
 
 def to_numpy(case: Case, result: Any) -> np.ndarray:
     """Return an array of NumPy's in the case's order of axes."""
-    if with_torch and isinstance(result, with_torch.torch.Tensor):
+    torch = sys.modules.get("torch")  # where it is not, nobody gave its tensors
+    if torch and isinstance(result, torch.Tensor):
+        from .libraries import with_torch
+
         return with_torch.to_numpy(case, result)
     return np.asarray(result)

@@ -5,6 +5,7 @@ array has to be read twice, once more reading it is added.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
@@ -24,11 +25,6 @@ from numbanorm.cpu.kernels.intrinsics import (
 )
 from numbanorm.cpu.kernels.lanes import WIDTH, splat
 
-try:
-    import torch
-except ImportError:  # one way less
-    torch = None
-
 WORD = 4  # bytes are copied as float32, whose lanes fill whole registers
 LINE = 4 * WIDTH  # words of one turn of the loop: four vectors
 SHARE = 1 << 16  # bytes: no thread copies less, as waking it takes longer
@@ -38,7 +34,9 @@ def copies(x: np.ndarray, out: np.ndarray) -> dict[str, Callable[[], object]]:
     """Return calls that copy contiguous `x` into contiguous `out`, each with the threads that are set by now."""
     source, target = (a.reshape(-1).view(np.uint8) for a in (x, out))
     ways: dict[str, Callable[[], object]] = {"NumPy's copyto": partial(np.copyto, target, source)}
-    if torch:
+    with suppress(ImportError):  # one way less
+        import torch  # here, since it takes seconds: whoever only shows what was measured does without
+
         ways["torch's copy_"] = partial(torch.from_numpy(target).copy_, torch.from_numpy(source))
     if source.size % WORD == 0:
         shares = max(1, min(get_num_threads(), source.size // SHARE))

@@ -15,11 +15,6 @@ import numbanorm as nbn
 
 from .contenders import DEFAULT
 
-try:
-    import torch
-except ImportError:
-    torch = None
-
 # The package whose version is told, by contender.
 PACKAGES = {
     "numbanorm": "numba",
@@ -30,6 +25,7 @@ PACKAGES = {
     "onnxruntime": "onnxruntime",
     "numbagg": "numbagg",
     "scikit-learn": "scikit-learn",
+    "pandas": "pandas",
 }
 BUSY = 0.5  # processes that run already: from there on times are too long
 
@@ -59,7 +55,9 @@ def set_threads(number: int) -> None:
     """Let numbanorm, Numba (for the copies) and torch use so many threads each."""
     nbn.set_num_threads(number)
     numba.set_num_threads(number)
-    if torch:
+    with suppress(ImportError):
+        import torch  # which takes seconds: not where nothing is measured beside it
+
         torch.set_num_threads(number)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from .case import Arrays, Call, Case, with_own_statistics
-from .contenders import DEFAULT, OWN, Unfit, outputs, prepare, with_torch
+from .contenders import DEFAULT, OWN, Unfit, outputs, prepare
 from .errors import one_line
 from .machine import cache_bytes, crowded, set_threads
 from .plain import Truth, limit, oracle
@@ -60,7 +60,7 @@ class Row:
     @property
     def twice(self) -> bool:
         """Whether memory is read twice, which of_copy allows for."""
-        return self.read > 0 and not self.reads_only
+        return self.read > 0 and not self.reads_only and not self.case.backward
 
     @property
     def failed(self) -> bool:
@@ -112,6 +112,15 @@ def one_by_one(work: Sequence[tuple[str, Callable[[], Row]]], console: Console, 
     return rows
 
 
+def _inference() -> AbstractContextManager[Any]:
+    """Have torch keep nothing for a backward pass, where it is installed."""
+    try:
+        import torch  # here, since it takes seconds: whoever only shows rows does without
+    except ImportError:
+        return nullcontext()
+    return torch.inference_mode()
+
+
 def measure(case: Case, threads: int, seconds: float | None, contenders: Sequence[str] = DEFAULT) -> Row:
     """Compare every contender with float64, then time those that are right, in turn.
 
@@ -120,7 +129,7 @@ def measure(case: Case, threads: int, seconds: float | None, contenders: Sequenc
     row, a = Row(case, threads), case.arrays()
     truth = oracle(case, a)
     calls: dict[str, Call] = {}
-    with with_torch.torch.inference_mode() if with_torch else nullcontext():
+    with nullcontext() if case.backward else _inference():
         for name in contenders:
             call = _checked(row, name, truth, a)
             if call is not None:
@@ -179,6 +188,12 @@ def checked(
 def _into(row: Row, a: Arrays, seconds: float) -> None:
     """Time calls into a given output beside copies into it. All write to the one output."""
     if copies is None:
+        return
+    if row.case.backward:
+        call, ways = prepare(OWN, row.case, a), copies(a.x, np.empty_like(a.x))
+        times = interleaved({OWN: call, "read": reading(a.x)} | ways, seconds)
+        row.into, row.copy = {OWN: times[OWN]}, {name: times[name] for name in ways}
+        row.read = times["read"] * (3 if reads_twice(row.case) else 1)
         return
     if row.reads_only:
         call = prepare(OWN, row.case, a)

@@ -75,6 +75,10 @@ def note(rows: Sequence[Row]) -> str:
     parts.append("of copy: share of the speed of the fastest copy of the same bytes, both into a given output")
     if any(row.twice for row in rows):
         parts[-1] += "; *: of a copy and a further read, where memory must be read twice"
+    if any(row.case.backward for row in rows):
+        parts[-1] += (
+            "; backward, calls that allocate: of a copy and one more read, or three where memory must be read twice"
+        )
     if any(row.reads_only for row in rows):
         parts[-1] += "; of mean and variance, which have no output: share of the speed of reading x once"
     parts[-1] += "."

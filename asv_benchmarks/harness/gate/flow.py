@@ -118,7 +118,7 @@ def gate(args: argparse.Namespace, console: Console) -> int:
 
 def selftest(args: argparse.Namespace, console: Console) -> int:
     """Measure the files as they are beside themselves, and beside themselves slowed down, several times."""
-    cases = [case for case in chosen(args) if case.norm == INJECTED and not case.last]
+    cases = [case for case in chosen(args) if case.norm == INJECTED and not case.last and not case.backward]
     if not cases:
         console.print(f"Nothing could be measured: no case of {INJECTED} with channels first was chosen.", style="red")
         return 3

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..case import Arrays, Call, Case
+from ..grouped import Grouped
 from ..libraries import own
 from ..plain import Truth, limit, oracle
 from .versions import OWN, Source, git
@@ -37,17 +38,21 @@ class Guarded:
         """Return how a version is called."""
         if self.file:
             return _module(self.file).prepare(module, case, a)
-        call = own.CALLS[case.norm](module, case, a, None)
+        if isinstance(case, Grouped):
+            return case.call(module, a)
+        call = own.prepare(module, case, a, None)
         assert call is not None  # only where an output is given
         return call
 
     def truth(self, case: Case, a: Arrays) -> Truth:
         """Return what the call has to give."""
+        if isinstance(case, Grouped):
+            return case.truth(a)
         return getattr(_module(self.file), "truth", oracle)(case, a) if self.file else oracle(case, a)
 
     def limit(self, case: Case) -> float:
         """Return how many units of rounding it may be off by."""
-        return limit(case, own=self.file is None)
+        return case.limit if isinstance(case, Grouped) else limit(case, own=self.file is None)
 
 
 NUMBANORM = Guarded()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..case import Arrays, Call, Case, with_own_statistics
 from ..errors import one_line
-from ..plain import Truth
+from ..plain import Truth, as_one
 from ..timing import Ratio, paired, ratio_of
 from .guarded import NUMBANORM, Guarded
 from .versions import check_apart, load
@@ -164,7 +164,7 @@ def _checked(version: Version, module: ModuleType, case: Case, a: Arrays, truth:
     fresh = with_own_statistics(a)
     y = version.guarded.call(module, case, fresh)()
     check_apart(version.guarded.source)
-    off = truth.units(np.stack(y) if isinstance(y, tuple) else y, fresh.mean, fresh.var)
+    off = truth.units(as_one(y).reshape(truth.y.shape), fresh.mean, fresh.var)
     if not off <= version.guarded.limit(case):
         raise ValueError(f"wrong by {off:.3g} units of rounding")
     return version.guarded.call(module, case, a)

@@ -58,6 +58,25 @@ def moments(nbn: ModuleType, case: Case, a: Arrays, out: np.ndarray | None) -> C
     return mean_and_variance
 
 
+def backward(nbn: ModuleType, case: Case, a: Arrays) -> Call:
+    """From the gradient of the result to those of x, weight and bias, by the statistics that the forward pass kept."""
+    axis, eps, weight = {"channel_axis": case.channel_axis}, case.eps, a.weight
+    if case.norm == "batch_norm_eval":
+        return partial(nbn.batch_norm_backward, a.grad, a.x, a.mean, a.var, weight, False, eps, **axis)
+    kept = CALLS[case.norm](nbn, case, a, None)(return_moments=True)[1]
+    if case.norm == "batch_norm":
+        return partial(nbn.batch_norm_backward, a.grad, a.x, None, None, weight, True, eps, moments=kept, **axis)
+    if case.norm == "group_norm":
+        return partial(nbn.group_norm_backward, a.grad, a.x, case.groups, weight, eps, moments=kept, **axis)
+    if case.norm == "instance_norm":
+        return partial(nbn.instance_norm_backward, a.grad, a.x, weight=weight, eps=eps, moments=kept, **axis)
+    if case.norm == "layer_norm" and not case.last:
+        layout, weight = nbn.Layout.axes(1), weight.reshape(case.affine[1:])
+        return partial(nbn.normalize_backward, a.grad, a.x, kept, layout, weight, eps=eps)
+    function = nbn.layer_norm_backward if case.norm == "layer_norm" else nbn.rms_norm_backward
+    return partial(function, a.grad, a.x, case.channels, weight, eps, moments=kept)
+
+
 CALLS = {
     "batch_norm": batch,
     "batch_norm_eval": batch,
@@ -69,6 +88,13 @@ CALLS = {
 }
 
 
+def prepare(nbn: ModuleType, case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
+    """Return how a case is called; None where it takes no output."""
+    if case.backward:
+        return backward(nbn, case, a) if out is None else None
+    return CALLS[case.norm](nbn, case, a, out)
+
+
 def calls_of(nbn: ModuleType) -> dict[str, Prepare]:
     """Return {norm: how this numbanorm is called}."""
-    return {norm: partial(prepare, nbn) for norm, prepare in CALLS.items()}
+    return {norm: partial(prepare, nbn) for norm in CALLS}

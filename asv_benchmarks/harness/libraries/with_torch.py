@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from ..case import Arrays, Call, Case
 
+AS_IT_LIES = ("layer_norm", "rms_norm", "moments")  # norms that take channels where they are
+
 
 def tensor(array: Any) -> Any:
     """View an array as a tensor."""
@@ -68,6 +70,20 @@ def eager(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
     return None if out is not None else lambda: function(*arguments)
 
 
+def backward(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
+    """Return autograd's way back from a forward pass that was run once; gradients in torch's order of memory."""
+    if out is not None:
+        return None
+    inputs = {name: tensor(p) for name, p in vars(a).items() if name in ("x", "weight", "bias") and p is not None}
+    for one in inputs.values():
+        one.requires_grad_()
+    function, arguments = function_of(case, Arrays(**(vars(a) | inputs)))
+    y = function(*arguments)
+    grad = tensor(a.grad) if case.norm in AS_IT_LIES else image(case, a.grad)
+    wanted = [one for name, one in inputs.items() if (name, case.norm) != ("bias", "rms_norm")]
+    return lambda: torch.autograd.grad(y, wanted, grad, retain_graph=True)
+
+
 def compiled(case: Case, a: Arrays, out: np.ndarray | None) -> Call | None:
     """The same function through torch.compile, for this shape and the threads that are set by now."""
     if out is not None:
@@ -86,7 +102,7 @@ def compile_for(function: Any, case: Case, threads: int) -> Any:
 
 def in_order(case: Case, y: Any) -> Any:
     """Return an output in the case's order of axes: see image()."""
-    return y.movedim(1, -1) if case.last and case.norm not in ("layer_norm", "rms_norm", "moments") else y
+    return y.movedim(1, -1) if case.last and case.norm not in AS_IT_LIES else y
 
 
 def to_numpy(case: Case, y: Any) -> np.ndarray:
