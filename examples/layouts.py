@@ -1,4 +1,4 @@
-"""Pictures of layouts for README and docs/choosing.md, each for light pages and for dark ones.
+"""Pictures of layouts for README, docs/choosing.md and docs/groups.md, each for light pages and for dark ones.
 
 python examples/layouts.py docs
 """
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 import numbanorm as nbn
@@ -31,6 +32,14 @@ ALL = {
     "windows": OTHERS["local contrast: windows"],
     "interleaved groups": OTHERS["interleaved groups"],
 }
+USERS = [[0], [1], [0], [2], [1], [0], [2], [2]]
+MASK = np.full((8, 5), -1)
+MASK[2:7, 1:4] = 0
+ANY = {
+    "a label for each row": ("row column ->", (8, 5), {"labels": USERS}),
+    "rows of different lengths": (nbn.Layout.segments([0, 2, 3, 8]), (8, 5), {}),
+    "a mask": ("h w ->", MASK.shape, {"labels": MASK}),
+}
 PAGES = {"light": "#1f2328", "dark": "#d1d7e0"}  # the colour of their text
 
 
@@ -43,9 +52,10 @@ def draw(layouts: dict, path: Path, ink: str, columns: int, highlight: int | str
         axes = figure.subplots(rows, columns).flat
         for ax, (title, (pattern, shape, sizes)) in zip(axes, layouts.items(), strict=True):
             nbn.plot.layout(pattern, shape, highlight=highlight, ax=ax, **sizes)
+            words = pattern if isinstance(pattern, str) else f"offsets {', '.join(map(str, pattern.offsets))}"
             ax.set_title(title, fontsize=11, fontweight="bold", pad=18)
             ax.annotate(
-                pattern, (0.5, 1), (0, 6), "axes fraction", "offset points", ha="center", fontsize=8.5, color=ink,
+                words, (0.5, 1), (0, 6), "axes fraction", "offset points", ha="center", fontsize=8.5, color=ink,
                 family="monospace", alpha=0.8,
             )  # fmt: skip
         figure.savefig(path, transparent=True, metadata={"Date": None})
@@ -57,6 +67,7 @@ def main(folder: Path) -> None:
     for page, ink in PAGES.items():
         draw(NORMS, folder / f"norms-{page}.svg", ink, 4)
         draw(OTHERS, folder / f"layouts-{page}.svg", ink, 3)
+        draw(ANY, folder / f"any-{page}.svg", ink, 3, "all")
         draw(ALL, folder / f"groups-{page}.svg", ink, 3, "all")
 
 
