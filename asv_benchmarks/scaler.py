@@ -1,6 +1,7 @@
 """numbanorm.sklearn.StandardScaler beside scikit-learn's own: fit, partial_fit and transform of a table, in turn.
 
-Values have mean 1e6 and standard deviation 1. The errors are those of the variances of one fit.
+Values have mean 1e6 and standard deviation 1. The errors are those of the variances of one fit. `X.copy()`, measured in
+turn with them, is the least that a result in new memory can take.
 """
 
 import argparse
@@ -21,8 +22,9 @@ import numbanorm as nbn
 import numbanorm.sklearn
 
 TABLE = "table of scalers"
-OWN, PEER = "numbanorm", "scikit-learn"
+OWN, PEER, COPY = "numbanorm", "scikit-learn", "X.copy()"
 SCALERS = {OWN: numbanorm.sklearn.StandardScaler, PEER: StandardScaler}
+NEW = ("transform", "inverse_transform")  # whose result is in new memory, and all they make
 WORK = ("fit", "partial_fit", "transform", "fit_transform", "inverse_transform", "transform, copy=False")
 
 
@@ -72,9 +74,11 @@ def measure(table: Table, threads: int, seconds: float) -> list[Cells]:
     errors = {name: f"{error(scaler(), x):.0e}" for name, scaler in SCALERS.items()}
     for work in WORK:
         own = x.copy() if "copy" in work else x
-        times = interleaved({name: call_of(scaler(), work, own) for name, scaler in SCALERS.items()}, seconds)
+        calls = {name: call_of(scaler(), work, own) for name, scaler in SCALERS.items()}
+        times = interleaved(calls | ({COPY: own.copy} if work in NEW else {}), seconds)
         cells = {"work": work, "table": table.name, "threads": str(threads), "numbanorm, ms": f"{1e3 * times[OWN]:.3g}"}
         cells[f"× {PEER}"] = short(times.ratio(PEER, OWN).median)
+        cells[f"× {COPY}"] = short(times.ratio(COPY, OWN).median) if work in NEW else "-"
         fits = "fit" in work
         cells |= {f"error of {name}": off if fits else "-" for name, off in errors.items()}
         rows.append(cells)
