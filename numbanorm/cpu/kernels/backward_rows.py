@@ -259,6 +259,9 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
     near = xs == itemsize(x) and ds == itemsize(d)
     weighted, fold, trained = ws != 0, load_int(board, FOLD) != 0, load_int(board, WEIGHTS) != 0
     item, nothing = itemsize(narrow[0]), (splat(0.0), splat(0.0))
+    if near and not (weighted or fold) and unfit == 0.0 and abs(load_int(table, ROWS + X)) <= abs(x_side):
+        _sums_of_each_run(at, batch, low, count, runs, table, board, x, d, w, dw, db, like, narrow, wide, lanes)
+        return
     for g in range(batch):
         store_one(wide[4], g, 0.0)
         store_one(wide[5], g, 0.0)
@@ -306,6 +309,40 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
                 store_near(lanes[0], 8 * WIDTH * g, sums[0])
                 store_near(lanes[1], 8 * WIDTH * g, sums[1])
         run += together
+
+
+@inline
+def _sums_of_each_run(at, batch, low, count, runs, table, board, x, d, w, dw, db, like, narrow, wide, lanes):
+    """The same where each run has a weight of its own, as channels have: those of several runs are one vector."""
+    side = LOOPS + (load_int(table, OUTER) - 1) * LOOP
+    size, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + WEIGHT)
+    x_row, d_row, item = load_int(table, ROWS + X), load_int(table, ROWS + GRAD), itemsize(narrow[0])
+    xs, ds, trained = itemsize(x), itemsize(d), load_int(board, WEIGHTS) != 0
+    for g in range(batch):
+        group, k, run = moved(table, at, side, g), item * g, runs[0]
+        h, s, o = load_same(narrow[0], k, like), load_same(narrow[1], k, like), load_same(narrow[2], k, like)
+        flat, curve = splat(0.0), splat(0.0)
+        while run < runs[1]:
+            many = min(min(WIDTH, runs[1] - run), size - run % size)
+            xo, _, wo, do, _ = moved(table, run_place(table, group, run), LOW + ZERO, low)
+            for one in range(many):
+                xi, di = xo + one * x_row, do + one * d_row
+                a, b = sum_across(x, xi, xs, d, di, ds, w, wo, ZERO, NO, count, h, s, o, like, (splat(0.0), splat(0.0)))
+                store_one(lanes[0], one, total(a))
+                store_one(lanes[1], one, total(b))
+            weight = load_first(w, wo, step, many, convert(1.0, LIKE64))
+            a, b = first(load_near(lanes[0], ZERO, LIKE64), many), first(load_near(lanes[1], ZERO, LIKE64), many)
+            flat, curve = flat + weight * a, curve + weight * b
+            if trained and step != 0:
+                apart = step // itemsize(w)
+                add_lanes(db, weight_index(w, wo), apart, many, a)
+                add_lanes(dw, weight_index(w, wo), apart, many, b)
+            elif trained:
+                add_one(db, weight_index(w, wo), total(a))
+                add_one(dw, weight_index(w, wo), total(b))
+            run += many
+        store_one(wide[4], g, total(flat))
+        store_one(wide[5], g, total(curve))
 
 
 @inline
@@ -450,6 +487,10 @@ def _rows_write(at, batch, low, count, runs, table, board, x, d, out, w, like, u
     xs, ds, os = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + OUT)
     ws, stream = load_int(table, LOW + WEIGHT), load_int(board, STREAM) != 0
     near, weighted, item = lie_near(x, xs, d, ds, out, os), ws != 0, itemsize(narrow[0])
+    if near and not weighted and unfit == 0.0 and abs(load_int(table, ROWS + X)) <= abs(x_side):
+        if _scales_fit(at, batch, runs, table, w, like, wide):
+            _write_each_run(at, batch, low, count, runs, table, x, d, out, w, like, stream, narrow, wide, edge)
+            return
     xi, di, oi, wi = itemsize(x), itemsize(d), itemsize(out), itemsize(w)
     for run in range(runs[0], runs[1]):
         place = moved(table, run_place(table, at, run), LOW + ZERO, low)
@@ -473,6 +514,51 @@ def _rows_write(at, batch, low, count, runs, table, board, x, d, out, w, like, u
                 write_run(x, xo, xi, d, do, di, out, oo, oi, w, wo, wi, YES, count, h, scale, c, e, like, stream, edge)
             else:
                 write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, h, scale, c, e, like, NO, edge)
+
+
+@inline
+def _scales_of_runs(table, group, run, last, w, inverse):
+    """By how much the gradients of several runs are scaled, each run having one weight; and how many runs these are."""
+    size = load_int(table, ROWS + SIZE)
+    many = min(min(WIDTH, last - run), size - run % size)
+    wo = run_place(table, group, run)[2]
+    return inverse * load_first(w, wo, load_int(table, ROWS + WEIGHT), many, convert(1.0, LIKE64)), many
+
+
+@inline
+def _scales_fit(at, batch, runs, table, w, like, wide):
+    """Whether these all are numbers of this precision."""
+    side, unfit = LOOPS + (load_int(table, OUTER) - 1) * LOOP, 0.0
+    if is_narrow(like):
+        for g in range(batch):
+            group, run, inverse = moved(table, at, side, g), runs[0], splat(load_one(wide[1], 8 * g))
+            while run < runs[1]:
+                scales, many = _scales_of_runs(table, group, run, runs[1], w, inverse)
+                unfit += unfit_lanes(like, splat(0.0), scales, many)
+                run += many
+    return unfit == 0.0
+
+
+@inline
+def _write_each_run(at, batch, low, count, runs, table, x, d, out, w, like, stream, narrow, wide, edge):
+    """Output of groups one after another, where no weight steps along a run and all steps of elements are small."""
+    side, item = LOOPS + (load_int(table, OUTER) - 1) * LOOP, itemsize(narrow[0])
+    x_row, d_row, out_row = load_int(table, ROWS + X), load_int(table, ROWS + GRAD), load_int(table, ROWS + OUT)
+    xi, di, oi = itemsize(x), itemsize(d), itemsize(out)
+    for g in range(batch):
+        group, k, run, inverse = moved(table, at, side, g), item * g, runs[0], splat(load_one(wide[1], 8 * g))
+        h, c, e = load_same(narrow[0], k, like), load_same(narrow[3], k, like), load_same(narrow[4], k, like)
+        while run < runs[1]:
+            scales, many = _scales_of_runs(table, group, run, runs[1], w, inverse)
+            store_near(narrow[1], ZERO, convert(scales, like))  # where nobody asks for slopes any more
+            xo, oo, _, do, _ = moved(table, run_place(table, group, run), LOW + ZERO, low)
+            for one in range(many):
+                scale = load_same(narrow[1], item * one, like)
+                xr, dr, outr = xo + one * x_row, do + one * d_row, oo + one * out_row
+                write_run(
+                    x, xr, xi, d, dr, di, out, outr, oi, w, ZERO, ZERO, NO, count, h, scale, c, e, like, stream, edge
+                )
+            run += many
 
 
 @inline

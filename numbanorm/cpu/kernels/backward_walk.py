@@ -204,6 +204,8 @@ def base_place(table):
 def run_place(table, place, run):
     """The place of a run of a group, or of a row of columns."""
     rows = load_int(table, ROWS + SIZE)
+    if run < rows:  # a division takes as long as a few elements
+        return moved(table, place, ROWS + ZERO, run)
     return moved(table, inner_place(table, place, run // rows), ROWS + ZERO, run % rows)
 
 
