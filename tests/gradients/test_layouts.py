@@ -196,6 +196,18 @@ def test_values_whose_coefficients_do_not_fit_float32(rng, scale, shape, axis):
     check(got, grad, x, layout.group_ids(shape), shape[1 - axis], weight, eps=0.0)
 
 
+def test_weights_of_channels_whose_products_do_not_fit_float32(rng):
+    """Of one channel among many: its weight by one over the deviation, though not the output that they make."""
+    x, grad = rng.standard_normal((2, 2, 38, 50))
+    x, grad = (x * 1e-10).astype(np.float32), (grad * 1e-20).astype(np.float32)
+    weight = np.ones((38, 1), np.float32)
+    weight[17] = 1e30
+    layout = nbn.Layout("n (g c) w -> n g", g=2)
+    got = nbn.normalize_backward(grad, x, None, layout, weight, eps=0.0)
+    assert np.isfinite(got[0]).all()
+    check(got, grad, x, layout.group_ids(x.shape), 4, weight, eps=0.0)
+
+
 def test_a_constant_group_without_eps_has_no_gradient(rng):
     x, grad = np.full((3, 100), 7.0, np.float32), rng.standard_normal((3, 100)).astype(np.float32)
     dx, dweight, dbias = nbn.normalize_backward(grad, x, None, "n c -> n", np.ones(100, np.float32), eps=0.0)
