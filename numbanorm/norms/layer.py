@@ -107,7 +107,8 @@ def rms_norm(
     weight : array_like, optional
         Scale of shape `normalized_shape`.
     eps : float, optional
-        Added to the mean square; by default the machine epsilon of x's dtype, as in torch.
+        Added to the mean square; by default, as in torch, the machine epsilon of x's dtype, and that of float32 for
+        float16 and bfloat16.
     out : array, optional
         Where to write the result; x itself to work in place.
     dtype : dtype, optional
@@ -223,15 +224,12 @@ _eps_of: dict[Any, float] = {}  # by dtype, of any library
 
 
 def _default_eps(x: Any) -> float:
-    """Machine epsilon of the result for x."""
+    """Machine epsilon of the result for x, or of float32 if that is narrower."""
     try:
         return _eps_of[x.dtype]
     except (AttributeError, KeyError, TypeError):
-        eps = _smallest_step(result_dtype(x.dtype if is_lazy(x) else view(x).dtype))
+        dtype = result_dtype(x.dtype if is_lazy(x) else view(x).dtype)
+        eps = float(np.finfo(np.float64 if dtype == np.float64 else np.float32).eps)
     with suppress(AttributeError, TypeError):
         _eps_of[x.dtype] = eps
     return eps
-
-
-def _smallest_step(dtype: np.dtype) -> float:
-    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)

@@ -92,7 +92,7 @@ def rms_norm(
     input, normalized_shape, weight
         As in `layer_norm`.
     eps : float, optional
-        Added to the mean square; by default the machine epsilon of the input's dtype.
+        Added to the mean square; by default the machine epsilon of the input's dtype, and of float32 for narrower ones.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def rms_norm(
     if (made := repeated(call, input, weight, None, eps)) is not None:
         return made
     axes = _check_last("rms_norm", input, normalized_shape, weight, None)
-    rule = Rule(torch.finfo(input.dtype).eps if eps is None else _eps(eps), False)
+    rule = Rule(_least_eps(input.dtype) if eps is None else _eps(eps), False)
     return normalized(input, weight, None, norm.layer, norm.known_layer, (input.dim(), axes), rule, call=call)
 
 
@@ -674,6 +674,11 @@ def _eps(eps: Any) -> float:
     if not eps >= 0:
         raise ValueError(f"eps must not be negative, got {eps}")
     return float(eps)
+
+
+def _least_eps(dtype: Any) -> float:
+    """The machine epsilon of what torch computes with."""
+    return torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
 
 
 def _broadcasts(shape: Any, whole: tuple[int, ...]) -> bool:

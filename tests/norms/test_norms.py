@@ -149,6 +149,15 @@ def test_layer_and_rms_norm(shape, dtype, affine, num_axes):
         check(got, expected, exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *DTYPES])
+def test_the_eps_of_rms_norm_is_torchs_where_it_matters(dtype):
+    x = torch.tensor([[1e-3, -2e-3, 3e-3]], dtype=dtype)
+    torch.testing.assert_close(nbn.rms_norm(x, 3), functional.rms_norm(x, (3,)))
+    grad, leaf = torch.tensor([[1.0, 0.0, 0.5]], dtype=dtype), x.clone().requires_grad_()
+    functional.rms_norm(leaf, (3,)).backward(grad)
+    torch.testing.assert_close(nbn.rms_norm_backward(grad, x, 3)[0], leaf.grad, rtol=1e-2, atol=0)
+
+
 def test_an_integer_normalized_shape(rng):
     x = rng.standard_normal((3, 8))
     np.testing.assert_array_equal(nbn.layer_norm(x, 8), nbn.layer_norm(x, (8,)))
