@@ -17,6 +17,17 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from ..call.arguments import EpsOn, as_layout, on_std
 from ..layout import Layout, Segments, as_int
 from . import norm
+from .checks import (
+    as_eps,
+    broadcasts,
+    check_axes,
+    check_batch,
+    check_last,
+    check_running,
+    check_share,
+    check_tensors,
+    check_vectors,
+)
 from .norm import Rule
 from .routes import is_plain, normalized, repeated
 
@@ -32,9 +43,6 @@ __all__ = [
     "weight_norm",
     "weight_standardize",
 ]
-
-
-PLACES = ("cpu", "cuda", "meta")
 
 
 def layer_norm(
@@ -77,9 +85,9 @@ def layer_norm(
     call = "layer_norm", normalized_shape
     if (made := repeated(call, input, weight, bias, eps)) is not None:
         return made
-    axes = _check_last("layer_norm", input, normalized_shape, weight, bias)
+    axes = check_last("layer_norm", input, normalized_shape, weight, bias)
     ways = norm.layer, norm.known_layer, (input.dim(), axes)
-    return normalized(input, weight, bias, *ways, Rule(_eps(eps)), call=call)
+    return normalized(input, weight, bias, *ways, Rule(as_eps(eps)), call=call)
 
 
 def rms_norm(
@@ -106,8 +114,8 @@ def rms_norm(
     call = "rms_norm", normalized_shape, eps is None
     if (made := repeated(call, input, weight, None, eps)) is not None:
         return made
-    axes = _check_last("rms_norm", input, normalized_shape, weight, None)
-    rule = Rule(_least_eps(input.dtype) if eps is None else _eps(eps), False)
+    axes = check_last("rms_norm", input, normalized_shape, weight, None)
+    rule = Rule(_least_eps(input.dtype) if eps is None else as_eps(eps), False)
     return normalized(input, weight, None, norm.layer, norm.known_layer, (input.dim(), axes), rule, call=call)
 
 
@@ -140,9 +148,9 @@ def group_norm(
     call = "group_norm", num_groups, type(num_groups)
     if (made := repeated(call, input, weight, bias, eps)) is not None:
         return made
-    _check_tensors("group_norm", input, weight=weight, bias=bias)
-    _check_axes(input)
-    _check_vectors(input, "weight", weight, "bias", bias)
+    check_tensors("group_norm", input, weight=weight, bias=bias)
+    check_axes(input)
+    check_vectors(input, "weight", weight, "bias", bias)
     shape, channels = input.shape, input.shape[1]
     if num_groups < 1 or channels % num_groups:
         raise RuntimeError(
@@ -152,7 +160,7 @@ def group_norm(
     if input.numel() == shape[0] * num_groups and shape[0] == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(shape)}")
     ways = norm.group, norm.known_group, (input.dim(), num_groups)
-    return normalized(input, weight, bias, *ways, Rule(_eps(eps)), call=call)
+    return normalized(input, weight, bias, *ways, Rule(as_eps(eps)), call=call)
 
 
 def batch_norm(
@@ -205,8 +213,8 @@ def batch_norm(
     share = momentum if training and running_mean is not None else None
     if (made := repeated(call, input, weight, bias, eps, running_mean, running_var, share)) is not None:
         return made
-    running = _check_batch("batch_norm", input, running_mean, running_var, weight, bias, training)
-    ways = norm.batch, norm.known_batch, (input.dim(),), Rule(_eps(eps))
+    running = check_batch("batch_norm", input, running_mean, running_var, weight, bias, training)
+    ways = norm.batch, norm.known_batch, (input.dim(),), Rule(as_eps(eps))
     return _by_batch(input, weight, bias, *ways, running, training, momentum, call)
 
 
@@ -249,14 +257,14 @@ def instance_norm(
     share = momentum if use_input_stats and running_mean is not None else None
     if (made := repeated(call, input, weight, bias, eps, running_mean, running_var, share)) is not None:
         return made
-    _check_tensors("instance_norm", input, running_mean, running_var, weight=weight, bias=bias)
-    _check_axes(input)
+    check_tensors("instance_norm", input, running_mean, running_var, weight=weight, bias=bias)
+    check_axes(input)
     if use_input_stats and input.numel() == input.shape[0] * input.shape[1]:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
-    running = _check_running(input, running_mean, running_var, use_input_stats, "use_input_stats is false")
-    _check_vectors(input, "weight", weight, "bias", bias)
+    running = check_running(input, running_mean, running_var, use_input_stats, "use_input_stats is false")
+    check_vectors(input, "weight", weight, "bias", bias)
     form, known = (norm.instance, norm.known_instance) if use_input_stats else (norm.batch, norm.known_batch)
-    ways = form, known, (input.dim(),), Rule(_eps(eps))
+    ways = form, known, (input.dim(),), Rule(as_eps(eps))
     return _by_batch(input, weight, bias, *ways, running, use_input_stats, momentum, call)
 
 
@@ -301,10 +309,10 @@ def batch_renorm(
         return handle_torch_function(batch_renorm, tensors, input, running_mean, running_var, **more)
     if not r_max >= 1 or not d_max >= 0:
         raise ValueError(f"r_max must be at least 1 and d_max not negative, got {r_max} and {d_max}")
-    running = _check_batch("batch_renorm", input, running_mean, running_var, weight, bias, training)
+    running = check_batch("batch_renorm", input, running_mean, running_var, weight, bias, training)
     if running is None:
         raise RuntimeError("running_mean and running_var must be defined for batch_renorm, in training, too")
-    settings, rule = (input.dim(),), Rule(_eps(eps))
+    settings, rule = (input.dim(),), Rule(as_eps(eps))
     ways = norm.batch, norm.known_batch, settings, rule
     if not training:
         return normalized(input, weight, bias, *ways, stored=running)
@@ -354,16 +362,16 @@ def batch_instance_norm(
     tensors = (input, rho, weight, bias)
     if has_torch_function_variadic(*tensors):
         return handle_torch_function(batch_instance_norm, tensors, input, rho, weight=weight, bias=bias, eps=eps)
-    _check_tensors("batch_instance_norm", input, rho, weight=weight, bias=bias)
-    _check_axes(input)
-    _check_vectors(input, "rho", rho, "weight", weight, "bias", bias)
+    check_tensors("batch_instance_norm", input, rho, weight=weight, bias=bias)
+    check_axes(input)
+    check_vectors(input, "rho", rho, "weight", weight, "bias", bias)
     if input.numel() == input.shape[0] * input.shape[1]:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     if not torch.compiler.is_compiling() and is_plain(rho):
-        _check_share(rho.detach())
+        check_share(rho.detach())
     share = rho.double()
     scale, rest = (share, 1 - share) if weight is None else (share * weight, (1 - share) * weight)
-    settings, rule = (input.dim(),), Rule(_eps(eps))
+    settings, rule = (input.dim(),), Rule(as_eps(eps))
     by_batch = normalized(input, scale, bias, norm.batch, norm.known_batch, settings, rule)
     return by_batch + normalized(input, rest, None, norm.instance, norm.known_instance, settings, rule)
 
@@ -403,10 +411,10 @@ def normalize(
     if has_torch_function_variadic(input, weight, bias):
         more = {"weight": weight, "bias": bias, "axis": axis, "eps": eps, "ddof": ddof, "eps_on": eps_on, **sizes}
         return handle_torch_function(normalize, (input, weight, bias), input, layout, **more)
-    _check_tensors("normalize", input, weight=weight, bias=bias)
+    check_tensors("normalize", input, weight=weight, bias=bias)
     shape = tuple(index(size) for size in input.shape)  # numbers, where torch's compiler has symbols
     for name, parameter in (("weight", weight), ("bias", bias)):
-        if parameter is not None and not _broadcasts(parameter.shape, shape):
+        if parameter is not None and not broadcasts(parameter.shape, shape):
             raise RuntimeError(f"{name} of shape {list(parameter.shape)} does not broadcast against {list(shape)}")
     said = layout, axis, tuple(sizes.items()), shape, ddof
     of, settings = (
@@ -414,7 +422,7 @@ def normalize(
         if torch.compiler.is_compiling()
         else (norm.of_layout, (_layout_of(*said), shape))
     )
-    rule = Rule(_eps(eps), True, int(ddof), on_std(eps_on))
+    rule = Rule(as_eps(eps), True, int(ddof), on_std(eps_on))
     return normalized(input, weight, bias, of, of, settings, rule)
 
 
@@ -446,7 +454,7 @@ def weight_standardize(weight: Tensor, dim: int = 0, *, eps: float = 1e-5, ddof:
     """
     if has_torch_function_variadic(weight):
         return handle_torch_function(weight_standardize, (weight,), weight, dim, eps=eps, ddof=ddof)
-    _check_tensors("weight_standardize", weight)
+    check_tensors("weight_standardize", weight)
     return normalize(weight, axis=_all_but(weight, dim), eps=eps, ddof=ddof)
 
 
@@ -475,7 +483,7 @@ def weight_norm(v: Tensor, g: Tensor, dim: int | None = 0) -> Tensor:
     """
     if has_torch_function_variadic(v, g):
         return handle_torch_function(weight_norm, (v, g), v, g, dim=dim)
-    _check_tensors("weight_norm", v, g)
+    check_tensors("weight_norm", v, g)
     axes = tuple(range(v.dim())) if dim is None else _all_but(v, dim)
     wanted = [1 if axis in axes else size for axis, size in enumerate(v.shape)]
     if list(g.shape) != wanted and (dim is not None or g.numel() != 1):
@@ -554,133 +562,6 @@ def _moments_of_batch(x: Any) -> tuple[Any, Any]:
     return values.mean(form.dims), values.var(form.dims, correction=0)
 
 
-# What is refused, with torch's kind of error and, where torch has one, its wording. -----------------------------------
-
-
-def _check_tensors(name: str, x: Any, *others: Any, **parameters: Any) -> None:
-    """Refuse what is no tensor of floats on the CPU or a GPU of NVIDIA's; of parameters, too."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
-    if not x.is_floating_point():
-        raise NotImplementedError(
-            f'"{name}" not implemented for {x.dtype}: only floats have gradients; pass input.float()'
-        )
-    device = x.device
-    if device.type not in PLACES:
-        raise NotImplementedError(
-            f"numbanorm.torch.functional.{name} runs on the CPU and on CUDA, but input lies on {device}; use "
-            f"torch.nn.functional there, or pass input.cpu()"
-        )
-    if x.layout != torch.strided or x.is_nested:
-        raise NotImplementedError(f'"{name}" not implemented for a tensor that is sparse or nested; pass a dense one')
-    for one in (*others, *parameters.values()):
-        if one is None:
-            continue
-        if not isinstance(one, Tensor):
-            raise TypeError(f"{name}(): weight, bias and statistics must be Tensor, not {type(one).__name__}")
-        if one.device != device:
-            raise RuntimeError(f"Tensor on device {one.device} is not on the expected device {device}!")
-        if not one.is_floating_point():
-            raise RuntimeError(f"mixed dtype (CPU): expect parameter to have a floating point type, not {one.dtype}")
-
-
-def _check_last(name: str, x: Any, sizes: Any, weight: Any, bias: Any) -> int:
-    """How many axes are reduced, if all shapes fit."""
-    if isinstance(sizes, int):
-        raise TypeError(f"{name}(): argument 'normalized_shape' (position 2) must be tuple of ints, not int")
-    _check_tensors(name, x, weight=weight, bias=bias)
-    wanted = tuple(sizes)
-    axes = len(wanted)
-    if not axes:
-        raise RuntimeError(
-            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
-            "normalized_shape = []"
-        )
-    for of, parameter in (("weight", weight), ("bias", bias)):
-        if parameter is not None and tuple(parameter.shape) != wanted:
-            raise RuntimeError(
-                f"Expected {of} to be of same shape as normalized_shape, but got {of} of shape "
-                f"{list(parameter.shape)} and normalized_shape = {list(wanted)}"
-            )
-    if x.dim() < axes or tuple(x.shape[x.dim() - axes :]) != wanted:
-        raise RuntimeError(
-            f"Given normalized_shape={list(wanted)}, expected input with shape [*, {', '.join(map(str, wanted))}], but "
-            f"got input of size{list(x.shape)}"
-        )
-    return axes
-
-
-def _check_axes(x: Any) -> None:
-    if x.dim() < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {x.dim()}")
-
-
-def _check_vectors(x: Any, *named: Any) -> None:
-    """Refuse parameters that have not one value a channel: names and tensors in turn."""
-    for name, one in zip(named[::2], named[1::2], strict=True):
-        if one is not None and (one.dim() != 1 or one.shape[0] != x.shape[1]):
-            raise RuntimeError(
-                f"{name} should contain {x.shape[1]} elements not {one.numel()}: expected a vector of size equal to "
-                f"the number of channels in input, but got {name} of shape {list(one.shape)} and input of shape "
-                f"{list(x.shape)}"
-            )
-
-
-def _check_running(x: Any, mean: Any, var: Any, own: bool, mode: str) -> Any:
-    """Running statistics, both or None."""
-    if not own:
-        for name, one in (("running_mean", mean), ("running_var", var)):
-            if one is None:
-                raise RuntimeError(f"{name} must be defined in evaluation mode: Expected it to be there when {mode}")
-    elif (mean is None) != (var is None):
-        raise ValueError("running_mean and running_var must either both be None or neither be None")
-    _check_vectors(x, "running_mean", mean, "running_var", var)
-    if mean is None:
-        return None
-    for name, one in (("running_mean", mean), ("running_var", var)):
-        if one.requires_grad:
-            raise RuntimeError(f"{name} has no gradient. This input cannot have requires_grad True.")
-        if own and not torch.compiler.is_compiling() and one.is_inference() > torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                f"Inplace update to inference tensor {name} outside InferenceMode is not allowed. You can make a "
-                "clone to get a normal tensor before doing inplace update."
-            )
-    return mean, var
-
-
-def _check_batch(name: str, x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Any:
-    """Running statistics, if everything fits."""
-    _check_tensors(name, x, mean, var, weight=weight, bias=bias)
-    _check_axes(x)
-    if training and x.numel() == x.shape[1] and x.shape[1]:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
-    running = _check_running(x, mean, var, training, "training is false")
-    _check_vectors(x, "weight", weight, "bias", bias)
-    return running
-
-
-def check_alike(name: str, x: Any, mean: Any, var: Any, weight: Any, bias: Any) -> None:
-    """Refuse what does not fit, as batch norm does, but for how many values there are."""
-    _check_tensors(name, x, mean, var, weight=weight, bias=bias)
-    _check_vectors(x, "running_mean", mean, "running_var", var, "weight", weight, "bias", bias)
-
-
-def _check_share(rho: Any) -> None:
-    if rho.numel() and not bool(((rho >= 0) & (rho <= 1)).all()):
-        raise ValueError(f"rho must be within 0 to 1, got values from {rho.min()} to {rho.max()}; clip it")
-
-
-def _eps(eps: Any) -> float:
-    if not eps >= 0:
-        raise ValueError(f"eps must not be negative, got {eps}")
-    return float(eps)
-
-
 def _least_eps(dtype: Any) -> float:
     """The machine epsilon of what torch computes with."""
     return torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
-
-
-def _broadcasts(shape: Any, whole: tuple[int, ...]) -> bool:
-    behind = whole[len(whole) - len(shape) :]
-    return len(shape) <= len(whole) and all(a in (1, b) for a, b in zip(shape, behind, strict=True))

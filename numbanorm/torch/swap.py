@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from ..arrays.libraries import why_no_cuda
 from . import modules, more
-from .functional import PLACES
+from .checks import PLACES
 from .sync import SyncBatchNorm
 
 OURS = {getattr(nn, name): getattr(modules, name) for name in modules.__all__} | {nn.SyncBatchNorm: SyncBatchNorm}

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from ..layout import Layout
 from ..statistics import Moments, moments
 from . import functional, kernels, norm
+from .checks import check_alike
 from .modules import step_of_batch
 from .norm import Rule
 from .routes import move
@@ -41,7 +42,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         group = self.process_group if dist.is_available() and dist.is_initialized() else None
         if not self._own() or not dist.is_initialized() or dist.get_world_size(group) == 1:
             return self._alone(input)
-        functional.check_alike("SyncBatchNorm", input, self.running_mean, self.running_var, self.weight, self.bias)
+        check_alike("SyncBatchNorm", input, self.running_mean, self.running_var, self.weight, self.bias)
         momentum = step_of_batch(self)
         running = None
         if self.training and self.track_running_stats and self.running_mean is not None:
