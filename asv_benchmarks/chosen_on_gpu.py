@@ -7,13 +7,12 @@ x is read once by all of them; a mask adds a byte for each element, weights in f
 count, a mean or a variance is wrong.
 """
 
-import argparse
 import sys
 from typing import Any
 
 import numpy as np
 from harness.gpu.clocks import DeviceClock
-from harness.gpu.device import NoGPU, find, machine
+from harness.gpu.script import run
 from harness.timing import PROCESSOR, interleaved
 
 import numbanorm as nbn
@@ -80,22 +79,7 @@ def measure(torch: Any, case: Any, device: str, part: int, seconds: float) -> bo
 
 def main(arguments: Any = None) -> int:
     """Measure all cases."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--part", type=int, default=1, help="of the arrays only one of so many parts")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each case")
-    options = parser.parse_args(arguments)
-    if options.device == "cpu":
-        import torch
-    else:
-        try:
-            torch = find()
-        except NoGPU as reason:
-            print(f"chosen_on_gpu.py: nothing can be measured: {reason}.", file=sys.stderr)
-            return 2
-        print(machine(torch, []))
-    found = [measure(torch, case, options.device, options.part, options.seconds) for case in CASES]
-    return 0 if all(found) else 1
+    return run(__file__, __doc__, CASES, measure, arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import chosen_on_gpu
 import numpy as np
 import pytest
+from harness.gpu import script
+from harness.gpu.device import NoGPU
 
 import numbanorm as nbn
 
@@ -34,3 +36,12 @@ def test_it_fails_if_something_is_wrong(few, capsys, monkeypatch):
     monkeypatch.setattr(chosen_on_gpu, "nbn", type("Module", (), {"moments": staticmethod(moments)}))
     assert chosen_on_gpu.main(["--device", "cpu", "--part", "2000", "--seconds", "0"]) == 1
     assert "skipna: wrong by" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_so(capsys, monkeypatch):
+    def find():
+        raise NoGPU("torch finds no NVIDIA GPU")
+
+    monkeypatch.setattr(script, "find", find)
+    assert chosen_on_gpu.main([]) == 2
+    assert capsys.readouterr().err == "chosen_on_gpu.py: nothing can be measured: torch finds no NVIDIA GPU.\n"
