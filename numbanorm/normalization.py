@@ -14,6 +14,7 @@ from .arrays.take import view
 from .call.arguments import EpsOn, as_layout, on_std
 from .call.choose import engine_of
 from .call.chosen import WeightsAre, choice_of, normalize_by_chosen, refuse_beside
+from .call.handed import Output, Selection
 from .call.known import normalized
 from .call.labels import normalize_by_label, refuse_number_alone
 from .call.ragged import of_rows, rows_of
@@ -208,9 +209,9 @@ def normalize(
     array([-1., nan,  1.])
     """
     if type(x) is not np.ndarray and (taken := taken_by(x)) is not None:
-        others = eps, ddof, eps_on, moments, out, dtype, return_moments
-        choosing = where, weights, labels, num_labels, skipna, weights_are
-        return taken.normalize(x, layout, weight, bias, axis, sizes, *others, *choosing)
+        selection = Selection(where, weights, labels, num_labels, skipna, weights_are)
+        output = Output(weight, bias, eps, ddof, eps_on, moments, out, dtype, return_moments)
+        return taken.normalize(x, layout, axis, sizes, selection, output)
     keep = kept(return_moments)
     choice = None
     if where is not None or weights is not None or skipna is not False or weights_are != "frequency":

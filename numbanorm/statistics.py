@@ -19,6 +19,7 @@ from .arrays.take import take, view
 from .call.arguments import as_layout, check_flag, check_number
 from .call.choose import engine_of
 from .call.chosen import WeightsAre, choice_of, moments_of_chosen, refuse_beside
+from .call.handed import Selection
 from .call.labels import moments_by_label, refuse_number_alone
 from .call.ragged import of_rows, rows_of
 from .call.run import InTwo, States, full, merge_last, packed, to_float64
@@ -510,8 +511,8 @@ def moments(
     Moments(count=30., mean=1.666667, std=0.471405)
     """
     if type(x) is not np.ndarray and (taken := taken_by(x)) is not None:
-        choosing = where, weights, labels, num_labels, skipna, weights_are
-        return taken.moments(x, layout, axis, sizes, *choosing)
+        selection = Selection(where, weights, labels, num_labels, skipna, weights_are)
+        return taken.moments(x, layout, axis, sizes, selection)
     chosen = as_layout(layout, axis, sizes, moments)
     choice = None
     if where is not None or weights is not None or skipna is not False or weights_are != "frequency":

@@ -22,6 +22,7 @@ from ..arrays.objects import labelled_like
 from ..arrays.take import view
 from ..call.arguments import as_layout, check_eps, check_flag, check_number, on_std
 from ..call.chosen import _as_mask, _broadcast, choice_of, refuse_beside
+from ..call.handed import Output, Selection
 from ..call.labels import _as_number, _checked, along_axes, as_labels, refuse_number_alone
 from ..call.run import check_ddof
 from ..layout import Layout, Segments, as_int
@@ -35,61 +36,40 @@ from .sent import Sent
 SPLIT = 16  # how many states of chunks a task merges
 
 
-def moments(
-    x: Any,
-    layout: Any,
-    axis: Any,
-    sizes: dict[str, int],
-    where: Any,
-    weights: Any,
-    labels: Any,
-    num_labels: Any,
-    skipna: Any,
-    weights_are: Any,
-) -> LazyMoments:
+def moments(x: Any, layout: Any, axis: Any, sizes: dict[str, int], selection: Selection) -> LazyMoments:
     """`numbanorm.moments` of a Dask array."""
     from ..statistics import moments as public
 
-    choice = choice_of(where, weights, skipna, weights_are)
-    if choice is not None:
-        refuse_beside(choice, labels, num_labels, None, public)
-    elif labels is None:
-        refuse_number_alone(num_labels, public)
-    return _Call(x, as_layout(layout, axis, sizes, public), choice, labels, num_labels).moments()
+    return _called(x, layout, axis, sizes, selection, None, public).moments()
 
 
-def normalize(
-    x: Any,
-    layout: Any,
-    weight: Any,
-    bias: Any,
-    axis: Any,
-    sizes: dict[str, int],
-    eps: Any,
-    ddof: Any,
-    eps_on: Any,
-    moments: Any,
-    out: Any,
-    dtype: Any,
-    return_moments: Any,
-    where: Any,
-    weights: Any,
-    labels: Any,
-    num_labels: Any,
-    skipna: Any,
-    weights_are: Any,
-) -> Any:
+def normalize(x: Any, layout: Any, axis: Any, sizes: dict[str, int], selection: Selection, output: Output) -> Any:
     """`numbanorm.normalize` of a Dask array."""
     from ..normalization import normalize as public
 
+    weight, bias, eps, ddof, eps_on, statistics, out, dtype, return_moments = output
     keep = check_flag(return_moments, "return_moments")
+    call = _called(x, layout, axis, sizes, selection, statistics, public)
+    return call.normalize(weight, bias, eps, as_int(ddof, "ddof"), on_std(eps_on), out, dtype, keep, statistics)
+
+
+def _called(
+    x: Any,
+    layout: Any,
+    axis: Any,
+    sizes: dict[str, int],
+    selection: Selection,
+    statistics: Any,
+    public: Callable[..., Any],
+) -> _Call:
+    """A call of a public function, once it is known that its arguments go together."""
+    where, weights, labels, num_labels, skipna, weights_are = selection
     choice = choice_of(where, weights, skipna, weights_are)
     if choice is not None:
-        refuse_beside(choice, labels, num_labels, moments, public)
+        refuse_beside(choice, labels, num_labels, statistics, public)
     elif labels is None:
         refuse_number_alone(num_labels, public)
-    call = _Call(x, as_layout(layout, axis, sizes, public), choice, labels, num_labels)
-    return call.normalize(weight, bias, eps, as_int(ddof, "ddof"), on_std(eps_on), out, dtype, keep, moments)
+    return _Call(x, as_layout(layout, axis, sizes, public), choice, labels, num_labels)
 
 
 def normalized(

@@ -17,6 +17,7 @@ from ..arrays.objects import labelled_like
 from ..arrays.take import view
 from ..call.arguments import as_layout, check_flag
 from ..call.chosen import _as_mask
+from ..call.handed import Output, Selection
 from ..layout import Factor, Layout, Segments
 from ..normalization import normalize as of_array
 from ..statistics import Moments
@@ -27,57 +28,24 @@ from .labels import labels_of
 BESIDE = ("where", "weights", "weight", "bias")  # what broadcasts against x
 
 
-def moments(
-    x: Any,
-    layout: Any,
-    axis: Any,
-    sizes: dict[str, int],
-    where: Any,
-    weights: Any,
-    labels: Any,
-    num_labels: Any,
-    skipna: Any,
-    weights_are: Any,
-) -> Moments[Any]:
+def moments(x: Any, layout: Any, axis: Any, sizes: dict[str, int], selection: Selection) -> Moments[Any]:
     """`numbanorm.moments` of a table."""
-    call = _Call(x, as_layout(layout, axis, sizes, moments_of_array), labels, num_labels)
-    given = {"where": where, "weights": weights, "skipna": skipna, "weights_are": weights_are}
-    return _side_by_side([moments_of_array(part.values, call.layout, **part.given) for part in call.parts(given)])
+    call = _Call(x, as_layout(layout, axis, sizes, moments_of_array), selection)
+    parts = call.parts(selection._asdict())
+    return _side_by_side([moments_of_array(part.values, call.layout, **part.given) for part in parts])
 
 
-def normalize(
-    x: Any,
-    layout: Any,
-    weight: Any,
-    bias: Any,
-    axis: Any,
-    sizes: dict[str, int],
-    eps: Any,
-    ddof: Any,
-    eps_on: Any,
-    moments: Any,
-    out: Any,
-    dtype: Any,
-    return_moments: Any,
-    where: Any,
-    weights: Any,
-    labels: Any,
-    num_labels: Any,
-    skipna: Any,
-    weights_are: Any,
-) -> Any:
+def normalize(x: Any, layout: Any, axis: Any, sizes: dict[str, int], selection: Selection, output: Output) -> Any:
     """`numbanorm.normalize` of a table."""
-    keep = check_flag(return_moments, "return_moments")
-    call = _Call(x, as_layout(layout, axis, sizes, of_array), labels, num_labels, moments, whole=out is not None)
-    given = {"where": where, "weights": weights, "skipna": skipna, "weights_are": weights_are, "out": out}
-    given |= {"weight": weight, "bias": bias, "eps": eps, "ddof": ddof, "eps_on": eps_on, "dtype": dtype}
-    given |= {"return_moments": keep}
-    made: list[Any] = [of_array(part.values, call.layout, **part.given) for part in call.parts(given)]
+    keep, out, statistics = check_flag(output.return_moments, "return_moments"), output.out, output.moments
+    call = _Call(x, as_layout(layout, axis, sizes, of_array), selection, statistics, whole=out is not None)
+    parts = call.parts({**selection._asdict(), **output._asdict()})
+    made: list[Any] = [of_array(part.values, call.layout, **part.given) for part in parts]
     results = [result for result, _ in made] if keep else made
     result = out if out is not None else call.table_of(results)
     if not keep:
         return result
-    return result, moments if moments is not None else _side_by_side([m for _, m in made])
+    return result, statistics if statistics is not None else _side_by_side([m for _, m in made])
 
 
 class _Part(NamedTuple):
@@ -91,12 +59,12 @@ class _Call:
     """A table whose labels are taken apart from its numbers."""
 
     def __init__(
-        self, x: Any, layout: Layout, labels: Any, num_labels: Any, statistics: Any = None, whole: bool = False
+        self, x: Any, layout: Layout, selection: Selection, statistics: Any = None, whole: bool = False
     ) -> None:
         self.x, self.layout, self.statistics = x, layout, statistics
-        self.labels = labels_of(x, labels)
+        self.labels = labels_of(x, selection.labels)
         self.numbers = numbers = _without(x, self.labels.column)
-        self.number = self.labels.number if num_labels is None else num_labels
+        self.number = self.labels.number if selection.num_labels is None else selection.num_labels
         self.columns: list[Column] | None = None
         shape = tuple(numbers.shape)
         self.ndim = len(shape)
