@@ -9,8 +9,9 @@ pytest.importorskip("ml_dtypes")
 from harness.case import by
 from harness.cases import CASES, FRONT
 from harness.contenders import OWN
+from harness.devices import DEVICES
 from harness.measure import Row
-from harness.report import as_markdown
+from harness.report import as_markdown, marks
 from harness.timing import Ratio
 
 HOME = Path(__file__).parents[2]
@@ -33,6 +34,12 @@ def test_the_readme_shows_eight_rows_of_the_run_that_peers_shows():
     assert set(ours) <= set(theirs)
     machine, other = (text.strip().split("\n\n")[0] for text in (block(README), block(PEERS)))
     assert machine == other
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_page_of_all_layers_has_its_marks(device):
+    first, last = marks(HOME / "docs" / "performance-layers.md", DEVICES[device].section)
+    assert last > first
 
 
 def test_its_layers_are_of_every_norm():
