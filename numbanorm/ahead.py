@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .arrays.forms import kind, result_dtype
+from .arrays.forms import bfloat16, kind, result_dtype
 from .engine.interface import Kinds, Variant
 
 
@@ -147,11 +147,7 @@ def _as_dtypes(dtypes: Any) -> list[np.dtype]:
 
 def _as_dtype(dtype: Any) -> np.dtype:
     if isinstance(dtype, str) and dtype == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise TypeError("bfloat16 needs the package ml_dtypes; install numbanorm[bfloat16]") from None
-        dtype = ml_dtypes.bfloat16
+        return bfloat16("one of dtypes")
     mend = "give float64, float32, float16, bfloat16, an integer type or bool, as a name or a NumPy dtype"
     if dtype is None:  # which NumPy takes for float64
         raise TypeError(f"dtypes names None; {mend}")

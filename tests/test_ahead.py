@@ -150,7 +150,7 @@ def test_bfloat16_by_name():
 
 def test_bfloat16_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(TypeError, match=r"bfloat16 needs the package ml_dtypes; install numbanorm\[bfloat16\]"):
+    with pytest.raises(TypeError, match=r"bfloat16, which needs the package ml_dtypes; install numbanorm\[bfloat16\]"):
         nbn.warmup("bfloat16")
 
 
