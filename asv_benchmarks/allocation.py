@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from harness.machine import machine, set_threads, threads_of, warning
-from harness.report import Cells, markdown, marks, short, show, write_markdown
+from harness.report import Cells, check_marks, short, show, write_table
 from harness.terminal import open_console, progress
 from harness.timing import ratio_of
 
@@ -78,8 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="MB")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the table between the marks of this file")
     args = parser.parse_args(arguments)
-    if args.markdown and args.markdown.exists():
-        marks(args.markdown, TABLE)
+    check_marks(args.markdown, TABLE)
     console = open_console()
     where = machine(" and ".join(map(str, args.threads)))
     console.print(f"{where}\n{warning(args.threads[-1])}")
@@ -95,9 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         "Layer norm of float32, 1024 to a row: the time of a call into a fresh `np.empty`, the pages that are made for "
         "it, and how many times as fast it is as numbanorm allocates, and into a given output."
     )
-    if args.markdown:
-        on = where.replace("\n", "  \n")
-        write_markdown(args.markdown, f"{text}\n\n{on}\n\n{markdown(cells)}", TABLE)
+    write_table(args.markdown, where, cells, TABLE, text)
     return 0
 
 

@@ -22,7 +22,7 @@ from harness.devices import DEVICES
 from harness.gpu.device import NoGPU
 from harness.machine import threads_of
 from harness.measure import Row
-from harness.report import accuracy, in_order, left_out, marks, show, write_json, write_markdown
+from harness.report import accuracy, check_marks, in_order, left_out, show, write_json, write_markdown
 from harness.terminal import open_console
 
 QUICK = 4_000_000  # elements: --quick leaves larger cases out
@@ -81,8 +81,7 @@ def arguments() -> argparse.Namespace:
     try:  # before all the measuring
         args.contenders = contenders_of(args.contenders or device.usual, names(device.contenders))
         for path in (args.markdown, args.readme):
-            if path and path.exists():
-                marks(path, device.section)
+            check_marks(path, device.section)
     except ValueError as error:
         parser.error(str(error))
     return args

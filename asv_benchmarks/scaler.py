@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from harness.machine import machine, set_threads, threads_of, warning
-from harness.report import Cells, markdown, marks, short, show, write_markdown
+from harness.report import Cells, check_marks, short, show, write_table
 from harness.terminal import open_console, progress
 from harness.timing import interleaved
 from sklearn.preprocessing import StandardScaler
@@ -93,8 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", type=int, default=1, metavar="N", help="an N-th of the rows: to see that it runs")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the table between the marks of this file")
     args = parser.parse_args(arguments)
-    if args.markdown and args.markdown.exists():
-        marks(args.markdown, TABLE)
+    check_marks(args.markdown, TABLE)
     console = open_console()
     where = machine(" and ".join(map(str, args.threads)), (OWN, PEER))
     console.print(f"{where}\n{warning(args.threads[-1])}")
@@ -104,9 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
             set_threads(threads)
             cells += measure(replace(table, rows=max(2, table.rows // args.share)), threads, args.seconds)
     show(cells, console)
-    if args.markdown:
-        on = where.replace("\n", "  \n")
-        write_markdown(args.markdown, f"{on}\n\n{markdown(cells)}", TABLE)
+    write_table(args.markdown, where, cells, TABLE)
     return 0
 
 

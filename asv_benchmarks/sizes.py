@@ -23,7 +23,7 @@ from harness.gate.versions import load, written
 from harness.libraries import own
 from harness.machine import cache_bytes, machine, set_threads, threads_of, warning
 from harness.measure import reads_twice
-from harness.report import Cells, markdown, marks, short, show, write_markdown
+from harness.report import Cells, check_marks, short, show, write_table
 from harness.terminal import open_console, progress
 from harness.timing import interleaved
 from rich.progress import Progress
@@ -297,8 +297,7 @@ def arguments(folder: Path) -> argparse.Namespace:
     args.versions, args.title = {OWN: nbn}, ""
     try:  # before all the measuring
         for what in args.what:
-            if args.markdown and args.markdown.exists():
-                marks(args.markdown, f"table of {what}")
+            check_marks(args.markdown, f"table of {what}")
         if not any(args.name.lower() in name.lower() for name in families(1)):
             raise ValueError(f"no norm has {args.name!r} in its name; there are {'; '.join(families(1))}")
         if args.beside:
@@ -336,10 +335,8 @@ def report(args: argparse.Namespace) -> None:
         names = 2 if what == "share" else 1
         console.print(f"\n[bold]{what}[/bold]: {text}")
         show(cells, console, names)
-        if args.markdown:
-            on = where(args) if what == "share" else machine(args.threads[-1])
-            on = on.replace("\n", "  \n")
-            write_markdown(args.markdown, f"{text}\n\n{on}\n\n{markdown(cells, names)}", f"table of {what}")
+        on = where(args) if what == "share" else machine(args.threads[-1])
+        write_table(args.markdown, on, cells, f"table of {what}", text, names)
 
 
 if __name__ == "__main__":

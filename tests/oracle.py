@@ -62,6 +62,27 @@ def exact_moments(values):
     return n, Fraction(total, n * unit), Fraction(n * squares - total * total, n * unit * unit)
 
 
+def exact_weighted_moments(values, counts):
+    """Sum of weights, mean and M2 of the finite values that count, as exact rationals."""
+    pairs = [(Fraction(float(v)), Fraction(float(w))) for v, w in zip(values, counts, strict=True) if w > 0]
+    total = sum(w for _, w in pairs)
+    mean = sum(v * w for v, w in pairs) / total
+    return total, mean, sum(w * (v - mean) ** 2 for v, w in pairs)
+
+
+# Numbers that cost digits, by their places.
+NASTY = {
+    "steps of a tenth": lambda i: 1e7 + 0.1 * i,
+    "small steps at a billion": lambda i: 1e9 + 1e-6 * (i % 17),
+    "first value far off": lambda i: np.where(i < 10, 1e8, 0.0) + np.sin(i),
+    "a ramp": lambda i: 1e8 + 1e-3 * i,
+    "three integers": lambda i: 1e15 + i % 3,
+    "alternating": lambda i: 1e8 * (-1.0) ** i + i % 5,
+    "steps": lambda i: 1e8 * (i * 4 // len(i)) + np.cos(i),
+    "large in float32": lambda i: np.float32(1e30) * np.float32(1 + i % 7),
+}
+
+
 def check_rest(mean, rest, x, ids, num_groups):
     """The two parts of the means of some groups: their sum has the digits of the distances, the first is it rounded."""
     for k, group in enumerate(members(wide(x), ids, num_groups)[:3]):
@@ -316,6 +337,29 @@ def output_tolerance(x, ids, num_groups, expected, weight=None, bias=None, eps=1
         bound = np.abs(wide(x) - mean[ids]) * scale * of_variance + of_mean * scale
     bound = bound + 2 * unit * np.abs(0.0 if bias is None else wide(bias))
     return bound + float(info.eps) / 2 * np.abs(expected) + float(info.smallest_subnormal)
+
+
+def check_states(states, x, layout, center=True):
+    """Count, mean, m2 and, of `moments`, the mean's rest, each within its tolerance; gives those of the definition.
+
+    Squares about zero may be summed in float32, as those about the mean are.
+    """
+    ids, n = groups(layout, x.shape)
+    count, mean, m2 = moments(x, ids, n)
+    of_mean = mean_tolerance(x, ids, n, mean)
+    of_m2 = variance_tolerance(x.dtype, count, mean, m2 / count) * m2
+    if not center:
+        mean, of_mean = np.zeros(n), 0.0
+        m2 = np.array([np.sum(group**2) for group in members(wide(x), ids, n)])
+        narrow = working_eps(x.dtype) == EPS32
+        of_m2 = (8 * EPS32 if narrow else (8 + np.log2(count)) * EPS64) * m2
+    states, rest = states[:3], states[3:]
+    for got, want, tolerance in zip(states, (count, mean, m2), (0.0, of_mean, of_m2), strict=True):
+        assert got.shape == layout.group_shape(x.shape)
+        assert_within(got.ravel(), want, tolerance)
+    if rest:
+        check_rest(states[1], *rest, x, ids, n) if center else np.testing.assert_array_equal(*rest, 0)
+    return count, mean, m2
 
 
 def backward_tolerance(grad, x, ids, num_groups, expected, weight=None, eps=1e-5, ddof=0, eps_on="var"):

@@ -2,7 +2,6 @@
 
 import tracemalloc
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from everyday import SWAPPED, every, examples, weights_for, wide
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import assert_within
+from oracle import NASTY, assert_within, exact_weighted_moments
 from strategies import BFLOAT16, DTYPES, ORDERS, RANDOM, arrange, arrays, groupings, is_float
 
 import numbanorm as nbn
@@ -142,26 +141,6 @@ def test_weights_of_every_dtype(dtype, rng):
 # digits ---------------------------------------------------------------------------------------------------------------
 
 
-def exact(values, counts):
-    """Sum of weights, mean and m2 of numbers, in fractions."""
-    pairs = [(Fraction(float(v)), Fraction(float(w))) for v, w in zip(values, counts, strict=True) if w > 0]
-    total = sum(w for _, w in pairs)
-    mean = sum(v * w for v, w in pairs) / total
-    return total, mean, sum(w * (v - mean) ** 2 for v, w in pairs)
-
-
-NASTY = {
-    "steps of a tenth": lambda i: 1e7 + 0.1 * i,
-    "small steps at a billion": lambda i: 1e9 + 1e-6 * (i % 17),
-    "first value far off": lambda i: np.where(i < 10, 1e8, 0.0) + np.sin(i),
-    "a ramp": lambda i: 1e8 + 1e-3 * i,
-    "three integers": lambda i: 1e15 + i % 3,
-    "alternating": lambda i: 1e8 * (-1.0) ** i + i % 5,
-    "steps": lambda i: 1e8 * (i // 1500) + np.cos(i),
-    "large in float32": lambda i: np.float32(1e30) * np.float32(1 + i % 7),
-}
-
-
 @pytest.mark.parametrize("tuning", TABLES)
 @pytest.mark.parametrize("names", ["where", "weights", "skipna", "where weights skipna"])
 @pytest.mark.parametrize("numbers", NASTY)
@@ -172,7 +151,7 @@ def test_all_digits_are_kept(numbers, names, tuning, rng):
     if "skipna" in how:
         x[rng.random(6000) < 0.3] = np.nan
         x[:40] = np.nan
-    total, mean, m2 = exact(np.nan_to_num(x), oracle.counts_of(x, **how))
+    total, mean, m2 = exact_weighted_moments(np.nan_to_num(x), oracle.counts_of(x, **how))
     for table, choice in (
         (x, how),
         (np.repeat(x[:, None], 3, axis=1), {k: v if v is True else v[:, None] for k, v in how.items()}),
@@ -210,7 +189,7 @@ def test_columns_that_begin_to_count_late(features, begin, rng):
     np.testing.assert_array_equal(m.mean[::2], 0.1)
     np.testing.assert_array_equal(m.m2[::2], 0.0)
     for column in range(1, features, 2):
-        _, mean, m2 = exact(x[begin + 1 :, column], np.ones(1999 - begin))
+        _, mean, m2 = exact_weighted_moments(x[begin + 1 :, column], np.ones(1999 - begin))
         np.testing.assert_allclose(m.mean[column], float(mean), rtol=0, atol=2.3e-4)
         np.testing.assert_allclose(m.m2[column], float(m2), rtol=1e-14)
 

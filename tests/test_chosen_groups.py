@@ -14,9 +14,9 @@ import test_segments
 from everyday import examples, exhaustive, wide
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import assert_within
+from oracle import NASTY, assert_within, exact_weighted_moments
 from strategies import DTYPES, FLOATS, ORDERS, RANDOM, arrange, is_float
-from test_chosen import KINDS, NASTY, exact, of_own_shape, some_mask, some_weights
+from test_chosen import KINDS, of_own_shape, some_mask, some_weights
 from test_labels import labelled, reduced_shape
 from test_segments import ragged
 
@@ -249,7 +249,7 @@ def test_all_digits_are_kept(numbers, names, kind, rng):
         x[rng.random(6000) < 0.3] = np.nan
         x[:40] = np.nan
     counts = oracle.counts_of(x, **how)
-    expected = [exact(np.nan_to_num(x[group == one]), counts[group == one]) for one in range(7)]
+    expected = [exact_weighted_moments(np.nan_to_num(x[group == one]), counts[group == one]) for one in range(7)]
     for features in (1, 3, 20):
         table = np.repeat(x[:, None], features, axis=1)
         choice = {name: v if v is True else v[:, None] for name, v in how.items()}
@@ -272,7 +272,7 @@ def test_weights_that_grow_beyond_all_before(kind, rng):
         table = np.repeat(x[:, None], features, axis=1)
         m = nbn.moments(table, weights=weights[:, None], **asked(0))
         for one in range(7):
-            _, mean, m2 = exact(x[group == one], weights[group == one])
+            _, mean, m2 = exact_weighted_moments(x[group == one], weights[group == one])
             np.testing.assert_allclose(m.mean[one], float(mean), rtol=0, atol=1e-14)
             np.testing.assert_allclose(m.m2[one], float(m2), rtol=5e-14)
 
@@ -298,7 +298,7 @@ def test_squares_of_integers_lose_nothing(features, rng):
         for label in range(2):
             for feature in range(min(features, 3)):
                 own = (labels == label) & where[:, feature]
-                _, _, m2 = exact(x[own, feature], np.ones(own.sum()))
+                _, _, m2 = exact_weighted_moments(x[own, feature], np.ones(own.sum()))
                 assert abs(Fraction(m.m2[label, feature]) / m2 - 1) < 4 * oracle.EPS64
 
 

@@ -220,7 +220,7 @@ def as_markdown(machine: str, rows: Sequence[Row], shown: Sequence[Row] = ()) ->
 def page(machine: str, cells: Sequence[Cells], note: str, lines: Iterable[str]) -> str:
     """Put a table, what its columns are, and what it says onto a page."""
     says = "\n".join(f"- {line}" for line in lines)
-    return f"{machine.replace(chr(10), '  ' + chr(10))}\n\n{markdown(cells)}\n{note}\n\n{says}\n"
+    return f"{_in_lines(machine)}\n\n{markdown(cells)}\n{note}\n\n{says}\n"
 
 
 def marks(path: Path, name: str = TABLE) -> tuple[int, int]:
@@ -248,6 +248,26 @@ def write_markdown(path: Path, text: str, name: str = TABLE) -> None:
     first, last = marks(path, name)
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join([*lines[: first + 1], f"\n{text}\n", *lines[last:]]), "utf-8")
+
+
+def check_marks(path: Path | None, name: str = TABLE) -> None:
+    """Before all the measuring, refuse a file that is there and lacks its marks, as `marks` does."""
+    if path and path.exists():
+        marks(path, name)
+
+
+def write_table(
+    path: Path | None, machine: str, cells: Sequence[Cells], name: str, text: str = "", names: int = 2
+) -> None:
+    """Put a table between the marks of a file, if one is named; above it a text, and on what it was measured."""
+    if path:
+        above = f"{text}\n\n" if text else ""
+        write_markdown(path, f"{above}{_in_lines(machine)}\n\n{markdown(cells, names)}", name)
+
+
+def _in_lines(text: str) -> str:
+    """Markdown makes one line of several, if they do not end with two spaces."""
+    return text.replace("\n", "  \n")
 
 
 def write_json(path: Path, machine: str, rows: Sequence[Row]) -> None:

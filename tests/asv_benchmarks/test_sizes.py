@@ -13,6 +13,7 @@ pytest.importorskip("ml_dtypes")
 import sizes
 from harness.contenders import OWN
 from harness.machine import set_threads
+from harness.report import marks
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 ASKED = [4**power for power in range(1, 8)]  # 256 KB to 1 GB
@@ -140,5 +141,5 @@ def test_wrong_arguments_are_refused_before_all_measuring(wrong, said, monkeypat
 
 def test_the_page_has_the_marks_of_every_table():
     for what in sizes.WHAT:
-        first, last = sizes.marks(PAGE, f"table of {what}")
+        first, last = marks(PAGE, f"table of {what}")
         assert last > first

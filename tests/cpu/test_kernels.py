@@ -84,29 +84,10 @@ def copy_of(x):
     return home
 
 
-def check_states(states, x, layout, center):
-    ids, n = oracle.groups(layout, x.shape)
-    count, mean, m2 = oracle.moments(x, ids, n)
-    of_mean = oracle.mean_tolerance(x, ids, n, mean)
-    of_m2 = oracle.variance_tolerance(x.dtype, count, mean, m2 / count) * m2
-    if not center:
-        mean, of_mean = np.zeros(n), 0.0
-        m2 = np.array([np.sum(group**2) for group in oracle.members(oracle.wide(x), ids, n)])
-        narrow = oracle.working_eps(x.dtype) == oracle.EPS32
-        of_m2 = (8 * oracle.EPS32 if narrow else (8 + np.log2(count)) * oracle.EPS64) * m2
-    states, rest = states[:3], states[3:]
-    for got, want, tolerance in zip(states, (count, mean, m2), (0.0, of_mean, of_m2), strict=True):
-        assert got.shape == layout.group_shape(x.shape)
-        assert_within(got.ravel(), want, tolerance)
-    if rest:  # of `moments`
-        oracle.check_rest(states[1], *rest, x, ids, n) if center else np.testing.assert_array_equal(*rest, 0)
-    return count, mean, m2
-
-
 def check_result(got, states, x, layout, weight=None, bias=None, eps=1e-5, center=True):
     """States and output against the definition."""
     ids, n = oracle.groups(layout, x.shape)
-    stats = check_states(states, x, layout, center)
+    stats = oracle.check_states(states, x, layout, center)
     expected = oracle.normalize(x, ids, n, weight, bias, eps, stats)
     known = None if center else stats  # the mean about zero is exact
     assert_within(got, expected, oracle.output_tolerance(x, ids, n, expected, weight, bias, eps, known))
@@ -117,7 +98,7 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
     nbn.set_num_threads(1)
     first, states = normalize(layout, x, weight, bias, eps)
     check_result(first, states, x, layout, weight, bias, eps)
-    check_states(run.moments(ENGINE, layout, x), x, layout, True)
+    oracle.check_states(run.moments(ENGINE, layout, x), x, layout, True)
     about_zero, squares = normalize(layout, x, weight, bias, eps, center=False)
     check_result(about_zero, squares, x, layout, weight, bias, eps, center=False)
 

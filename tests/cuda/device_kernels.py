@@ -89,33 +89,13 @@ def run_all(memory, layout, x, weight=None, bias=None, eps=1e-5, center=True):
 # checks ---------------------------------------------------------------------------------------------------------------
 
 
-def check_states(states, x, layout, center):
-    """States against the definition. Squares about zero are summed in float32, like those about the mean."""
-    ids, n = oracle.groups(layout, x.shape)
-    count, mean, m2 = oracle.moments(x, ids, n)
-    of_mean = oracle.mean_tolerance(x, ids, n, mean)
-    of_m2 = oracle.variance_tolerance(x.dtype, count, mean, m2 / count) * m2
-    if not center:
-        mean, of_mean = np.zeros(n), 0.0
-        m2 = np.array([np.sum(group**2) for group in oracle.members(oracle.wide(x), ids, n)])
-        in_float64 = oracle.working_eps(x.dtype) == oracle.EPS64
-        of_m2 = ((8 + np.log2(count)) * oracle.EPS64 if in_float64 else 8 * oracle.EPS32) * m2
-    states, rest = states[:3], states[3:]
-    for got, want, tolerance in zip(states, (count, mean, m2), (0.0, of_mean, of_m2), strict=True):
-        assert got.shape == layout.group_shape(x.shape)
-        assert_within(got.ravel(), want, tolerance)
-    if rest:  # of `moments`
-        oracle.check_rest(states[1], *rest, x, ids, n) if center else np.testing.assert_array_equal(*rest, 0)
-    return count, mean, m2
-
-
 def check_result(got, states, x, layout, weight=None, bias=None, eps=1e-5, center=True):
     """States against the definition, and the output against the exact ones.
 
     A thread sums float32 in float32, so a mean may be off by a small part of an ulp of the largest deviation.
     """
     ids, n = oracle.groups(layout, x.shape)
-    stats = check_states(states, x, layout, center)
+    stats = oracle.check_states(states, x, layout, center)
     expected = oracle.normalize(x, ids, n, weight, bias, eps, stats)
     allowed = oracle.output_tolerance(x, ids, n, expected, weight, bias, eps, stats)
     reach = oracle.mean_tolerance(x, ids, n, stats[1]) / 4 / np.sqrt(stats[2] / stats[0] + eps)
@@ -129,7 +109,7 @@ def check(memory, layout, x, weight=None, bias=None, eps=1e-5, about_zero=everyd
         out, states, alone = run_all(memory, layout, x, weight, bias, eps, center)
         with np.errstate(all="ignore"):
             check_result(out, states, x, layout, weight, bias, eps, center=center)
-            check_states(alone, x, layout, center)
+            oracle.check_states(alone, x, layout, center)
 
 
 # cases ----------------------------------------------------------------------------------------------------------------

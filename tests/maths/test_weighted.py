@@ -8,6 +8,7 @@ import pytest
 from everyday import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import exact_weighted_moments
 
 from numbanorm.maths.pivoted import settled
 from numbanorm.maths.weighted import moved_to, together, turned
@@ -32,17 +33,9 @@ def added_up(values, weights):
     return tuple(map(float, (n, p, s, q)))
 
 
-def exact(values, weights):
-    """Sum of weights, mean and m2 in fractions."""
-    v, w = [Fraction(float(a)) for a in values], [Fraction(float(a)) for a in weights]
-    total = sum(w)
-    mean = sum(a * b for a, b in zip(v, w, strict=True)) / total
-    return total, mean, sum(b * (a - mean) ** 2 for a, b in zip(v, w, strict=True))
-
-
 def check(state, values, weights):
     n, p, s, q = state
-    total, mean, m2 = exact(values, weights)
+    total, mean, m2 = exact_weighted_moments(values, weights)
     high, low, squares = settled(n, p, s, q)
     assert q <= 40 * float(m2) * (1 + 1e-9)  # five bits, and what rounding adds
     reach = max(abs(float(v) - float(mean)) for v in values)
@@ -79,7 +72,7 @@ def test_two_sets_are_together_as_one(seed):
     weights = [4.0 ** rng.integers(-30, 30) * rng.random(v.size) + 1e-9 for v in values]
     both = together(*added_up(values[0], weights[0]), *added_up(values[1], weights[1]))
     both = tuple(map(float, both))
-    total, mean, m2 = exact(np.concatenate(values), np.concatenate(weights))
+    total, mean, m2 = exact_weighted_moments(np.concatenate(values), np.concatenate(weights))
     high, _, squares = settled(*both)
     assert high == pytest.approx(float(mean), rel=1e-15, abs=1e-13)
     assert both[0] == pytest.approx(float(total), rel=1e-13)
