@@ -7,9 +7,9 @@ from numba import cuda
 
 from ...walk.slots import BIAS, HIGH, LOW, SIZE, WEIGHT
 from .backward import OWN, load_f8, make_elements, make_line, make_terms, store_f8
-from .columns import group_of, make_columns
-from .machine import block_index, device, divide, folder, load_int, loader, storer, sync, thread_index
-from .walk import KINDS, MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, outer_place, row_place
+from .columns import group_of, make_column_task, make_columns
+from .machine import device, divide, folder, load_int, loader, storer, sync
+from .walk import KINDS, MERGED, row_place
 
 
 def make(code):
@@ -26,7 +26,7 @@ def make(code):
     store = storer(code.kinds.out if writes else "f8", vector)
     set_numbers, take, finish = make_terms(code)
     fold_rows, fold_vector, line = folder(rows), folder(vector), make_line(wide)
-    column_place = make_columns(code)
+    column_place, task_of = make_columns(code), make_column_task(code)
 
     @device
     def set_of_group(v, done, table, mean, inverse, k, column, numbers):
@@ -172,18 +172,8 @@ def make(code):
         second_total = cuda.local.array(vector, np.float64)
         numbers, arrays = (factors, highs, scales, offsets), (values, grads, weights)
         narrow, total = (first_narrow, second_narrow), (first_total, second_total)
-        lane, row = thread_index() % across, thread_index() // across
-        tiles, parts, units = load_int(table, TASKS), load_int(table, PARTS), load_int(table, UNITS)
-        above, flags = divide(block_index(), tiles), load_int(table, KINDS)
-        unit = (block_index() - above * tiles) * across + lane
-        outer = divide(above, parts)
-        active = unit < units
-        unit = min(unit, units - 1)
-        part, part_size = above - outer * parts, load_int(table, PART_SIZE)
-        begin, column = outer_place(table, outer), unit * vector
-        place, k = column_place(table, begin, column), begin[4]
-        start = part * part_size
-        stop = min(start + part_size, load_int(table, ROW_COUNT)) if active else start
+        lane, row, active, begin, column, own, start, stop = task_of(table)
+        place, k, flags = column_place(table, begin, column), begin[4], load_int(table, KINDS)
         if not varying:
             if by_operand:
                 fold_vector(set_of_operand, 0, (table, mean, inverse, begin[2], column, numbers))
@@ -198,7 +188,7 @@ def make(code):
                 fold_vector(add, 0, (narrow, total))
             together(lane, row, total, room)
             if a != 0 and row == 0 and active:
-                partial = (above * units + unit) * vector if load_int(table, MERGED) != 0 else -1
+                partial = own if load_int(table, MERGED) != 0 else -1
                 fold_vector(keep, 0, (table, a, b, k, column, partial, total))
         if writes:
             if not inside:

@@ -5,10 +5,10 @@ from numba import cuda
 
 from ...walk.slots import BIAS, LOW, WEIGHT
 from .backward import OWN, load_f8, make_elements, make_line, make_terms, store_f8
-from .machine import block_index, device, divide, folder, load_int, loader, storer, thread_index
-from .rows import make_place
+from .machine import device, divide, folder, load_int, loader, storer
+from .rows import make_place, make_row_task
 from .states import ROOM, make_sum_team
-from .walk import KINDS, MERGED, PART_SIZE, PARTS, TASKS, UNITS, outer_place
+from .walk import KINDS, MERGED
 
 
 def make(code):
@@ -17,8 +17,8 @@ def make(code):
     It takes the sums of a group and writes the gradient of x, from registers or reading both again, last things first;
     or does one of the two.
     """
-    wide, vector, threads, block = code.wide, code.vector, code.threads, code.block
-    units, size, teams = code.values // vector, code.values, block // threads
+    wide, vector, threads = code.wide, code.vector, code.threads
+    units, size = code.values // vector, code.values
     sums, writes, whole = code.sums, code.output, code.whole
     inside, varying, by_operand = code.inside, code.varying, code.by_operand
     real, stride = np.float64 if wide else np.float32, threads * units
@@ -29,7 +29,7 @@ def make(code):
     store = storer(code.kinds.out if writes else "f8", vector)
     set_numbers, take, finish = make_terms(code)
     fold_units, fold_vector, line = folder(units), folder(vector), make_line(wide)
-    unit_place, sum_team = make_place(code), make_sum_team(threads)
+    unit_place, task_of, sum_team = make_place(code), make_row_task(code), make_sum_team(threads)
 
     @device
     def load_unit(i, done, table, place, x, d, w, first, stop, values, grads, weights):
@@ -80,14 +80,7 @@ def make(code):
         scales = cuda.local.array(vector, real)
         offsets = cuda.local.array(vector, real)
         numbers, arrays = (factors, highs, scales, offsets), (values, grads, weights)
-        thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
-        lane, task = thread % threads, block_index() * teams + thread // threads
-        active = task < tasks
-        task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
-        group = divide(task, parts)
-        part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
-        start = (task - group * parts) * part_size
-        stop = min(start + part_size, load_int(table, UNITS)) if active else start
+        lane, task, active, _, place, start, stop = task_of(table)
         k, flags, s, q = place[4], load_int(table, KINDS), 0.0, 0.0
         if not varying:
             fold_vector(set_numbers, 0, (mean, inverse, place[2] if by_operand else 8 * k, 0, numbers))

@@ -20,7 +20,7 @@ from ...maths.accumulators import about
 from ...maths.chosen import far_off, united
 from ...maths.pivoted import moved_pivot, settled
 from ...walk.slots import BIAS, GROUP, HIGH, LOW, SIZE, WEIGHT
-from .columns import group_of, make_columns
+from .columns import group_of, make_column_task, make_columns
 from .constants import WARP, is_wide
 from .machine import (
     block_index,
@@ -37,9 +37,9 @@ from .machine import (
 )
 from .merging import kept_columns
 from .output import make_parameter
-from .rows import make_place
+from .rows import make_place, make_row_task
 from .states import keep_state, left
-from .walk import KINDS, MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, outer_place, row_place
+from .walk import KINDS, MERGED, PARTS, ROW_COUNT, TASKS, outer_place, row_place
 
 NUMBER = KINDS  # of a table: how many states there are, behind whose counts lie the sums of squared weights
 PARTIAL, GROUPS = ROW_COUNT, KINDS  # of a merge: how many there are of parts, and of groups
@@ -266,10 +266,10 @@ def _keep(whole, states, at, number, squares, state):
 def _make_rows(code):
     """States of groups, or of their parts, whose innermost run is reduced: a team of threads for each."""
     vector, threads, squares = code.vector, code.threads, code.squares
-    units, size, teams = code.values // vector, code.values, code.block // threads
+    units, size = code.values // vector, code.values
     real, (_, shares_size, of_shares) = np.float64 if code.wide else np.float32, _share_types(code)
     load_tile, add_tile = _make_load(code, threads, make_place(code)), _make_add(code, vector)
-    merge_team = _make_merge_team(threads)
+    merge_team, task_of = _make_merge_team(threads), make_row_task(code)
 
     def kernel(table, x, weight, bias, count, mean, m2, rest, part_count, part_mean, part_m2, part_rest):
         room = cuda.shared.array(ROOM, np.float64)
@@ -277,14 +277,7 @@ def _make_rows(code):
         shares = cuda.local.array(shares_size, of_shares)
         weights = cuda.local.array(vector, of_shares)
         flags = cuda.local.array(vector, np.float32)
-        thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
-        lane, task = thread % threads, block_index() * teams + thread // threads
-        active = task < tasks
-        task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
-        group = divide(task, parts)
-        part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
-        start = (task - group * parts) * part_size
-        stop = min(start + part_size, load_int(table, UNITS)) if active else start
+        lane, task, active, parts, place, start, stop = task_of(table)
         sums, held = _of_nothing(), (values, shares, weights, flags)
         for begin in range(start, stop, threads * units):
             valid = load_tile(table, place, (x, weight, bias), begin + lane, stop, held)
@@ -304,7 +297,7 @@ def _make_columns(code):
     rows, down, size = code.values // vector, code.block // code.threads, code.values
     real, (_, shares_size, of_shares) = np.float64 if code.wide else np.float32, _share_types(code)
     load_tile, add_tile = _make_load(code, down, row_place), _make_add(code, 1)
-    column_place, fold_vector = make_columns(code), folder(vector)
+    column_place, task_of, fold_vector = make_columns(code), make_column_task(code), folder(vector)
     states_size, room_size = vector * NUMBERS, max(1, down // 2) * across * NUMBERS
 
     @device
@@ -346,18 +339,8 @@ def _make_columns(code):
         weights = cuda.local.array(vector, of_shares)
         flags = cuda.local.array(vector, np.float32)
         states = cuda.local.array(states_size, np.float64)
-        lane, row = thread_index() % across, thread_index() // across
-        tiles, parts, units = load_int(table, TASKS), load_int(table, PARTS), load_int(table, UNITS)
-        above = divide(block_index(), tiles)
-        unit = (block_index() - above * tiles) * across + lane
-        outer = divide(above, parts)
-        active = unit < units
-        unit = min(unit, units - 1)
-        part, part_size = above - outer * parts, load_int(table, PART_SIZE)
-        begin, column = outer_place(table, outer), unit * vector
+        _, row, active, begin, column, partial, start, stop = task_of(table)
         place = column_place(table, begin, column)
-        start = part * part_size
-        stop = min(start + part_size, load_int(table, ROW_COUNT)) if active else start
         fold_vector(begin_column, 0, (states,))
         held = values, shares, weights, flags
         for at in range(start, stop, down * rows):
@@ -366,7 +349,7 @@ def _make_columns(code):
         fold_vector(merge_column, 0, (states, room))
         if active and row == 0:
             arrays = left(table, (count, mean, m2, rest), (part_count, part_mean, part_m2, part_rest))
-            partial, whole = (above * units + unit) * vector, load_int(table, MERGED) == 0
+            whole = load_int(table, MERGED) == 0
             fold_vector(keep_column, 0, (table, arrays, begin[4], column, partial, whole, states))
 
     return kernel

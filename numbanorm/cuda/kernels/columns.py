@@ -43,6 +43,33 @@ def make_columns(code):
     return column_place
 
 
+def make_column_task(code):
+    """A function task_of(table): a thread's lane among those beside it, its row of threads, and its task, some columns.
+
+    Of the task there are whether it is one at all, the place where its groups begin, its first column, the place of
+    that column's state among those of parts, and the rows from its first to the one behind its last.
+    """
+    across, vector = code.threads, code.vector
+
+    @device
+    def task_of(table):
+        lane, row = thread_index() % across, thread_index() // across
+        tiles, parts, units = load_int(table, TASKS), load_int(table, PARTS), load_int(table, UNITS)
+        above = divide(block_index(), tiles)
+        unit = (block_index() - above * tiles) * across + lane
+        outer = divide(above, parts)
+        active = unit < units
+        unit = min(unit, units - 1)
+        part, part_size = above - outer * parts, load_int(table, PART_SIZE)
+        begin, column = outer_place(table, outer), unit * vector
+        partial = (above * units + unit) * vector
+        start = part * part_size
+        stop = min(start + part_size, load_int(table, ROW_COUNT)) if active else start
+        return lane, row, active, begin, column, partial, start, stop
+
+    return task_of
+
+
 @device
 def group_of(table, column):
     """How far a column's group, and the first element of that group, are from those of the first column."""
@@ -170,6 +197,7 @@ def make(code):
 
     load_rows, load_again = make_tiles(code, down, row_place)
     statistics, (write_rows, load_affine) = make_statistics(code, load_rows), make_output(code)
+    task_of = make_column_task(code)
 
     @device
     def keep_states(v, done, table, k, column, partial, n, spread, given, states, means, inverses, bases):
@@ -205,22 +233,12 @@ def make(code):
         inverses = cuda.local.array(vector, np.float64)
         bases = cuda.local.array(vector, np.float64)
         room = cuda.shared.array(room_size, np.float64)
-        lane, row = thread_index() % across, thread_index() // across
-        tiles, parts, units = load_int(table, TASKS), load_int(table, PARTS), load_int(table, UNITS)
-        above = divide(block_index(), tiles)
-        unit = (block_index() - above * tiles) * across + lane
-        outer = divide(above, parts)
-        active = unit < units
-        unit = min(unit, units - 1)
-        part, part_size = above - outer * parts, load_int(table, PART_SIZE)
-        begin, column = outer_place(table, outer), unit * vector
+        _, row, active, begin, column, own, start, stop = task_of(table)
         place = column_place(table, begin, column)
-        start = part * part_size
-        stop = min(start + part_size, load_int(table, ROW_COUNT)) if active else start
         n, partial = 0.0, -1
         if take_statistics:
             if load_int(table, MERGED) != 0:
-                partial = (above * units + unit) * vector
+                partial = own
             n = statistics(
                 table, place, x + begin[0], column, x, start, stop, center, values, means, inverses, bases, room
             )

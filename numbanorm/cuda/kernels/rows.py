@@ -47,6 +47,29 @@ def make_place(code):
     return unit_place
 
 
+def make_row_task(code):
+    """A function task_of(table): a thread's lane in its team, and the team's task, which is a group or a part of one.
+
+    Of the task there are its number, whether it is one at all, the number of parts of its group, the place where the
+    group begins, and the units from the task's first to the one behind its last.
+    """
+    threads, teams = code.threads, code.block // code.threads
+
+    @device
+    def task_of(table):
+        thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
+        lane, task = thread % threads, block_index() * teams + thread // threads
+        active = task < tasks
+        task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
+        group = divide(task, parts)
+        part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
+        start = (task - group * parts) * part_size
+        stop = min(start + part_size, load_int(table, UNITS)) if active else start
+        return lane, task, active, parts, place, start, stop
+
+    return task_of
+
+
 def make_statistics(code, unit_place, load_tile):
     """A function statistics(table, place, x, start, stop, lane, center, values, room): a task's (n, mean, m2)."""
     wide, vector, threads, whole = code.wide, code.vector, code.threads, code.whole
@@ -106,7 +129,7 @@ def make_statistics(code, unit_place, load_tile):
 def make(code):
     """The kernel for a code; its arguments are the addresses and numbers of a frame (see `walk.slots`)."""
     wide, vector, threads = code.wide, code.vector, code.threads
-    units, values_size, teams = code.values // vector, code.values, code.block // threads
+    units, values_size = code.values // vector, code.values
     take_statistics, write_output, whole = code.statistics, code.output, code.whole
     once = not code.decode and code.weight in (NONE, ONE) and code.bias in (NONE, ONE)
     stride = threads * units
@@ -117,7 +140,7 @@ def make(code):
     finish, coefficients, unit_place = make_finish(wide), make_coefficients(wide), make_place(code)
 
     load_tile, load_again = make_tiles(code, threads, unit_place)
-    statistics = make_statistics(code, unit_place, load_tile)
+    statistics, task_of = make_statistics(code, unit_place, load_tile), make_row_task(code)
 
     @device
     def finish_one(e, done, at, values, coefficients, weights, biases, result):
@@ -141,14 +164,7 @@ def make(code):
         values, result = cuda.local.array(values_size, real), cuda.local.array(vector, real)
         weights = cuda.local.array(vector, real)
         biases = cuda.local.array(vector, real)
-        thread, tasks, parts = thread_index(), load_int(table, TASKS), load_int(table, PARTS)
-        lane, task = thread % threads, block_index() * teams + thread // threads
-        active = task < tasks
-        task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
-        group = divide(task, parts)
-        part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
-        start = (task - group * parts) * part_size
-        stop = min(start + part_size, load_int(table, UNITS)) if active else start
+        lane, task, active, parts, place, start, stop = task_of(table)
         k = place[4]
         if take_statistics:
             n, mu, q, base = statistics(table, place, x, start, stop, lane, center, values, room)
