@@ -7,11 +7,12 @@ once may leave one's kernel under the other's signature. Here every kernel is a 
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from numba.core import config
 
-from ..engine import disk
+from ..engine import disk, notice
 
 try:
     from numba.core.caching import NullCache
@@ -35,14 +36,24 @@ class _Cache(NullCache):
         return ".".join(name.split(".")[-2:]), repr((name, sig, codegen.magic_tuple(), str(config.OPT)))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """A kernel from disk. If there is none, this process is the one to compile it, or waits for the one that is."""
         try:
             target_context.refresh()
-            kernel = disk.load("cpu", *self._entry(sig, target_context.codegen()))
-            if kernel is not None:
-                return CompileResult._rebuild(target_context, *pickle.loads(kernel))
+            entry = self._entry(sig, target_context.codegen())
+        except Exception:  # this Numba has no such names: compile
+            return None
+        kernel = self._load(entry, target_context)
+        if kernel is None and config.OPT:  # else it will not be kept
+            disk.claim("cpu", *entry, waiting=partial(notice.compiling, "cpu"))
+            kernel = self._load(entry, target_context)
+        return kernel
+
+    def _load(self, entry: tuple[str, str], target_context: Any) -> Any:
+        try:
+            kernel = disk.load("cpu", *entry)
+            return None if kernel is None else CompileResult._rebuild(target_context, *pickle.loads(kernel))
         except Exception:  # something is wrong with it: compile
-            pass
-        return None
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:

@@ -15,7 +15,7 @@ from numba.core import config, event, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_threads
 
-from ..engine import notice
+from ..engine import claims, notice
 from ..engine.interface import Variant
 from . import forks, processors
 from .cache import keep
@@ -89,15 +89,16 @@ def _undisturbed(compile: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: compile where no interrupt comes, as signals do to the main thread only.
 
     One in the midst of LLVM's work would leave objects with two owners, and end the process later. The main thread
-    is interrupted as it waits. What is compiled meanwhile is found by the next call.
+    is interrupted as it waits. What is compiled meanwhile is found by the next call; a wait for another process ends.
     """
 
     def compiled(*arguments: Any) -> Any:
         result: SimpleQueue = SimpleQueue()
-        silent = notice.silent.get()
+        silent, interrupted = notice.silent.get(), threading.Event()
 
         def work() -> None:
             notice.silent.set(silent)
+            claims.abandoned.set(interrupted.is_set)
             try:
                 result.put((compile(*arguments), None))
             except BaseException as error:
@@ -110,7 +111,11 @@ def _undisturbed(compile: Callable[..., Any]) -> Callable[..., Any]:
             start_new_thread(work, ())
         except RuntimeError:  # no thread can be started (any more)
             return compile(*arguments)
-        value, error = result.get()
+        try:
+            value, error = result.get()
+        except BaseException:
+            interrupted.set()
+            raise
         if error is not None:
             raise error
         return value
@@ -137,7 +142,8 @@ class _Notice(event.Listener):
 
 def _compiled(dispatcher: Any, signature: Any) -> Any:
     """What Numba knows of a function that it compiled, or loaded, for these types."""
-    with without_collector(), registries_known(), event.install_listener("numba:compile", _Notice()):
+    listener = event.install_listener("numba:compile", _Notice())
+    with without_collector(), registries_known(), claims.claiming(), listener:
         keep(dispatcher).compile(signature)
     return dispatcher.overloads[signature.args]
 

@@ -7,6 +7,7 @@ the last one stays, and all wrote the same. Whatever goes wrong only means to co
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -17,6 +18,7 @@ from types import CodeType
 from typing import Any
 from uuid import uuid4
 
+from . import claims
 from .trust import is_trusted
 
 
@@ -127,6 +129,15 @@ def save(processor: str, name: str, needs: str, code: bytes) -> None:
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def claim(processor: str, name: str, needs: str, waiting: Callable[[], None]) -> None:
+    """Before code is made, that `load` did not find: claim it, or wait for the process that has; see `claims`.
+
+    Then `load` again. The claim ends with `claims.claiming`; `waiting` is called when a wait begins.
+    """
+    if (home := folder(processor)) is not None:
+        claims.claim(_entry(processor, home, name, needs)[0], waiting)
 
 
 def _entry(processor: str, home: Path, name: str, needs: str) -> tuple[Path, bytes]:

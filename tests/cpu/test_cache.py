@@ -5,15 +5,18 @@ Each case is a process of its own that calls the smallest kernel, `processes.MER
 
 import os
 import shutil
+import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from everyday import every
-from processes import MERGE, edit, files, package, run_python
+from processes import HOME, MERGE, TIMEOUT, edit, files, package, run_python
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -214,10 +217,13 @@ print(len(rows.merge.overloads), len(rows.merge.stats.cache_misses))
 
 
 def test_processes_at_once(tmp_path):
-    """All of them compile, and write to one empty folder."""
+    """All of them find one empty folder. One compiles the kernel, and one the entry; the others wait for them."""
+    env = {"NUMBANORM_CACHE_DIR": str(tmp_path / "cache")}
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(call, [tmp_path / "cache"] * 4))
+        results = list(pool.map(lambda code: run_python(code, **env), [f"{MERGE}\nprint(misses)"] * 4))
     assert {result.split()[0] for result in results} == {"5.0"}
+    if sys.platform != "win32":
+        assert sum(int(result.split()[-1]) for result in results) == 2
     assert call(tmp_path / "cache") == "5.0 hit"
 
 
@@ -267,6 +273,157 @@ def test_two_kernels_of_a_function_at_once(tmp_path):
     assert run_python(around + MERGE, **env) == "5.0 miss"
     assert run_python(compiling("float32"), **env) == "1 0"
     assert run_python(MERGE, **env) == "5.0 hit"
+
+
+# one compiles, the others wait ----------------------------------------------------------------------------------------
+
+# A program says when it begins to wait for another. It waits for as long as it takes, unless a test says otherwise.
+WAITS = """
+from numbanorm.engine import claims
+
+def take(claim, waiting, then=claims._Claim.take):
+    then(claim, lambda: print("waits", flush=True))
+
+claims._Claim.take = take
+claims.WAIT = 1e9
+"""
+
+
+@contextmanager
+def running(code, folder):
+    """A program that is talked to. Whatever becomes of the test, it ends."""
+    env = {**os.environ, "PYTHONPATH": HOME, "NUMBANORM_CACHE_DIR": str(folder)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-P", "-c", code], env=env, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def compiles(tmp_path):
+    """A process that compiles a kernel, and is about to put it in its place; and its folder."""
+    with running(PAUSED + compiling("float32"), tmp_path) as process:
+        assert process.stdout.readline() == "here\n"
+        yield process, tmp_path
+
+
+def go_on(process):
+    """Let a program that waits for a line end, and give the last that it says."""
+    output, _ = process.communicate("go on\n", timeout=TIMEOUT)
+    assert process.returncode == 0
+    return output.splitlines()[-1]
+
+
+def claimed(folder):
+    return [path for path in files(folder) if path.suffix == ".lock"]
+
+
+@posix
+def test_a_process_waits_for_the_one_that_compiles(compiles):
+    first, folder = compiles
+    with running(WAITS + compiling("float32"), folder) as second:
+        assert second.stdout.readline() == "waits\n"
+        assert len(claimed(folder)) == 1
+        assert go_on(first) == "1 1"
+        assert go_on(second) == "1 0"
+    assert not claimed(folder)
+
+
+@posix
+def test_nobody_waits_for_another_kernel(compiles):
+    first, folder = compiles
+    assert run_python(WAITS + compiling("float64"), NUMBANORM_CACHE_DIR=str(folder)) == "1 1"
+    assert go_on(first) == "1 1"
+
+
+@posix
+def test_nobody_waits_for_a_process_that_was_killed(compiles):
+    first, folder = compiles
+    with running(WAITS + compiling("float32"), folder) as second:
+        assert second.stdout.readline() == "waits\n"
+        first.kill()
+        assert go_on(second) == "1 1"
+    assert not claimed(folder)
+
+
+@posix
+def test_what_a_killed_process_has_left_is_taken_over(compiles):
+    first, folder = compiles
+    first.kill()
+    first.wait()
+    assert len(claimed(folder)) == 1
+    assert run_python(WAITS + compiling("float32"), NUMBANORM_CACHE_DIR=str(folder)) == "1 1"
+    assert not claimed(folder)
+
+
+@posix
+def test_nobody_waits_without_end(compiles):
+    first, folder = compiles
+    code = f"{WAITS}claims.WAIT = 0.1\n{compiling('float32')}"
+    assert run_python(code, NUMBANORM_CACHE_DIR=str(folder)) == "waits\n1 1"
+    assert len(claimed(folder)) == 1, "it is the other's"
+    assert go_on(first) == "1 1"
+    assert not claimed(folder)
+
+
+# A program is interrupted while it waits. Then nothing is locked, and it says so; told to go on, it calls again.
+INTERRUPTED = f"""
+import signal
+from numba.core.compiler_lock import global_compiler_lock
+from numbanorm.ahead import variants
+from numbanorm.cpu import launcher
+from numbanorm.cpu.kernels import rows
+{WAITS}
+(variant,) = [v for v in variants("float32") if (v.operation, v.family, v.kinds.x) == ("merge", "rows", "f4")]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    launcher.address_of(variant)
+except KeyboardInterrupt:
+    assert global_compiler_lock._lock.acquire(timeout=60), "the wait goes on"
+    global_compiler_lock._lock.release()
+    assert not claims._claims and not rows.merge.overloads
+    print("interrupted", flush=True)
+input()
+launcher.address_of(variant)
+print(len(rows.merge.overloads), sum(rows.merge.stats.cache_misses.values()))
+"""
+
+
+@posix
+def test_an_interrupt_ends_the_wait(compiles):
+    first, folder = compiles
+    with running(INTERRUPTED, folder) as second:
+        assert second.stdout.readline() == "waits\n"
+        second.send_signal(signal.SIGINT)
+        assert second.stdout.readline() == "interrupted\n"
+        assert go_on(first) == "1 1"
+        assert go_on(second) == "1 0"
+
+
+# Systems and folders without such locks, made from this one.
+NO_LOCKS = {
+    "no module": "import sys; sys.modules['fcntl'] = None",
+    "refused": """
+import errno, fcntl
+
+def flock(file, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+fcntl.flock = flock
+""",
+}
+
+
+@posix
+@pytest.mark.parametrize("case", NO_LOCKS)
+def test_without_locks_every_process_compiles(case, compiles):
+    first, folder = compiles
+    code = f"import numbanorm.cpu.compiled\n{NO_LOCKS[case]}\n{WAITS}{compiling('float32')}"
+    assert run_python(code, NUMBANORM_CACHE_DIR=str(folder)) == "1 1"
+    assert go_on(first) == "1 1"
+    assert not claimed(folder)
 
 
 # whom it trusts -------------------------------------------------------------------------------------------------------
