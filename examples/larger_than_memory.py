@@ -5,12 +5,16 @@ they are read. What is printed is checked: the numbers against those that the da
 
     python examples/larger_than_memory.py             # 20 GB, read three times: minutes
     python examples/larger_than_memory.py --quick     # 400 MB
+    python examples/larger_than_memory.py --dashboard # on worker processes, with a page that shows how far they are
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.diagnostics import ProgressBar
@@ -63,12 +67,29 @@ def check(m: nbn.Moments, rows: int) -> None:
     assert (np.abs(m.mean - MEANS) < 6 * SPREADS / np.sqrt(rows) + np.spacing(MEANS)).all()
 
 
+@contextmanager
+def shown(workers: int, dashboard: bool) -> Iterator[None]:
+    """Compute Dask's arrays on threads below a bar, or on worker processes with a dashboard."""
+    if not dashboard:
+        with dask.config.set(num_workers=workers), ProgressBar(minimum=1.0):
+            yield
+        return
+    from dask.distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1") as cluster, Client(cluster) as client:
+        print(f"  dashboard: {client.dashboard_link}")
+        yield
+
+
 def main() -> None:
     """Make moments by both ways, and normalize."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="400 MB")
     parser.add_argument("--gigabytes", type=float, default=20.0)
-    parser.add_argument("--workers", type=int, default=nbn.get_num_threads(), help="threads of Dask's")
+    parser.add_argument("--workers", type=int, default=nbn.get_num_threads(), help="threads of Dask's, or processes")
+    parser.add_argument(
+        "--dashboard", action="store_true", help="on worker processes, with a page (needs distributed and bokeh)"
+    )
     options = parser.parse_args()
     data = Measurements(0.4 if options.quick else options.gigabytes)
     print(f"{data.shape[0]} x {data.shape[1]} measurements, {np.prod(data.shape) * 8 / 1e9:.1f} GB")
@@ -81,14 +102,14 @@ def main() -> None:
 
     print("a Dask array, on all processors:")
     table = da.from_array(data, chunks=data.chunks, meta=np.empty((0, 0)), name="measurements")
-    with ProgressBar(minimum=1.0):
-        lazy = nbn.moments(table, axis=0).compute(num_workers=options.workers)
+    with shown(options.workers, options.dashboard):
+        lazy = nbn.moments(table, axis=0).compute()
     check(lazy, data.shape[0])
 
     print("normalized, and summed up again (in place of this it would be written: y.to_zarr(...)):")
     y = nbn.normalize(table, axis=0, moments=lazy, eps=0)
-    with ProgressBar(minimum=1.0):
-        again = nbn.moments(y, axis=0).compute(num_workers=options.workers)
+    with shown(options.workers, options.dashboard):
+        again = nbn.moments(y, axis=0).compute()
     off = max(np.abs(again.mean).max(), np.abs(again.std() - 1).max())
     print(f"  means are 0 and deviations 1 within {off:.1e}; {most_memory():.0f} MB at most")
     assert off < 1e-5
