@@ -59,6 +59,7 @@ def measure(call: str, dtype: str) -> tuple[list[float], bool, str]:
     with tempfile.TemporaryDirectory() as folder:
         env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         env |= {"NUMBANORM_CACHE_DIR": folder, "NUMBANORM_QUIET": "1"}
+        env["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's own threads spin for a while after its import: CPU time of no call
         code = PROGRAM.format(call=CALLS[call], dtype=dtype)
         done = subprocess.run(
             [sys.executable, "-P", "-c", code], env=env, cwd=folder, check=True, stdout=subprocess.PIPE, text=True
