@@ -282,5 +282,5 @@ def test_importing_adds_little_to_numpy():
     added = fresh("-c", code).split()
     assert {name.partition(".")[0] for name in added} - sys.stdlib_module_names == {"numbanorm"}
     own = [name for name in added if name.partition(".")[0] == "numbanorm"]
-    assert len(own) < 55
+    assert len(own) < 60  # a quarter of a millisecond each
     assert len(added) - len(own) < 25  # of the standard library; how many are there already varies with the environment

@@ -31,7 +31,8 @@ def test_a_row_for_each_piece_of_work(tmp_path, capsys):
     rows = [line.strip("| ").split(" | ") for line in lines[2:]]  # behind the heading and the rule under it
     assert len(rows) == len(scaler.TABLES) * len(scaler.WORK)
     assert all(float(row[3]) > 0 for row in rows)
-    assert all(float(row[5]) < 1e-13 for row in rows if "fit" in row[0])
+    assert all((float(row[5]) > 0) if row[0] in scaler.NEW else (row[5] == "-") for row in rows)
+    assert all(float(row[6]) < 1e-13 for row in rows if "fit" in row[0])
     assert "partial_fit" in capsys.readouterr().out
 
 
