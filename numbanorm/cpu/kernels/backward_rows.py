@@ -312,10 +312,18 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
 
 
 @inline
+def _several_runs(table, group, run, last, w):
+    """The place of a run, how many from it on are steps of one loop apart, and their weights, each having one."""
+    size = load_int(table, ROWS + SIZE)
+    many, place = min(min(WIDTH, last - run), size - run % size), run_place(table, group, run)
+    return place, many, load_first(w, place[2], load_int(table, ROWS + WEIGHT), many, convert(1.0, LIKE64))
+
+
+@inline
 def _sums_of_each_run(at, batch, low, count, runs, table, board, x, d, w, dw, db, like, narrow, wide, lanes):
     """The same where each run has a weight of its own, as channels have: those of several runs are one vector."""
     side = LOOPS + (load_int(table, OUTER) - 1) * LOOP
-    size, step = load_int(table, ROWS + SIZE), load_int(table, ROWS + WEIGHT)
+    step = load_int(table, ROWS + WEIGHT)
     x_row, d_row, item = load_int(table, ROWS + X), load_int(table, ROWS + GRAD), itemsize(narrow[0])
     xs, ds, trained = itemsize(x), itemsize(d), load_int(board, WEIGHTS) != 0
     for g in range(batch):
@@ -323,14 +331,13 @@ def _sums_of_each_run(at, batch, low, count, runs, table, board, x, d, w, dw, db
         h, s, o = load_same(narrow[0], k, like), load_same(narrow[1], k, like), load_same(narrow[2], k, like)
         flat, curve = splat(0.0), splat(0.0)
         while run < runs[1]:
-            many = min(min(WIDTH, runs[1] - run), size - run % size)
-            xo, _, wo, do, _ = moved(table, run_place(table, group, run), LOW + ZERO, low)
+            place, many, weight = _several_runs(table, group, run, runs[1], w)
+            xo, _, wo, do, _ = moved(table, place, LOW + ZERO, low)
             for one in range(many):
                 xi, di = xo + one * x_row, do + one * d_row
                 a, b = sum_across(x, xi, xs, d, di, ds, w, wo, ZERO, NO, count, h, s, o, like, (splat(0.0), splat(0.0)))
                 store_one(lanes[0], one, total(a))
                 store_one(lanes[1], one, total(b))
-            weight = load_first(w, wo, step, many, convert(1.0, LIKE64))
             a, b = first(load_near(lanes[0], ZERO, LIKE64), many), first(load_near(lanes[1], ZERO, LIKE64), many)
             flat, curve = flat + weight * a, curve + weight * b
             if trained and step != 0:
@@ -517,15 +524,6 @@ def _rows_write(at, batch, low, count, runs, table, board, x, d, out, w, like, u
 
 
 @inline
-def _scales_of_runs(table, group, run, last, w, inverse):
-    """By how much the gradients of several runs are scaled, each run having one weight; and how many runs these are."""
-    size = load_int(table, ROWS + SIZE)
-    many = min(min(WIDTH, last - run), size - run % size)
-    wo = run_place(table, group, run)[2]
-    return inverse * load_first(w, wo, load_int(table, ROWS + WEIGHT), many, convert(1.0, LIKE64)), many
-
-
-@inline
 def _scales_fit(at, batch, runs, table, w, like, wide):
     """Whether these all are numbers of this precision."""
     side, unfit = LOOPS + (load_int(table, OUTER) - 1) * LOOP, 0.0
@@ -533,8 +531,8 @@ def _scales_fit(at, batch, runs, table, w, like, wide):
         for g in range(batch):
             group, run, inverse = moved(table, at, side, g), runs[0], splat(load_one(wide[1], 8 * g))
             while run < runs[1]:
-                scales, many = _scales_of_runs(table, group, run, runs[1], w, inverse)
-                unfit += unfit_lanes(like, splat(0.0), scales, many)
+                _, many, weight = _several_runs(table, group, run, runs[1], w)
+                unfit += unfit_lanes(like, splat(0.0), inverse * weight, many)
                 run += many
     return unfit == 0.0
 
@@ -549,9 +547,9 @@ def _write_each_run(at, batch, low, count, runs, table, x, d, out, w, like, stre
         group, k, run, inverse = moved(table, at, side, g), item * g, runs[0], splat(load_one(wide[1], 8 * g))
         h, c, e = load_same(narrow[0], k, like), load_same(narrow[3], k, like), load_same(narrow[4], k, like)
         while run < runs[1]:
-            scales, many = _scales_of_runs(table, group, run, runs[1], w, inverse)
-            store_near(narrow[1], ZERO, convert(scales, like))  # where nobody asks for slopes any more
-            xo, oo, _, do, _ = moved(table, run_place(table, group, run), LOW + ZERO, low)
+            place, many, weight = _several_runs(table, group, run, runs[1], w)
+            store_near(narrow[1], ZERO, convert(inverse * weight, like))  # where nobody asks for slopes any more
+            xo, oo, _, do, _ = moved(table, place, LOW + ZERO, low)
             for one in range(many):
                 scale = load_same(narrow[1], item * one, like)
                 xr, dr, outr = xo + one * x_row, do + one * d_row, oo + one * out_row
