@@ -29,7 +29,7 @@ PAIRS = 60  # on one thread, ...
 PAIRS_AGAIN = 120  # ... of suspects, in each of two fresh processes
 PAIRS_ON_ALL = 20  # ... and on all threads
 ROUNDS = 8  # tries to slow down by as much as is wanted ...
-LEAST = 0.05  # ... by this share of a second pass at least ...
+LEAST = 0.05  # ... by this share of the blocks at least ...
 CLOSE = 0.01  # ... give or take so much of a call ...
 ENOUGH = 1 / 3  # ... or, on a machine too noisy for that, so much of what is wanted
 INJECTED = "group_norm"  # the norm that the selftest slows down: runs of rows, as with channels first
@@ -146,7 +146,7 @@ def _slowed(
 ) -> tuple[Version, list[Case]]:
     """Return the files as they are, with as much work added as slows the case that it slows most by about `wanted`.
 
-    To begin a second pass takes time, too. Cases that the least of them slows by more are left out: with the version
+    Other machine code takes other time, too. Cases that the least share slows by more are left out: with the version
     come those that are not.
     """
     tries: list[tuple[float, float, Version]] = []
@@ -163,7 +163,7 @@ def _slowed(
         if not slower:
             raise ValueError(reasons(one for one in pairs if isinstance(one, Left))[0])
         found = max(slower.values())
-        console.print(f"{share:.0%} of a second pass over x: {found:.1%} slower")
+        console.print(f"{share:.0%} of the blocks summed once more: {found:.1%} slower")
         if share == LEAST and found > (1 + ENOUGH) * wanted and min(slower.values()) < wanted:
             left = [case for case in left if slower.get(case, 0.0) <= wanted]
             tries.clear()
@@ -173,7 +173,7 @@ def _slowed(
             break
     _, found, slow = min(tries, key=lambda one: abs(one[1] - wanted), default=(0.0, 0.0, own))
     if abs(found - wanted) > ENOUGH * wanted:
-        raise ValueError(f"no share of a second pass slows calls by about {wanted:.0%}; is the machine busy?")
+        raise ValueError(f"no share of the blocks slows calls by about {wanted:.0%}; is the machine busy?")
     return slow, left
 
 

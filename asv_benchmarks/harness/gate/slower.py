@@ -1,6 +1,6 @@
 """Make a version of numbanorm slower on purpose, to see that this is noticed.
 
-The kernels of one family read a share of every block once more before they sum it: work that the results do not show.
+The kernels of one family sum a share of their blocks once more: work that the results do not show.
 """
 
 import ast
@@ -9,15 +9,16 @@ from pathlib import Path
 
 from .versions import PACKAGE
 
-SUMMED, START, STOP = "_block_sums", "start", "stop"  # the function that sums a block, and what says which
+SUMMED, ORIGIN, START = "_block_sums", "origin", "start"  # the function that sums a block, and what says which
+GOLDEN, ALL = 0x9E3779B1, 0xFFFFFFFF  # of 32 bits
 ONCE = f"{SUMMED}_once"  # what it is called once it is slower
 
 
 def slow_down(folder: Path, share: float) -> Path:
-    """Let the package in a folder read `share` of its data once more where it sums rows: 0.5 is half of it.
+    """Let the package in a folder sum a `share` of its blocks of rows once more: 0.5 is half of them.
 
     The function that does it is found by its name and parameters, in whatever file of the package it stands. It gets
-    another name, and in its place stands one that calls it twice.
+    another name, and in its place stands one that calls it once or twice.
 
     Returns
     -------
@@ -36,10 +37,10 @@ def slow_down(folder: Path, share: float) -> Path:
             tree = ast.parse(text)
             found += [(path, tree, node) for node in tree.body if _sums_blocks(node)]
     if len(found) != 1:
-        raise ValueError(f"{len(found)} functions {SUMMED}({START}, {STOP}) in {PACKAGE}, not one to slow down")
+        raise ValueError(f"{len(found)} functions {SUMMED}({ORIGIN}, {START}) in {PACKAGE}, not one to slow down")
     path, tree, summing = found[0]
     at = tree.body.index(summing)
-    tree.body.insert(at + 1, _twice(summing, share))
+    tree.body.insert(at + 1, _again(summing, share))
     summing.name = ONCE
     path.write_text(ast.unparse(ast.fix_missing_locations(tree)), "utf-8")
     return path
@@ -47,18 +48,27 @@ def slow_down(folder: Path, share: float) -> Path:
 
 def _sums_blocks(node: ast.stmt) -> bool:
     """Whether this is the function; that of another family has other parameters."""
-    return isinstance(node, ast.FunctionDef) and node.name == SUMMED and {START, STOP} <= set(_parameters(node))
+    return isinstance(node, ast.FunctionDef) and node.name == SUMMED and {ORIGIN, START} <= set(_parameters(node))
 
 
 def _parameters(function: ast.FunctionDef) -> list[str]:
     return [argument.arg for argument in function.args.args]
 
 
-def _twice(function: ast.FunctionDef, share: float) -> ast.FunctionDef:
-    """A function that does the first `share` of the work of another one, and then all of it."""
+def _again(function: ast.FunctionDef, share: float) -> ast.FunctionDef:
+    """A function that does the work of another one, and for a `share` of the blocks once more.
+
+    A loop, not two calls: a second copy of the work, inlined, would make the compiler lay the first out differently,
+    which slows it by up to a quarter. Blocks are picked by the upper bits of a product (Fibonacci hashing).
+    """
     names = _parameters(function)
-    part = f"{START} + max(1, int(({STOP} - {START}) * {share}))"
-    first = ", ".join(part if name == STOP else name for name in names)
+    body = f"""
+turns = 1 + int((({ORIGIN} + {START}) * {GOLDEN} & {ALL}) < {int(share * ALL)})
+while turns > 0:
+    result = {ONCE}({", ".join(names)})
+    turns -= 1
+return result
+"""
     made = copy.deepcopy(function)
-    made.body = ast.parse(f"{ONCE}({first})\nreturn {ONCE}({', '.join(names)})", mode="exec").body
+    made.body = ast.parse(body, mode="exec").body
     return made
