@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kernel_calls import between_guards, compiled
 from numba import types
+from numba.core.extending import intrinsic
 
 from numbanorm.arrays.forms import kind
 from numbanorm.cpu.kernels.intrinsics import (
@@ -17,15 +18,17 @@ from numbanorm.cpu.kernels.intrinsics import (
     load_first,
     load_one,
     neutral_one,
+    stack,
     store,
     store_first,
+    store_int,
     store_one,
     store_stream,
     stream_fence,
     stream_head,
 )
 from numbanorm.cpu.kernels.lanes import WIDTH
-from numbanorm.cpu.kernels.walk import LIKE32, LIKE64
+from numbanorm.cpu.kernels.walk import LIKE32, LIKE64, ZERO, stream_edge
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(code) for code in ("f8", "f4", "f2", ">f8", ">f4", ">f2")] + [BFLOAT16]
@@ -210,6 +213,30 @@ def test_streaming(dtype, rng):
         if head == 0:
             assert_written(values, dtype, expected, offset, dtype.itemsize)
         np.testing.assert_array_equal(base, expected)
+
+
+@intrinsic
+def address(typingctx, pointer):
+    return types.int64(pointer), lambda context, builder, sig, args: args[0]
+
+
+def edge_kernel(out, found):
+    before, edge, after = stack(24, ZERO), stream_edge(out)[0], stack(8, ZERO)
+    store_int(before, 0, ZERO)
+    store_first(edge, 0, itemsize(out), 1, load(out, 0, itemsize(out), LIKE64))
+    store_int(after, 0, ZERO)
+    for i, at in enumerate((address(before), address(edge), address(after))):
+        store_int(found, i, at)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=kind)
+def test_lanes_that_begin_in_an_edge_cross_no_page(dtype):
+    """A store whose masked lanes lie in the next page takes 100 ns: see `stream_edge`."""
+    found = np.zeros(3, np.int64)
+    compiled(edge_kernel, kind(dtype), "i8")(np.ones(WIDTH, dtype), found)
+    before, edge, after = found
+    assert edge % (2 * WIDTH * dtype.itemsize) == 0
+    assert min(abs(edge - before), abs(edge - after)) >= 64
 
 
 # what is left out -----------------------------------------------------------------------------------------------------
