@@ -107,8 +107,10 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
         run *= rows.size  # a few channels: all pixels are one run
     past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
     stream = run >= tuning.stream_least and elements * itemsize > past and not in_place
-    if family == "rows" and (parts > 1 or (stream and size >= tuning.limits.long_run and not _nearer(loops))):
+    if family == "rows" and parts > 1:
         tile = 1
+    elif family == "rows" and stream and not _nearer(loops):
+        tile = min(tile, _side_by_side_streamed(size, tuning))
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)
 
 
@@ -211,6 +213,11 @@ def _side_by_side(size: int, loops: SortedLoops, tuning: Tuning) -> int:
     if not loops.outer or size > BLOCK:
         return 1
     return max(1, min(LANES, tuning.batch_elements // size))
+
+
+def _side_by_side_streamed(size: int, tuning: Tuning) -> int:
+    """The same, at most, where what it writes goes past the cache."""
+    return max(1, tuning.stream_elements // max(1, size))
 
 
 def _tile(high: Loop, low: Loop, most: int) -> int:

@@ -198,8 +198,8 @@ def find_walk(
     size = mean * found.size
     sample = loops._replace(low=loops.low._replace(size=run))
     tile = whole._side_by_side(size, sample, tuning)
-    if stream and size >= tuning.limits.long_run and not whole._nearer(loops):
-        tile = 1
+    if stream and not whole._nearer(loops):
+        tile = min(tile, whole._side_by_side_streamed(size, tuning))
     return found._replace(tile=tile, stream=stream)
 
 

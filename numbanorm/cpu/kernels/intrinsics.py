@@ -743,7 +743,7 @@ def is_present(typingctx, pointer):
 def stack(typingctx, count, like):
     """Room on the stack for a literal `count` of `like`'s type, aligned for lanes; a pointer: of its elements.
 
-    That of two lanes is aligned for both, so that lanes which begin anywhere in its first half cross no page.
+    That of four times as many is aligned for two, so that lanes which begin anywhere in the first of two cross no page.
     """
     kinds = {types.float32: "f4", types.float64: "f8", types.int64: "i8"}
     result = Pointer(like.kind.lstrip("?") if isinstance(like, Pointer) else kinds[like])
@@ -751,7 +751,7 @@ def stack(typingctx, count, like):
     def codegen(context, builder, sig, args):
         with builder.goto_entry_block():  # not cgutils.alloca_once, which would fill it with zeros at every call
             room = builder.alloca(ir.ArrayType(result.storage, count.literal_value))
-        room.align = result.itemsize * (2 * WIDTH if count.literal_value == 2 * WIDTH else WIDTH)
+        room.align = result.itemsize * (2 * WIDTH if count.literal_value == 4 * WIDTH else WIDTH)
         return builder.ptrtoint(room, I64)
 
     return result(count, like), codegen

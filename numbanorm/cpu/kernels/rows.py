@@ -9,16 +9,16 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import BLOCK, CHAIN, DOWN_ROWS, NEAR_RUN, PHASES, SIDE, TRUST
+from .constants import BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
     is_present,
     itemsize,
-    load,
     load_int,
     load_near,
     load_one,
+    load_same,
     neutral_one,
     stack,
     store_near,
@@ -176,7 +176,7 @@ def _sums_across(x, table, origin, side, batch, position, size_of_block, room):
 def _down(table, item):
     """Whether float32 sums are taken down the rows: where there are several, with gaps between them."""
     rows, _, size, step = _reading(table)
-    few = DOWN_ROWS if size < NEAR_RUN else 2 * DOWN_ROWS
+    few = DOWN_ROWS if size < DOWN_RUN else 2 * DOWN_ROWS
     return rows >= few and size >= WIDTH and step == item and load_int(table, PARTS) == 1
 
 
@@ -221,6 +221,27 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
 
 
 @inline
+def _run_pivot(x, at, count, g, center, pivots):
+    """Keep as a group's pivot `near_mean` of the `count` elements side by side at `at`; 0 where `center` is 0."""
+    pivot = 0.0
+    if center != 0:
+        pivot = near_mean(x, at, count)
+    store_one(pivots, g, pivot)
+
+
+@inline
+def _sums_beside(x, narrow, at, side, batch, size, center, room):
+    """Pivots and sums, by way of float32, of `batch` groups, `side` bytes apart, of one run each."""
+    pivots = room[0]
+    _run_pivot(x, at, size, ZERO, center, pivots)
+    for g in range(batch):
+        near, pivot = at + g * side, load_one(pivots, 8 * g)
+        if g + 1 < batch:  # early, so that its sums need not wait for it
+            _run_pivot(x, near + side, size, g + 1, center, pivots)
+        _keep_sums(g, sum_near(x, near, size, convert(pivot, narrow), (splat(0.0), splat(0.0))), True, room)
+
+
+@inline
 def _all_hold(n, batch, center, room):
     """Whether the sums of `batch` groups have the digits of float32: see `accumulators.hold`."""
     missed = splat(0.0)
@@ -256,8 +277,11 @@ def _far_mean(x, table, origin, position, left):
 @inline
 def _firsts(x, at, side, batch, center, values):
     """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
-    for g in range(0, batch, WIDTH):
-        store_near(values, 8 * g, splat(0.0))
+    if batch == 1:
+        store_one(values, 0, 0.0)
+    else:
+        for g in range(0, batch, WIDTH):
+            store_near(values, 8 * g, splat(0.0))
     if center != 0:
         for g in range(batch):
             store_one(values, g, welford.finite_or_zero(load_one(x, at + g * side)))
@@ -295,24 +319,23 @@ def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
 def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, center, room):
     """Sums of a block by way of float32, about the mean of its first elements; in float64 where those will not do."""
     pivots, sums, squares, _, _ = room
-    down = _down(table, itemsize(x))
+    down, count = _down(table, itemsize(x)), min(_reading(table)[2] - position[2], size)
+    summed = down or (batch > 1 and count == size)
     if down:
         _sums_down(x, narrow, table, origin, side, batch, position, size, center, room)
-        if _all_hold(float(size), batch, center, room):
-            return
+    elif summed:
+        _sums_beside(x, narrow, origin + at, side, batch, size, center, room)
     else:
-        count = min(_reading(table)[2] - position[2], size)
         for g in range(batch):
-            pivot = 0.0
-            if center != 0:
-                pivot = near_mean(x, origin + at + g * side, count)
-            store_one(pivots, g, pivot)
+            _run_pivot(x, origin + at + g * side, count, g, center, pivots)
+    if summed and _all_hold(float(size), batch, center, room):
+        return
     for g in range(batch):
         near, pivot, serve, turn, s, q = origin + g * side, load_one(pivots, 8 * g), 0.0, 0, 0.0, 0.0
         while serve == 0.0 and (turn == 0 or (turn == 1 and center != 0 and q > 0.0)):
             if turn != 0:  # the first values lie elsewhere: once more about the mean, as near as float32 has it
                 pivot = convert(convert(welford.finite_or_zero(pivot + s / float(size)), narrow), LIKE64)
-            if turn == 0 and down:
+            if turn == 0 and summed:
                 s, q = load_one(sums, 8 * g), load_one(squares, 8 * g)
             else:
                 s, q = _sums(x, narrow, table, near, position, size, pivot)
@@ -396,8 +419,11 @@ def _moments(x, narrow, table, origin, side, batch, first_part, last_part, cente
     mean, m2, bases = states
     size, group_size = load_int(table, PART_SIZE), _group_size(table)
     _firsts(x, origin, side, batch, center, bases)
-    for at in range(0, 8 * batch, 8 * WIDTH):
-        store_near(bases, at, welford.base_or_zero(load_near(bases, at, LIKE64)))
+    if batch == 1:
+        store_one(bases, 0, welford.base_or_zero(load_one(bases, 0)))
+    else:
+        for at in range(0, 8 * batch, 8 * WIDTH):
+            store_near(bases, at, welford.base_or_zero(load_near(bases, at, LIKE64)))
     n, mean_1, m2_1 = 0.0, 0.0, 0.0
     for part in range(first_part, last_part):
         start = part * size
@@ -435,6 +461,12 @@ def _made_whole(batch, states, rests):
     is in the place of the bases.
     """
     mean, _, bases = states
+    if batch == 1:
+        distance, base = load_one(mean, 0), load_one(bases, 0)
+        store_one(mean, 0, distance + base)
+        if is_present(rests):
+            store_one(bases, 0, accumulators.two_sum(base, distance)[1])
+        return
     for at in range(0, 8 * batch, 8 * WIDTH):
         distance, base = load_near(mean, at, LIKE64), load_near(bases, at, LIKE64)
         store_near(mean, at, distance + base)
@@ -456,6 +488,18 @@ def _write_states(table, group, batch, n, states, counts, means, m2s, rests):
 
 
 @inline
+def _ends(mean, inverse, k, across):
+    """Lanes of the means and inverse standard deviations of runs: of as many groups, or of one.
+
+    Those of one are read as a number, like all that belongs to a group by itself. A vector that is read right behind a
+    number written into it waits until all stores before have left the core, which streaming stores take long to do.
+    """
+    if across:
+        return load_near(mean, k, LIKE64), load_near(inverse, k, LIKE64)
+    return load_same(mean, k, LIKE64), load_same(inverse, k, LIKE64)
+
+
+@inline
 def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
     rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
@@ -474,7 +518,7 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge)
                     unfit = 0.0
                     for g in range(0, runs, WIDTH):
                         k, near, width = 8 * lead + step * g, moved(table, at, entry, g), min(WIDTH, runs - g)
-                        mu, slope = load(mean, k, step, LIKE64), load(inverse, k, step, LIKE64)
+                        mu, slope = _ends(mean, inverse, k, across)
                         unfit += set_coefficients(x, out, w, b, table, near, entry, width, g, mu, slope, room)
                 write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room, edge)
                 done = 1 if across else runs

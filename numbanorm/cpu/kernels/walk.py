@@ -35,7 +35,10 @@ from .lanes import UNROLL, WIDTH, convert, first, splat, total
 PARTS, PART_SIZE, TILE, STREAM, FOLD, REST = range(SETTINGS, SETTINGS + 6)  # of a table, beside those of `walk.slots`
 
 LIKE32, LIKE64 = np.float32(-0.0), np.float64(-0.0)  # name a precision; as a bias, leave every number as it is
-TWO_LINES = 2 * WIDTH
+TWO_LINES, FOUR_LINES = 2 * WIDTH, 4 * WIDTH
+# Of an edge: where the line begins that is not full, and how many lanes of it are; where it lies; where the full line
+# begins, and whether it waits to be written.
+BEGIN, FILLED, NOW, FULL, WAITS, EDGE = range(6)
 ZERO, NO = np.int64(0), np.bool_(False)  # of a plain type: a function that is called with a literal is compiled for it
 
 
@@ -262,47 +265,65 @@ def _keep(out, at, count, y, edge):
     They lie before or behind an address that streaming stores take. A line of the cache of which only a part is
     written would have to be read first, so that part waits in `edge` for the rest.
     """
-    line, numbers = edge
-    item, like = itemsize(out), made_like(out, out)
+    lines, numbers = edge
+    item = itemsize(out)
     lane = (WIDTH - stream_head(out, at)) % WIDTH
-    begin, filled = at - lane * item, load_int(numbers, 1)
-    if filled > 0 and not (load_int(numbers, 0) == begin and filled == lane):
+    begin, filled = at - lane * item, load_int(numbers, FILLED)
+    if filled > 0 and not (load_int(numbers, BEGIN) == begin and filled == lane):
         stream_end(out, edge)
         filled = ZERO
     if filled == 0 and lane > 0:
         store_first(out, at, item, count, y)
         return
-    store_first(line, lane * item, item, count, y)
+    now = load_int(numbers, NOW)
+    store_first(lines, (now + lane) * item, item, count, y)
     filled = lane + count
     if filled == WIDTH:
-        store_stream(out, begin, load_near(line, ZERO, like))
+        _write_full(out, edge)
+        store_int(numbers, FULL, begin)
+        store_int(numbers, WAITS, ZERO + 1)
+        store_int(numbers, NOW, TWO_LINES - now)
         filled = ZERO
-    store_int(numbers, 0, begin)
-    store_int(numbers, 1, filled)
+    store_int(numbers, BEGIN, begin)
+    store_int(numbers, FILLED, filled)
 
 
 @inline
 def stream_edge(out):
-    """What runs that are written past the cache have in common: a line that is not full yet; where, and how full.
+    """What runs that are written past the cache have in common: a line that is not full yet, and the full one before.
 
-    There is room for two lines. Of one at the end of a page, a part that is kept there may reach into the next page,
-    if only with lanes that are masked: such a store took 100 ns (Zen 4). Where a stack lies decides that, so that a
-    call was three times as fast or not, by the thread that made it.
+    A line becomes full by two stores. To read it right behind them would wait until both, and all stores before them,
+    have left the core, so it is written when the next one is full. Each has room for two lines: of one at the end of a
+    page, a part that is kept there may reach into the next page, if only with lanes that are masked, and such a store
+    took 100 ns (Zen 4). Where a stack lies decides that, so that a call was three times as fast or not, by the thread
+    that made it.
     """
-    numbers = stack(2, ZERO)
-    store_int(numbers, 0, ZERO)
-    store_int(numbers, 1, ZERO)
-    return stack(TWO_LINES, out), numbers
+    numbers = stack(EDGE, ZERO)
+    for i in range(EDGE):
+        store_int(numbers, i, ZERO)
+    return stack(FOUR_LINES, out), numbers
+
+
+@inline
+def _write_full(out, edge):
+    """Write the line that was full before, if there is one."""
+    lines, numbers = edge
+    if load_int(numbers, WAITS) != 0:
+        line = (TWO_LINES - load_int(numbers, NOW)) * itemsize(out)
+        store_stream(out, load_int(numbers, FULL), load_near(lines, line, made_like(out, out)))
+        store_int(numbers, WAITS, ZERO)
 
 
 @inline
 def stream_end(out, edge):
-    """Write what waits for the rest of its line."""
-    line, numbers = edge
-    item, filled = itemsize(out), load_int(numbers, 1)
+    """Write what waits."""
+    lines, numbers = edge
+    item, filled = itemsize(out), load_int(numbers, FILLED)
+    _write_full(out, edge)
     if filled > 0:
-        store_first(out, load_int(numbers, 0), item, filled, load_near(line, ZERO, made_like(out, out)))
-        store_int(numbers, 1, ZERO)
+        line = load_near(lines, load_int(numbers, NOW) * item, made_like(out, out))
+        store_first(out, load_int(numbers, BEGIN), item, filled, line)
+        store_int(numbers, FILLED, ZERO)
 
 
 @inline
