@@ -124,6 +124,19 @@ def first(typingctx, lanes, count):
 
 
 @intrinsic
+def placed(typingctx, lanes, number, index):
+    """The lanes, with a number in that at `index`."""
+
+    def codegen(context, builder, sig, args):
+        value, one, at = args
+        numbers = ir.Constant(vector(I32), list(range(WIDTH)))
+        here = builder.icmp_signed("==", numbers, splat_value(builder, builder.trunc(at, I32)))
+        return builder.select(here, splat_value(builder, one), value)
+
+    return lanes(lanes, number, types.int64), codegen
+
+
+@intrinsic
 def total(typingctx, lanes):
     """Sum of all lanes, halved in a fixed order."""
 

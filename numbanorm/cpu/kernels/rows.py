@@ -15,6 +15,7 @@ from .intrinsics import (
     exact_in_float64,
     is_present,
     itemsize,
+    load_first,
     load_int,
     load_near,
     load_one,
@@ -26,7 +27,7 @@ from .intrinsics import (
     stream_fence,
     summed_like,
 )
-from .lanes import WIDTH, convert, first, splat, total
+from .lanes import WIDTH, convert, first, placed, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -221,24 +222,29 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
 
 
 @inline
-def _run_pivot(x, at, count, g, center, pivots):
-    """Keep as a group's pivot `near_mean` of the `count` elements side by side at `at`; 0 where `center` is 0."""
+def _run_pivot(x, at, count, center):
+    """As a pivot, `near_mean` of the `count` elements side by side at `at`; 0 where `center` is 0."""
     pivot = 0.0
     if center != 0:
         pivot = near_mean(x, at, count)
-    store_one(pivots, g, pivot)
+    return pivot
 
 
 @inline
 def _sums_beside(x, narrow, at, side, batch, size, center, room):
     """Pivots and sums, by way of float32, of `batch` groups, `side` bytes apart, of one run each."""
-    pivots = room[0]
-    _run_pivot(x, at, size, ZERO, center, pivots)
-    for g in range(batch):
-        near, pivot = at + g * side, load_one(pivots, 8 * g)
-        if g + 1 < batch:  # early, so that its sums need not wait for it
-            _run_pivot(x, near + side, size, g + 1, center, pivots)
-        _keep_sums(g, sum_near(x, near, size, convert(pivot, narrow), (splat(0.0), splat(0.0))), True, room)
+    zero, following = splat(0.0), _run_pivot(x, at, size, center)
+    for begin in range(0, batch, WIDTH):
+        pivots, sums, squares = zero, zero, zero
+        for g in range(min(WIDTH, batch - begin)):
+            pivot, near = following, at + (begin + g) * side
+            if begin + g + 1 < batch:  # early, so that its sums need not wait for it
+                following = _run_pivot(x, near + side, size, center)
+            s, q = sum_near(x, near, size, convert(pivot, narrow), (zero, zero))
+            pivots, sums, squares = placed(pivots, pivot, g), placed(sums, total(s), g), placed(squares, total(q), g)
+        store_near(room[0], 8 * begin, pivots)
+        store_near(room[1], 8 * begin, sums)
+        store_near(room[2], 8 * begin, squares)
 
 
 @inline
@@ -278,13 +284,34 @@ def _far_mean(x, table, origin, position, left):
 def _firsts(x, at, side, batch, center, values):
     """Of each group its element at byte `at`, as a pivot; zeros where `center` is 0."""
     if batch == 1:
-        store_one(values, 0, 0.0)
-    else:
-        for g in range(0, batch, WIDTH):
-            store_near(values, 8 * g, splat(0.0))
-    if center != 0:
-        for g in range(batch):
-            store_one(values, g, welford.finite_or_zero(load_one(x, at + g * side)))
+        value = 0.0
+        if center != 0:
+            value = welford.finite_or_zero(load_one(x, at))
+        store_one(values, 0, value)
+        return
+    for begin in range(0, batch, WIDTH):
+        store_near(values, 8 * begin, _some_firsts(x, at + begin * side, side, min(WIDTH, batch - begin), center))
+
+
+@inline
+def _some_firsts(x, at, side, number, center):
+    if center == 0:
+        return splat(0.0)
+    return welford.finite_or_zero(load_first(x, at, side, number, LIKE64))
+
+
+@inline
+def _wide_beside(x, at, step, side, batch, size, room):
+    """`_sums_across` of groups of one run each."""
+    zero = splat(0.0)
+    for begin in range(0, batch, WIDTH):
+        sums, squares = zero, zero
+        for g in range(min(WIDTH, batch - begin)):
+            k = begin + g
+            s, q = sum_run(x, at + k * side, step, size, load_one(room[0], 8 * k), (zero, zero))
+            sums, squares = placed(sums, total(s), g), placed(squares, total(q), g)
+        store_near(room[1], 8 * begin, sums)
+        store_near(room[2], 8 * begin, squares)
 
 
 @inline
@@ -292,10 +319,13 @@ def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
     """Sums of a block in float64, about its first element, at byte `at`, or about its mean where that is not exact."""
     pivots, sums, squares, _, _ = room
     _firsts(x, origin + at, side, batch, center, pivots)
-    across = batch > 1 and _across(table)
+    across, (_, _, run, step) = batch > 1 and _across(table), _reading(table)
+    beside = across and run - position[2] >= size
     again = center != 0 and not exact_in_float64(x)
     while True:
-        if across:
+        if beside:
+            _wide_beside(x, origin + at, step, side, batch, size, room)
+        elif across:
             _sums_across(x, table, origin, side, batch, position, size, room)
         else:
             for g in range(batch):
@@ -305,9 +335,13 @@ def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
         if not again:
             break
         again = False  # once more about the mean: the block is still in the cache
-        for g in range(batch):
-            shift = welford.finite_or_zero(load_one(sums, 8 * g) / float(size))
-            store_one(pivots, g, load_one(pivots, 8 * g) + shift)
+        if batch == 1:
+            shift = welford.finite_or_zero(load_one(sums, 0) / float(size))
+            store_one(pivots, 0, load_one(pivots, 0) + shift)
+        else:
+            for g in range(0, batch, WIDTH):
+                shifts = welford.finite_or_zero(load_near(sums, 8 * g, LIKE64) / float(size))
+                store_near(pivots, 8 * g, load_near(pivots, 8 * g, LIKE64) + shifts)
     if center != 0 and not exact_in_float64(x):
         for g in range(batch):
             s = load_one(sums, 8 * g)
@@ -327,7 +361,7 @@ def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, cent
         _sums_beside(x, narrow, origin + at, side, batch, size, center, room)
     else:
         for g in range(batch):
-            _run_pivot(x, origin + at + g * side, count, g, center, pivots)
+            store_one(pivots, g, _run_pivot(x, origin + at + g * side, count, center))
     if summed and _all_hold(float(size), batch, center, room):
         return
     for g in range(batch):
