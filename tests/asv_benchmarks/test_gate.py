@@ -343,6 +343,15 @@ def test_a_share_is_done_once_more(tmp_path):
     assert 240 <= sum(times.values()) - 1000 <= 260
 
 
+def test_more_than_all_is_done_more_often(tmp_path):
+    (tmp_path / "numbanorm").mkdir()
+    (tmp_path / "numbanorm" / "sums.py").write_text(SUMS, "utf-8")
+    slowed = {}
+    exec(slow_down(tmp_path, 1.5).read_text("utf-8"), slowed)
+    slowed["all_of"](1000)
+    assert set(Counter(slowed["done"]).values()) == {2, 3}
+
+
 def test_cases_that_even_the_least_share_slows_too_much_are_left_out(tmp_path, monkeypatch):
     """Not the others: for them a share is found that slows by what is wanted."""
     begins = dict(zip(CASES[:3], (0.0, 0.3, 0.02), strict=True))  # what other machine code costs, and a share of a call

@@ -15,10 +15,10 @@ ONCE = f"{SUMMED}_once"  # what it is called once it is slower
 
 
 def slow_down(folder: Path, share: float) -> Path:
-    """Let the package in a folder sum a `share` of its blocks of rows once more: 0.5 is half of them.
+    """Let the package in a folder sum a `share` of its blocks of rows once more: 0.5 is half of them, 2 is all, twice.
 
     The function that does it is found by its name and parameters, in whatever file of the package it stands. It gets
-    another name, and in its place stands one that calls it once or twice.
+    another name, and in its place stands one that calls it several times.
 
     Returns
     -------
@@ -56,14 +56,14 @@ def _parameters(function: ast.FunctionDef) -> list[str]:
 
 
 def _again(function: ast.FunctionDef, share: float) -> ast.FunctionDef:
-    """A function that does the work of another one, and for a `share` of the blocks once more.
+    """A function that does the work of another one, and for a `share` of the blocks once more, or more often.
 
     A loop, not two calls: a second copy of the work, inlined, would make the compiler lay the first out differently,
     which slows it by up to a quarter. Blocks are picked by the upper bits of a product (Fibonacci hashing).
     """
     names = _parameters(function)
     body = f"""
-turns = 1 + int((({ORIGIN} + {START}) * {GOLDEN} & {ALL}) < {int(share * ALL)})
+turns = {1 + int(share)} + int((({ORIGIN} + {START}) * {GOLDEN} & {ALL}) < {int(share % 1 * ALL)})
 while turns > 0:
     result = {ONCE}({", ".join(names)})
     turns -= 1
