@@ -86,8 +86,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
 
     if family == "rows":
         tasks, unit = nest.groups, BLOCK
-        size = repeats * rows.size * low.size
-        tile = _side_by_side(size, loops, tuning)
+        size, tile = repeats * rows.size * low.size, 1
     else:
         beside = prod(loop.size for loop in outer)
         tile = _tile(high, low, tuning.tile)
@@ -107,10 +106,8 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
         run *= rows.size  # a few channels: all pixels are one run
     past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
     stream = run >= tuning.stream_least and elements * itemsize > past and not in_place
-    if family == "rows" and parts > 1:
-        tile = 1
-    elif family == "rows" and stream and not _nearer(loops):
-        tile = min(tile, _side_by_side_streamed(size, tuning))
+    if family == "rows" and parts == 1:
+        tile = _side_by_side(size, loops, stream, tuning)
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)
 
 
@@ -206,18 +203,14 @@ def _nearer(loops: SortedLoops) -> bool:
     return bool(loops.outer) and abs(loops.outer[-1].x) < abs(loops.rows.x)
 
 
-def _side_by_side(size: int, loops: SortedLoops, tuning: Tuning) -> int:
-    """How many neighbouring groups of so many elements the rows family walks at once."""
+def _side_by_side(size: int, loops: SortedLoops, stream: bool, tuning: Tuning) -> int:
+    """How many neighbouring groups of so many elements the rows family walks at once, output being streamed or not."""
     if _nearer(loops):
         return max(1, min(SIDE, tuning.visit_bytes // max(1, abs(loops.low.x) * loops.low.size)))
     if not loops.outer or size > BLOCK:
         return 1
-    return max(1, min(LANES, tuning.batch_elements // size))
-
-
-def _side_by_side_streamed(size: int, tuning: Tuning) -> int:
-    """The same, at most, where what it writes goes past the cache."""
-    return max(1, tuning.stream_elements // max(1, size))
+    most = min(tuning.batch_elements, tuning.stream_elements) if stream else tuning.batch_elements
+    return max(1, min(LANES, most // size))
 
 
 def _tile(high: Loop, low: Loop, most: int) -> int:

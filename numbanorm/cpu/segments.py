@@ -197,9 +197,7 @@ def find_walk(
         return found._replace(tile=tile, stream=stream)
     size = mean * found.size
     sample = loops._replace(low=loops.low._replace(size=run))
-    tile = whole._side_by_side(size, sample, tuning)
-    if stream and not whole._nearer(loops):
-        tile = min(tile, whole._side_by_side_streamed(size, tuning))
+    tile = whole._side_by_side(size, sample, stream, tuning)
     return found._replace(tile=tile, stream=stream)
 
 

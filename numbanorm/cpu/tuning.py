@@ -41,8 +41,8 @@ class Tuning:
     stream_bytes: int  # larger outputs are written past the cache: much of them would leave it before anyone reads them
     stream_least: int  # elements of the shortest run that is: of one of 49, every second line is not whole
     stream_run: int  # elements of a run, of which most lines are whole ...
-    stream_elements: int  # of small groups that are walked side by side where their output is
     stream_short_bytes: int  # ... and the same for outputs of shorter runs
+    stream_elements: int  # of small groups that are walked side by side where their output goes past the cache
 
 
 TUNING = Tuning(
@@ -68,6 +68,6 @@ TUNING = Tuning(
     stream_bytes=_cache_bytes() // 3,  # from there on 1.15 to 1.6 times as fast
     stream_least=64,  # runs of 49 took twice as long, of whatever size the output
     stream_run=256,  # runs of 64 and of 196 lost a fifth and a third
-    stream_elements=1536,  # rows of 256: 1.7 times as fast as one by one, 1.1 as 4096; of 1024: one by one, 1.1
     stream_short_bytes=_cache_bytes() * 2 // 3,  # a third as fast from a third of the cache on, 1.3 times from here
+    stream_elements=1536,  # rows of 256: 1.7 times as fast as one by one, 1.1 as 4096; of 1024: one by one, 1.1
 )
