@@ -15,7 +15,7 @@ from ..engine.interface import Kinds, Variant
 from ..walk.families import SortedLoops, foldable, sort_loops
 from ..walk.nest import UNIT, Loop, LoopNest, joined
 from ..walk.table import write
-from .kernels.constants import BLOCK, LANES, LINE, PHASES, ROW_BLOCK, SIDE
+from .kernels.constants import BLOCK, LANES, LINE, PHASES, ROW_BLOCK, SHARED, SIDE
 from .tuning import TUNING, Tuning
 
 
@@ -207,10 +207,18 @@ def _side_by_side(size: int, loops: SortedLoops, stream: bool, tuning: Tuning) -
     """How many neighbouring groups of so many elements the rows family walks at once, output being streamed or not."""
     if _nearer(loops):
         return max(1, min(SIDE, tuning.visit_bytes // max(1, abs(loops.low.x) * loops.low.size)))
-    if not loops.outer or size > BLOCK:
+    shared = _share_weights(size, loops) and size <= (BLOCK if stream else tuning.batch_elements)
+    if not loops.outer or (size > BLOCK and not shared):
         return 1
     most = min(tuning.batch_elements, tuning.stream_elements) if stream else tuning.batch_elements
-    return max(1, min(LANES, most // size))
+    return max(tuning.shared_rows if shared else 1, min(LANES, most // size))
+
+
+def _share_weights(size: int, loops: SortedLoops) -> bool:
+    """Whether neighbouring groups are long runs with the same weights for their elements."""
+    side = loops.outer[-1] if loops.outer else UNIT
+    along, apart = loops.low.weight != 0 or loops.low.bias != 0, side.weight != 0 or side.bias != 0
+    return size == loops.low.size >= 2 * SHARED and along and not apart
 
 
 def _tile(high: Loop, low: Loop, most: int) -> int:

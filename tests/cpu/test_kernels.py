@@ -36,6 +36,7 @@ from numbanorm.cpu.kernels.constants import (
     MAX_COLUMNS,
     NEAR_BYTES,
     ROW_BLOCK,
+    SHARED,
     SIDE,
 )
 from numbanorm.cpu.tuning import TUNING
@@ -145,7 +146,17 @@ CASES = {
     "rows": ((37, 300), None, layer(), (300,), WHOLE, "rows beside"),
     "rows, small": ((37, 300), None, layer(), (300,), SERIAL, "rows beside serial"),
     "rows of one block": ((3, BLOCK), None, layer(), (BLOCK,), WHOLE, "rows beside"),
-    "rows of two blocks": ((3, BLOCK + 1), None, layer(), (BLOCK + 1,), WHOLE, "rows"),
+    "rows of two blocks": ((3, BLOCK + 1), None, layer(), (), WHOLE, "rows"),
+    "rows that share weights": ((3, 2 * SHARED + 1), None, layer(), (2 * SHARED + 1,), WHOLE, "rows beside"),
+    "rows that share weights, whole lines": (
+        (6, 5 * LANES + BLOCK),
+        None,
+        layer(),
+        (5 * LANES + BLOCK,),
+        WHOLE,
+        "rows beside",
+    ),
+    "rows with weights of their own": ((3, BLOCK + 1), None, layer(), (3, BLOCK + 1), WHOLE, "rows"),
     "rows, one weight each": ((4, 19, 300), None, layer(), (19, 1), WHOLE, "rows beside"),
     "rows side by side": ((49, 500), None, layer(), (), WHOLE, "rows beside"),
     "rows side by side, given up": ((49, 500), None, layer(), (), {**WHOLE, "batch_elements": 1}, "rows"),

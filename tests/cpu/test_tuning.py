@@ -17,10 +17,10 @@ LARGE = 10**6
 ROWS, COLUMNS = nbn.Layout.layer(), nbn.Layout.axes(0)
 
 
-def nest_of(shape, layout):
-    """The nest of a float32 array and its output."""
+def nest_of(shape, layout, weight=None):
+    """The nest of a float32 array and its output; `weight` are strides."""
     strides = contiguous(shape, range(len(shape)), 4)
-    return nest.build(layout.resolve(shape), [strides, strides, None, None])
+    return nest.build(layout.resolve(shape), [strides, strides, weight, None])
 
 
 def schedules(made, by):
@@ -53,6 +53,7 @@ CHANGES = {
     "merge_columns": (48, (LARGE, 1000), COLUMNS),
     "chunks": (1, (3, LARGE), ROWS),
     "batch_elements": (1, (1000, 500), ROWS),
+    "shared_rows": (2, (50, 30_000), ROWS, (0, 4)),
     "visit_bytes": (1, (16, 256, 49), nbn.Layout.batch()),
     "output_elements": (100, (3, LARGE), ROWS),
     "output_run": (1000, (64, 256, 49), nbn.Layout.batch()),
@@ -76,8 +77,8 @@ def test_every_threshold_has_a_case():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_threshold_changes_the_choice(name):
-    value, shape, layout = CHANGES[name]
-    made = nest_of(shape, layout)
+    value, *of = CHANGES[name]
+    made = nest_of(*of)
     assert schedules(made, TUNING) != schedules(made, replace(TUNING, **{name: value}))
     assert schedules(made, TUNING) == schedules(made, replace(TUNING))
 

@@ -7,9 +7,9 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 """
 
 from ...maths import accumulators, welford
-from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
+from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUT, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SIDE, TRUST
+from .constants import BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
@@ -25,6 +25,7 @@ from .intrinsics import (
     store_near,
     store_one,
     stream_fence,
+    stream_head,
     summed_like,
 )
 from .lanes import WIDTH, convert, first, placed, splat, total
@@ -35,6 +36,7 @@ from .walk import (
     LIKE64,
     PART_SIZE,
     PARTS,
+    STREAM,
     TILE,
     ZERO,
     added_to_std,
@@ -534,6 +536,22 @@ def _ends(mean, inverse, k, across):
 
 
 @inline
+def _at_a_time(out, table, place, entry, runs, size):
+    """How many elements of each of `runs` runs are written before any more of one: all, or as many as weight and bias
+    of them stay in the first-level cache, where the runs share these. Where output goes past the cache, each piece has
+    to begin with a line of it.
+    """
+    alone = load_int(table, entry + WEIGHT) | load_int(table, entry + BIAS)
+    if runs < 2 or size < 2 * SHARED or folded(table) or alone != 0:
+        return size
+    if load_int(table, STREAM) != 0:
+        odd = load_int(table, entry + OUT) % (WIDTH * itemsize(out))
+        if odd != 0 or stream_head(out, place[1]) != 0:
+            return size
+    return SHARED
+
+
+@inline
 def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
     rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
@@ -554,7 +572,11 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge)
                         k, near, width = 8 * lead + step * g, moved(table, at, entry, g), min(WIDTH, runs - g)
                         mu, slope = _ends(mean, inverse, k, across)
                         unfit += set_coefficients(x, out, w, b, table, near, entry, width, g, mu, slope, room)
-                write_runs(x, out, w, b, table, at, entry, runs, size, 0, unfit, room, edge)
+                piece, begin = _at_a_time(out, table, at, entry, runs, size), ZERO
+                while begin < size:
+                    near, part = moved(table, at, LOW + ZERO, begin), min(piece, size - begin)
+                    write_runs(x, out, w, b, table, near, entry, runs, part, 0, unfit, room, edge)
+                    begin += piece
                 done = 1 if across else runs
                 at = moved(table, at, ROWS + ZERO, done)
                 row += done
