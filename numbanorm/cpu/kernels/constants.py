@@ -18,8 +18,6 @@ NEAR_BYTES = 32768  # of the first-level cache
 MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 bytes each
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
 PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
-SHARED = (
-    1024  # elements of weight and bias that several runs share at a time: 8 KB, which stay in the first-level cache
-)
+SHARED = 1024  # elements of weight and bias that runs share at a time: 8 KB, which stay in the first-level cache
 PERIOD = 112  # coefficients, at most, that are repeated for a loop over few channels: 256 cost images of 32 x 32 5%
 LINE, PHASES = 8, 3  # of a board (see `team`): numbers in a line of the cache, and phases

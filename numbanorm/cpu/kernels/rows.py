@@ -493,10 +493,9 @@ def _moments_of_run(x, narrow, at, size, center, states, rest):
     mean, m2, bases = states
     m2_1, serves = 0.0, 0.0
     if narrow is not None:
-        n, base, pivot, zero = float(size), 0.0, 0.0, splat(0.0)
+        n, base, pivot, zero = float(size), 0.0, _run_pivot(x, at, size, center), splat(0.0)
         if center != 0:
-            base = welford.base_or_zero(welford.finite_or_zero(load_one(x, at)))
-            pivot = near_mean(x, at, size)
+            base = welford.base_or_zero(load_one(x, at))
         sums = sum_near(x, at, size, convert(pivot, narrow), (zero, zero))
         s, q = total(sums[0]), total(sums[1])
         if center == 0:
@@ -695,14 +694,15 @@ def normalize(first, last, table, frame):
     room, states = _room(), _state_arrays()
     inverse = stack(SIDE, LIKE64)
     coefficients = room_for_few()
-    side, single = load_int(table, _side(table) + X), parts == 1 and _is_single_run(x, narrow, table)
+    side, size = load_int(table, _side(table) + X), _group_size(table)
+    single = parts == 1 and _is_single_run(x, narrow, table)
     group = first
     while group < last:
         place = outer_place(table, group)
         batch = _neighbours(table, group, last, load_int(table, TILE))
-        n, m2_1, serves = float(_group_size(table)), 0.0, 0.0
+        n, m2_1, serves = float(size), 0.0, 0.0
         if single and batch == 1:
-            m2_1, serves = _moments_of_run(x, narrow, place[0], _group_size(table), center, states, rest)
+            m2_1, serves = _moments_of_run(x, narrow, place[0], size, center, states, rest)
         if serves == 0.0:
             n = _moments(x, narrow, table, place[0], side, batch, 0, parts, center, room, states)
             _made_whole(batch, states, rest)
