@@ -3,7 +3,7 @@
 import numpy as np
 import oracle
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import assert_same_states, assert_within
 from strategies import RANDOM
@@ -91,9 +91,9 @@ def test_any_view_of_pictures_is_normalized_by_channel(x, layout, axes, rng):
 
 
 @settings(max_examples=20, deadline=None)
-@given(pictures(["float32", "float64"]), st.sampled_from(LAYOUTS))
+@given(pictures(["float64"]), st.sampled_from(LAYOUTS))
 def test_moments_of_pictures_are_those_of_their_norm(x, layout):
-    assume(x.shape[-1] > 1)  # or it is one long run, which norms add up by way of float32
+    """Norms add up float32 by way of float32; moments do not."""
     _, of_norm = nbn.normalize(x.copy(), layout, return_moments=True)
     for threads in (1, 2):
         nbn.set_num_threads(threads)

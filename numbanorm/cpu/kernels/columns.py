@@ -10,14 +10,20 @@ repeat, are added when a tile is settled, and written as a shorter row behind th
 """
 
 from ...maths import accumulators, welford
-from ...maths.accumulators import added, push
+from ...maths.accumulators import push
 from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, REPEATS, ROWS, SIZE, WEIGHT, X
+from .column_sums import _merge_part, _part_count, _part_moments, _part_rows
 from .compiling import inline, kernel
-from .constants import FEW_ROWS, MAX_COLUMNS, NEAR_BYTES, PEEL_COLUMNS, PERIOD, PHASES, ROW_BLOCK, STRIP_ROWS
+from .constants import (
+    FEW_ROWS,
+    MAX_COLUMNS,
+    PEEL_COLUMNS,
+    PERIOD,
+    PHASES,
+)
 from .intrinsics import (
     absent,
     behind,
-    counted_like,
     exact_in_float64,
     is_present,
     itemsize,
@@ -35,15 +41,14 @@ from .intrinsics import (
     store_one,
     stream_fence,
     stream_head,
-    touch,
+    summed_like,
     viewed,
 )
-from .lanes import UNROLL, WIDTH, convert, first, splat, total
+from .lanes import WIDTH, convert, first, splat, total
 from .team import MERGE, OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
     FOLD,
     LIKE64,
-    PART_SIZE,
     PARTS,
     REST,
     STREAM,
@@ -58,11 +63,9 @@ from .walk import (
     scale_cyclic,
     scale_near,
     scale_run,
-    settle_far,
     stream_edge,
     stream_end,
     sum_run,
-    sum_whole,
 )
 
 # Numbers in each of a task's arrays: lanes may reach past the last one, and coefficients begin up to WIDTH late; behind
@@ -97,101 +100,6 @@ def _tile(table, index, tile):
 
 
 @inline
-def _part_rows(table, part):
-    """First and last row, counted through the inner loops, of a part."""
-    size = load_int(table, PART_SIZE)
-    return part * size, min(part * size + size, load_int(table, REPEATS) * load_int(table, ROWS + SIZE))
-
-
-@inline
-def _part_count(table, part):
-    """Rows of a part."""
-    start, stop = _part_rows(table, part)
-    return float(stop - start)
-
-
-@inline
-def _sums(x, whole, at, step, row_step, rows, width, pivot, sums):
-    """Add x - pivot and its square, down `rows` rows of `width` columns, at most WIDTH, to a pair of sums."""
-    row = 0
-    if width == WIDTH and step == itemsize(x):
-        if whole is not None:
-            return added(sums, sum_whole(x, whole, at, itemsize(x), row_step, rows, pivot))
-        if UNROLL:
-            others = splat(0.0), splat(0.0)
-            while row + 2 <= rows:
-                sums = push(sums, load_near(x, at + row * row_step, LIKE64) - pivot)
-                others = push(others, load_near(x, at + (row + 1) * row_step, LIKE64) - pivot)
-                row += 2
-            sums = added(sums, others)
-        while row < rows:
-            sums = push(sums, load_near(x, at + row * row_step, LIKE64) - pivot)
-            row += 1
-    while row < rows:
-        sums = push(sums, load_first(x, at + row * row_step, step, width, LIKE64) - pivot)
-        row += 1
-    return sums
-
-
-@inline
-def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
-    """Sums of a block of rows about a pivot for each column: into the arrays of `room`. `more` rows lie behind it.
-
-    A block too large for the first-level cache is walked in strips of a few rows. A processor looks ahead where memory
-    is read in order, not in strips: so while a strip is added up, a byte of each line of the next is read in order.
-    """
-    pivots, sums, squares = room
-    nb = float(rows)
-    strip = rows if rows * abs(row_step) <= NEAR_BYTES else STRIP_ROWS
-    again = False  # the second time about the mean: the block is still in the cache
-    while True:
-        for row in range(0, rows, strip):
-            ahead = at + (row + strip) * row_step
-            whole = columns % WIDTH == 0 and row_step == columns * itemsize(x)  # nothing behind the strip is touched
-            near = strip < rows and whole and row + 2 * strip <= rows + more
-            for column in range(0, columns, WIDTH):
-                width, place = min(WIDTH, columns - column), 8 * column
-                if near:
-                    for line in range((STRIP_ROWS * WIDTH * itemsize(x) + 63) // 64):
-                        touch(x, ahead + column * strip * itemsize(x) + 64 * line)
-                corner = at + row * row_step + column * step
-                s, q = splat(0.0), splat(0.0)
-                if row > 0:
-                    pivot = load_near(pivots, place, LIKE64)
-                    s, q = load_near(sums, place, LIKE64), load_near(squares, place, LIKE64)
-                elif again:
-                    pivot = load_near(pivots, place, LIKE64)
-                    pivot = pivot + welford.finite_or_zero(load_near(sums, place, LIKE64) / nb)
-                elif center != 0:
-                    pivot = welford.finite_or_zero(load_first(x, corner, step, width, LIKE64))
-                else:
-                    pivot = splat(0.0)
-                s, q = _sums(x, counted_like(x), corner, step, row_step, min(strip, rows - row), width, pivot, (s, q))
-                store_near(pivots, place, pivot)
-                store_near(sums, place, s)
-                store_near(squares, place, q)
-        if again or center == 0 or exact_in_float64(x):
-            break
-        again = True
-    if again:
-        for column in range(0, columns, WIDTH):
-            s = load_near(sums, 8 * column, LIKE64)
-            if total(first(s - s, min(WIDTH, columns - column))) != 0.0:
-                for one in range(column, min(column + WIDTH, columns)):
-                    _settle_if_far(x, at + one * step, row_step, rows, one, room)
-
-
-@inline
-def _settle_if_far(x, at, row_step, rows, column, room):
-    """Take a column's mean without its sum, if that has overflowed."""
-    s, nb, mean = load_one(room[1], 8 * column), float(rows), 0.0
-    if s - s != 0.0:
-        for row in range(rows):
-            mean += load_one(x, at + row * row_step) / nb
-        settle_far(column, mean, room)
-
-
-@inline
 def _bases(x, table, origin, high, low, center, bases):
     """For each column of a tile, its group's first element: means are merged as distances from it."""
     high_step, low_step = load_int(table, HIGH + X), load_int(table, LOW + X)
@@ -222,63 +130,6 @@ def _repeat(numbers, count, columns, like):
         for i in range(0, more, WIDTH):  # lanes that reach too far are overwritten by the next round, or are room
             store_near(numbers, item * (count + i), load_near(numbers, item * i, like))
         count += more
-
-
-@inline
-def _add_block(columns, n, nb, center, room, bases, mean, m2):
-    """Merge a block's sums into the states of the columns, which hold n values each so far."""
-    pivots, sums, squares = room
-    for column in range(0, columns, WIDTH):
-        place = 8 * column
-        s = load_near(sums, place, LIKE64)
-        if center == 0:
-            s = splat(0.0)
-        pivot = load_near(pivots, place, LIKE64) - load_near(bases, place, LIKE64)
-        mean_b, m2_b = accumulators.settle(nb, pivot, (s, load_near(squares, place, LIKE64)))
-        if n > 0.0:
-            mean_a, m2_a = load_near(mean, place, LIKE64), load_near(m2, place, LIKE64)
-            _, mean_b, m2_b = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
-        store_near(mean, place, mean_b)
-        store_near(m2, place, m2_b)
-
-
-@inline
-def _block(table, origin, start, stop):
-    """Where the block of rows begins that a part, whose rows end at `stop`, has at `start`; how many rows it has, and
-    how many lie behind it.
-    """
-    rows = load_int(table, ROWS + SIZE)
-    repeat, row = start // rows, start % rows
-    left = min(rows - row, stop - start)
-    count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
-    return origin + inner_offset(table, repeat) + row * load_int(table, ROWS + X), count, left - count
-
-
-@inline
-def _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2):
-    """States of a tile's columns over one part of the rows; returns how many values each holds."""
-    start, stop = _part_rows(table, part)
-    row_step, step = load_int(table, ROWS + X), load_int(table, LOW + X)
-    n = 0.0
-    while start < stop:
-        at, count, more = _block(table, origin, start, stop)
-        _block_sums(x, at, row_step, count, more, step, columns, center, room)
-        _add_block(columns, n, float(count), center, room, bases, mean, m2)
-        n += float(count)
-        start += count
-    return n
-
-
-@inline
-def _merge_part(columns, n, mean, m2, nb, means, m2s):
-    """Merge the states of a part's columns into those of the parts before it."""
-    for place in range(0, 8 * columns, 8 * WIDTH):
-        mean_a, m2_a = load_near(mean, place, LIKE64), load_near(m2, place, LIKE64)
-        mean_b, m2_b = load_near(means, place, LIKE64), load_near(m2s, place, LIKE64)
-        _, mean_a, m2_a = accumulators.merge(n, mean_a, m2_a, nb, mean_b, m2_b)
-        store_near(mean, place, mean_a)
-        store_near(m2, place, m2_a)
-    return n + nb
 
 
 @inline
@@ -501,12 +352,11 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
             store_near(high, item * at, rounded)
             store_near(scale, item * at, convert(slope, like))
             store_near(offset, item * at, convert(behind, like))
-    if state == 0:
-        columns = outer * inner
-        count, most = columns // alike, _period(columns) + WIDTH  # beyond the row: see `scale_cyclic`
-        _repeat(high, count, most, like)
-        _repeat(scale, count, most, like)
-        _repeat(offset, count, most, like)
+    columns = outer * inner
+    count, most = columns // alike, _period(columns) + WIDTH  # beyond the row: see `scale_cyclic`
+    _repeat(high, count, most, like)
+    _repeat(scale, count, most, like)
+    _repeat(offset, count, most, like)
     return total(unfit)
 
 
@@ -548,7 +398,7 @@ def _scale_as_one(x, out, table, corner, start, stop, columns, coefficients, lik
 def _rows_are_one(x, out, table, columns):
     """Whether `_scale_as_one` serves: where several rows were made one, but also where there are few channels."""
     near = load_int(table, ROWS + X) == columns * itemsize(x) and load_int(table, ROWS + OUT) == columns * itemsize(out)
-    return near and columns % WIDTH == 0 and load_int(table, HIGH + SIZE) > 1 and load_int(table, LOW + GROUP) != 0
+    return near and columns % WIDTH == 0
 
 
 @inline
@@ -622,7 +472,7 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room, e
     fold, like = load_int(table, FOLD) != 0, made_like(x, out)
     columns = tile[0] * tile[1]
     # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
-    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS else 0
+    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS or columns % WIDTH == 0 else 0
     kept = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
     unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
     if unfit == 0.0 or not made_in_float32(x, out):
@@ -650,7 +500,7 @@ def _room():
 
 
 @inline
-def _reduce_task(task, table, x, center, arrays, room):
+def _reduce_task(task, table, x, narrow, center, arrays, room):
     """States of the columns of a tile, or of a part of it, into the first two arrays; returns how many values each
     holds, the tile's corner, high and low sizes, and its place among the states by part and column.
     """
@@ -660,7 +510,7 @@ def _reduce_task(task, table, x, center, arrays, room):
     outer, part = task // tiles // parts, task // tiles % parts
     corner, column, high, low = _tile(table, outer, task % tiles)
     _bases(x, table, corner[0], high, low, center, bases)
-    n = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mu, q)
+    n = _part_moments(x, narrow, table, corner[0], part, high * low, center, room, bases, mu, q)
     return n, corner, high, low, (outer * parts + part) * columns + column
 
 
@@ -727,7 +577,7 @@ def moments(first, last, table, frame):
             n = _few_rows(x, table, corner[0], low, center, mu, q, bases, frame.rest)
             _write_states(table, corner[4], 1, low, n, mu, q, bases, *states)
             continue
-        n, corner, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+        n, corner, high, low, at = _reduce_task(task, table, x, None, center, arrays, room)
         if load_int(table, PARTS) == 1:
             _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, *states, room)
         else:
@@ -753,7 +603,7 @@ def normalize(first_task, last_task, table, frame):
     states = frame.count, frame.mean, frame.m2, frame.rest
     parts, tiles, edge = load_int(table, PARTS), _tiles(table), stream_edge(out)
     mu, q, mean_b, m2_b, bases = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
-    room = _room()
+    room, narrow = _room(), summed_like(x, out)
     for task in range(first_task, last_task):
         corner, _, high, low = _tile(table, task // tiles, task % tiles)
         if _has_few_rows(x, table):
@@ -763,7 +613,7 @@ def normalize(first_task, last_task, table, frame):
             _bases(x, table, corner[0], high, low, center, bases)
             n = 0.0
             for part in range(parts):
-                nb = _part_moments(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
+                nb = _part_moments(x, narrow, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
                 n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
             n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, *states, room)
         for i in range(0, _own_columns(table, high, low), WIDTH):
@@ -790,7 +640,7 @@ def normalize_split(first, last, table, frame):
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     count, mean, m2 = behind(frame.count, 0), behind(frame.mean, 0), behind(frame.m2, 0)
     part_mean, part_m2, board = frame.part_mean, frame.part_m2, frame.board
-    arrays, room = _room(), _room()
+    arrays, room, narrow = _room(), _room(), summed_like(x, out)
     merging, writing = behind(table, load_int(board, MERGE)), behind(table, load_int(board, OUTPUT))
     for worker in range(first, last):
         for phase in range(PHASES):
@@ -800,7 +650,7 @@ def normalize_split(first, last, table, frame):
                 if task < 0:
                     break
                 if phase == 0:
-                    _, _, high, low, at = _reduce_task(task, table, x, center, arrays, room)
+                    _, _, high, low, at = _reduce_task(task, table, x, narrow, center, arrays, room)
                     _keep_part(at, high * low, arrays, part_mean, part_m2)
                 elif phase == 1:
                     states = count, mean, m2, frame.rest

@@ -8,17 +8,15 @@ import math
 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, HIGH, OUT, REPEATS, ROWS, SIZE, WEIGHT, X
+from .column_sums import _merge_part, _part_count, _part_moments
 from .columns import (
     _bases,
     _few_rows,
     _finish_tile,
     _has_few_rows,
     _keep_part,
-    _merge_part,
     _numbers,
     _own_columns,
-    _part_count,
-    _part_moments,
     _read_states,
     _room,
     _settle_tile,
@@ -27,7 +25,16 @@ from .columns import (
     _write_states,
 )
 from .compiling import inline, kernel
-from .intrinsics import is_present, load_first, load_int, load_near, store_int, store_near, stream_fence
+from .intrinsics import (
+    is_present,
+    load_first,
+    load_int,
+    load_near,
+    store_int,
+    store_near,
+    stream_fence,
+    summed_like,
+)
 from .lanes import WIDTH, splat
 from .segment_table import LEAST_ROWS, PIXELS, UNITS, WHOLE
 from .segment_table import TILE as TILE_OF_SEGMENT
@@ -75,25 +82,25 @@ def _entered(info, table, offsets, segment):
 
 
 @inline(forceinline=False)
-def _moments_of(x, table, origin, part, columns, center, room, bases, mean, m2):
+def _moments_of(x, narrow, table, origin, part, columns, center, room, bases, mean, m2):
     """`columns._part_moments`: once in a kernel, wherever it is called."""
-    return _part_moments(x, table, origin, part, columns, center, room, bases, mean, m2)
+    return _part_moments(x, narrow, table, origin, part, columns, center, room, bases, mean, m2)
 
 
 @inline
-def _reduce_parts(x, info, table, offsets, task, center, room, bases, mu, q, means, m2s):
+def _reduce_parts(x, narrow, info, table, offsets, task, center, room, bases, mu, q, means, m2s):
     """States of some parts of the columns of a long segment, one after the other."""
     unit, _, first, last, at = task
     begin, end, _ = _entered(info, table, offsets, unit // load_int(info, UNITS))
     corner, _, high, low = _corner(info, table, unit, begin, end)
     _bases(x, table, corner[0], high, low, center, bases)
     for part in range(first, last):
-        _moments_of(x, table, corner[0], part, high * low, center, room, bases, mu, q)
+        _moments_of(x, narrow, table, corner[0], part, high * low, center, room, bases, mu, q)
         _keep_part(at + part * high * low, high * low, (mu, q, bases), means, m2s)
 
 
 @inline
-def _reduce(x, info, table, offsets, unit, center, room, arrays, states):
+def _reduce(x, narrow, info, table, offsets, unit, center, room, arrays, states):
     """States of the groups of a tile, in the first two arrays: its corner, high and low sizes, and a group's count."""
     mu, q, mean_b, m2_b, bases = arrays
     begin, end, parts = _entered(info, table, offsets, unit // load_int(info, UNITS))
@@ -112,7 +119,7 @@ def _reduce(x, info, table, offsets, unit, center, room, arrays, states):
     else:
         _bases(x, table, corner[0], high, low, center, bases)
         for part in range(parts):
-            nb = _moments_of(x, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
+            nb = _moments_of(x, narrow, table, corner[0], part, high * low, center, room, bases, mean_b, m2_b)
             n = _merge_part(high * low, n, mu, q, nb, mean_b, m2_b)
         n = _settle_tile(x, table, corner, (high, low), n, center, bases, mu, q, *states, room)
     return corner, high, low, n
@@ -130,10 +137,10 @@ def moments(first, last, info, frame):
         unit, last_unit, begin, _, _ = task
         if begin != WHOLE:
             own = arrays[4], arrays[0], arrays[1]
-            _reduce_parts(x, info, table, offsets, task, center, room, *own, frame.part_mean, frame.part_m2)
+            _reduce_parts(x, None, info, table, offsets, task, center, room, *own, frame.part_mean, frame.part_m2)
             continue
         while unit < last_unit:
-            _reduce(x, info, table, offsets, unit, center, room, arrays, states)
+            _reduce(x, None, info, table, offsets, unit, center, room, arrays, states)
             unit += 1
 
 
@@ -145,7 +152,7 @@ def normalize(first, last, info, frame):
     x, out, w, b, spread, center = frame.x, frame.out, frame.weight, frame.bias, added_to_std(frame), frame.center
     states, edge, room = (frame.count, frame.mean, frame.m2, frame.rest), stream_edge(out), _room()
     arrays = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
-    mu, q = arrays[0], arrays[1]
+    mu, q, narrow = arrays[0], arrays[1], summed_like(x, out)
     table, offsets = opened(info)
     first, last = tasks_of(info, first, last)
     for index in range(first, last):
@@ -153,10 +160,10 @@ def normalize(first, last, info, frame):
         unit, last_unit, begin, _, _ = task
         if begin != WHOLE:
             own = arrays[4], mu, q
-            _reduce_parts(x, info, table, offsets, task, center, room, *own, frame.part_mean, frame.part_m2)
+            _reduce_parts(x, narrow, info, table, offsets, task, center, room, *own, frame.part_mean, frame.part_m2)
             continue
         while unit < last_unit:
-            corner, high, low, n = _reduce(x, info, table, offsets, unit, center, room, arrays, states)
+            corner, high, low, n = _reduce(x, narrow, info, table, offsets, unit, center, room, arrays, states)
             if n > 0.0:
                 for i in range(0, _own_columns(table, high, low), WIDTH):
                     store_near(q, 8 * i, welford.inverse_std(load_near(q, 8 * i, LIKE64), n, spread))

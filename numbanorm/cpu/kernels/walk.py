@@ -8,7 +8,7 @@ from ...maths import welford
 from ...maths.accumulators import about, added, push
 from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, SETTINGS, SIZE, WEIGHT, X
 from .compiling import inline
-from .constants import CHAIN, EDGE_RUN
+from .constants import CHAIN, EDGE_RUN, NEAR_PERIOD
 from .intrinsics import (
     coefficient,
     counted_like,
@@ -402,26 +402,32 @@ def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, s
 @inline
 def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, stream):
     """`scale_near` without weights, of a run whose coefficients begin anew after `period` elements, whole lanes; they
-    are there for WIDTH elements more.
+    are there for WIDTH elements more. Of short periods, four side by side read them once.
     """
     xs, os, i, k = itemsize(x), itemsize(out), ZERO, ZERO
-    weight, bias = splat(convert(1.0, like)), splat(like)
     part = min(stream_head(out, oo), count)
     stream = stream and part >= 0
+    beside = period <= (NEAR_PERIOD // 4 if stream else NEAR_PERIOD)
     while True:
         if part > 0:
+            weight, bias = splat(convert(1.0, like)), splat(like)
             y = _finish(load_first(x, xo + i * xs, xs, part, like), k, high, scale, offset, weight, bias, like)
             store_first(out, oo + i * os, os, part, y)
             i += part
             k += part
+        while beside and k < WIDTH and i + 4 * period <= count:
+            for lane in range(k, k + period, WIDTH):
+                a, c, d = coefficient(high, lane, like), coefficient(scale, lane, like), coefficient(offset, lane, like)
+                for _ in range(4):
+                    _write_cyclic(x, xo, out, oo, i, a, c, d, like, stream)
+                    i += period
+                i += WIDTH - 4 * period
+            i += 3 * period
         while i + WIDTH <= count:
             begin, end = i - k, min(count - WIDTH, i - k + period - 1)
             while i <= end:
-                y = _finish(load_near(x, xo + i * xs, like), i - begin, high, scale, offset, weight, bias, like)
-                if stream:
-                    store_stream(out, oo + i * os, y)
-                else:
-                    store_near(out, oo + i * os, y)
+                a, c = coefficient(high, i - begin, like), coefficient(scale, i - begin, like)
+                _write_cyclic(x, xo, out, oo, i, a, c, coefficient(offset, i - begin, like), like, stream)
                 i += WIDTH
             k = i - begin
             if k >= period:
@@ -429,6 +435,17 @@ def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, strea
         if i >= count:
             break
         part = count - i
+
+
+@inline
+def _write_cyclic(x, xo, out, oo, i, high, scale, offset, like, stream):
+    """Write lanes of output, the elements of a run from i on, with these coefficients."""
+    value = load_near(x, xo + i * itemsize(x), like)
+    y = _finish(value, ZERO, high, scale, offset, splat(convert(1.0, like)), splat(like), like)
+    if stream:
+        store_stream(out, oo + i * itemsize(out), y)
+    else:
+        store_near(out, oo + i * itemsize(out), y)
 
 
 @inline
