@@ -16,6 +16,7 @@ from .column_sums import _merge_part, _part_count, _part_moments, _part_rows
 from .compiling import inline, kernel
 from .constants import (
     FEW_ROWS,
+    FOURS,
     MAX_COLUMNS,
     PEEL_COLUMNS,
     PERIOD,
@@ -382,7 +383,8 @@ def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like,
 def _scale_as_one(x, out, table, corner, start, stop, columns, coefficients, like):
     """The same where rows, and the rest, lie behind one another: the coefficients begin anew with every row."""
     high, scale, offset = coefficients
-    rows, stream = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0
+    rows, stream, period = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0, _period(columns)
+    fours = period == columns and columns <= (FOURS // 4 if stream else FOURS)
     while start < stop:
         repeat, row = start // rows, start % rows
         last = min(rows, row + stop - start)
@@ -390,7 +392,7 @@ def _scale_as_one(x, out, table, corner, start, stop, columns, coefficients, lik
         if last == rows:
             count += _rest_columns(table)
         rx, ro, _, _, _ = _row(table, corner, repeat, row)
-        scale_cyclic(x, rx, out, ro, count, _period(columns), high, scale, offset, like, stream)
+        scale_cyclic(x, rx, out, ro, count, period, fours, high, scale, offset, like, stream)
         start += last - row
 
 

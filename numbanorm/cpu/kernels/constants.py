@@ -26,6 +26,6 @@ MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 byt
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
 PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
 SHARED = 1024  # elements of weight and bias that runs share at a time: 8 KB, which stay in the first-level cache
-NEAR_PERIOD = 512  # coefficients that four rows of columns share as they are written; a fourth of it past the cache
+FOURS = 512  # columns up to which four rows that share coefficients are written side by side; past the cache 128
 PERIOD = 112  # coefficients, at most, that are repeated for a loop over few channels: 256 cost images of 32 x 32 5%
 LINE, PHASES = 8, 3  # of a board (see `team`): numbers in a line of the cache, and phases

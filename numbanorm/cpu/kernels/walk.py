@@ -8,7 +8,7 @@ from ...maths import welford
 from ...maths.accumulators import about, added, push
 from ...walk.slots import BASE, BIAS, GROUP, INNER, LOOP, LOOPS, OUT, OUTER, SETTINGS, SIZE, WEIGHT, X
 from .compiling import inline
-from .constants import CHAIN, EDGE_RUN, NEAR_PERIOD
+from .constants import CHAIN, EDGE_RUN
 from .intrinsics import (
     coefficient,
     counted_like,
@@ -400,14 +400,13 @@ def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, s
 
 
 @inline
-def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, stream):
+def scale_cyclic(x, xo, out, oo, count, period, fours, high, scale, offset, like, stream):
     """`scale_near` without weights, of a run whose coefficients begin anew after `period` elements, whole lanes; they
-    are there for WIDTH elements more. Of short periods, four side by side read them once.
+    are there for WIDTH elements more. `fours`: four periods side by side read them once.
     """
     xs, os, i, k = itemsize(x), itemsize(out), ZERO, ZERO
     part = min(stream_head(out, oo), count)
     stream = stream and part >= 0
-    beside = period <= (NEAR_PERIOD // 4 if stream else NEAR_PERIOD)
     while True:
         if part > 0:
             weight, bias = splat(convert(1.0, like)), splat(like)
@@ -415,7 +414,7 @@ def scale_cyclic(x, xo, out, oo, count, period, high, scale, offset, like, strea
             store_first(out, oo + i * os, os, part, y)
             i += part
             k += part
-        while beside and k < WIDTH and i + 4 * period <= count:
+        while fours and k < WIDTH and i + 4 * period <= count:
             for lane in range(k, k + period, WIDTH):
                 a, c, d = coefficient(high, lane, like), coefficient(scale, lane, like), coefficient(offset, lane, like)
                 for _ in range(4):
