@@ -179,16 +179,18 @@ def _wide_part(x, table, origin, part, columns, center, room, bases, mean, m2):
 
 @inline
 def _sample(x, narrow, table, origin, start, stop, columns, room):
-    """Keep as a column's pivot the mean, in float32, of up to SAMPLE of its rows [start, stop), spread over all of
-    them; 0 if it is not finite. They are not evenly apart, or all might lie at the border of a picture.
+    """Keep as a column's pivot the mean, in float32, of SAMPLE of its rows [start, stop); 0 if it is not finite.
+
+    They are a few in each quarter, side by side, as memory is read fastest; and not evenly apart, or all might lie at
+    the border of a picture.
     """
     pivots, sums = viewed(room[0], ZERO, narrow), viewed(room[1], ZERO, narrow)
     rows, row_step, item = load_int(table, ROWS + SIZE), load_int(table, ROWS + X), itemsize(x)
-    count = min(stop - start, SAMPLE)
-    apart = (stop - start) // count
-    turn = apart * 5 // 8 | 1
-    for k in range(count):
-        index = start + k * (stop - start) // count + k * turn % apart
+    quarter = (stop - start) // 4
+    apart = quarter - SAMPLE // 4 + 1
+    for k in range(SAMPLE):
+        lead, row = k // (SAMPLE // 4), k % (SAMPLE // 4)
+        index = start + lead * quarter + lead * (apart * 5 // 8) % apart + row
         at = origin + inner_offset(table, index // rows) + index % rows * row_step
         for i in range(0, columns, WIDTH):
             value, place = _some(x, at + i * item, columns - i, narrow), 8 * i
@@ -198,7 +200,7 @@ def _sample(x, narrow, table, origin, start, stop, columns, room):
             else:
                 value = value - load_near(pivots, place, narrow)
                 store_near(sums, place, load_near(sums, place, narrow) + value)
-    share = splat(convert(1.0 / float(count), narrow))
+    share = splat(convert(1.0 / SAMPLE, narrow))
     for place in range(0, 8 * columns, 8 * WIDTH):
         pivot = load_near(pivots, place, narrow) + load_near(sums, place, narrow) * share
         store_near(pivots, place, welford.finite_or_zero(pivot))
