@@ -75,6 +75,13 @@ def _sums(x, whole, at, step, row_step, rows, width, pivot, sums):
 
 
 @inline
+def _look_ahead(x, at, size):
+    """Read a byte of each line of `size` bytes."""
+    for line in range((size + 63) // 64):
+        touch(x, at + 64 * line)
+
+
+@inline
 def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
     """Sums of a block of rows about a pivot for each column: into the arrays of `room`. `more` rows lie behind it.
 
@@ -93,8 +100,7 @@ def _block_sums(x, at, row_step, rows, more, step, columns, center, room):
             for column in range(0, columns, WIDTH):
                 width, place = min(WIDTH, columns - column), 8 * column
                 if near:
-                    for line in range((strip * WIDTH * itemsize(x) + 63) // 64):
-                        touch(x, ahead + column * strip * itemsize(x) + 64 * line)
+                    _look_ahead(x, ahead + column * strip * itemsize(x), STRIP_ROWS * WIDTH * itemsize(x))
                 corner = at + row * row_step + column * step
                 s, q = splat(0.0), splat(0.0)
                 if row > 0:
@@ -272,8 +278,7 @@ def _near_sums(x, narrow, table, origin, start, stop, columns, room, held):
             ends = done == PIECE_ROWS or count == 0
             for i in range(0, columns, WIDTH):
                 if ordered and count >= behind:
-                    for line in range((STRIP_BYTES * WIDTH + 63) // 64):
-                        touch(x, ahead + i * strip * item + 64 * line)
+                    _look_ahead(x, ahead + i * strip * item, STRIP_BYTES * WIDTH)
                 place, s, q = 8 * i, splat(LIKE32), splat(LIKE32)
                 if not begins:
                     s, q = load_near(s32, place, narrow), load_near(q32, place, narrow)
@@ -313,6 +318,7 @@ def _near_part(x, narrow, table, origin, part, columns, center, room, bases, mea
     for i in range(0, columns, WIDTH):
         width, turn, serve, place = min(WIDTH, columns - i), ZERO, splat(0.0), 8 * i
         mean_1, m2_1, base = splat(0.0), splat(0.0), load_near(bases, place, LIKE64)
+        here, near = _from(room, i), _from((bases, mean, m2), i)
         while True:
             pivot = convert(load_near(pivots, place, narrow), LIKE64)
             s, q = load_near(sums, place, LIKE64), load_near(squares, place, LIKE64)
@@ -329,11 +335,9 @@ def _near_part(x, narrow, table, origin, part, columns, center, room, bases, mea
                 break
             shifted = pivot + welford.finite_or_zero(s / n)
             store_near(pivots, place, welford.finite_or_zero(convert(shifted, narrow)))
-            here, near = _from(room, i), _from((bases, mean, m2), i)
             _near_sums(x, narrow, table, origin + i * item, start, stop, width, here, (near[1], near[2]))
             turn += 1
         if missed != 0.0:
-            here, near = _from(room, i), _from((bases, mean, m2), i)
             _wide_part(x, table, origin + i * item, part, width, center, here, *near)
             mean_1 = welford.where(serve > 0.0, mean_1, load_near(mean, place, LIKE64))
             m2_1 = welford.where(serve > 0.0, m2_1, load_near(m2, place, LIKE64))

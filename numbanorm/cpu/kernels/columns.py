@@ -14,14 +14,7 @@ from ...maths.accumulators import push
 from ...walk.slots import BIAS, GROUP, HIGH, LOW, OUT, REPEATS, ROWS, SIZE, WEIGHT, X
 from .column_sums import _merge_part, _part_count, _part_moments, _part_rows
 from .compiling import inline, kernel
-from .constants import (
-    FEW_ROWS,
-    FOURS,
-    MAX_COLUMNS,
-    PEEL_COLUMNS,
-    PERIOD,
-    PHASES,
-)
+from .constants import FEW_ROWS, FOURS, MAX_COLUMNS, PEEL_COLUMNS, PERIOD, PHASES
 from .intrinsics import (
     absent,
     behind,
@@ -321,9 +314,10 @@ def _period(columns):
 
 
 @inline
-def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
+def _coefficients(table, corner, tile, most, fold, w, b, mean, inverse, like, room):
     """Turn the mean and inverse standard deviation of a tile's columns into the coefficients of `walk.scale_run`,
-    weight and bias folded in where `fold` says so: into the arrays of `room`. Returns 0.0 if all fit float32.
+    weight and bias folded in where `fold` says so: into the arrays of `room`, and anew up to `most` of
+    them. Returns 0.0 if all fit float32.
     """
     _, _, wo, bo, _ = corner
     outer, inner = tile
@@ -353,8 +347,7 @@ def _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, room):
             store_near(high, item * at, rounded)
             store_near(scale, item * at, convert(slope, like))
             store_near(offset, item * at, convert(behind, like))
-    columns = outer * inner
-    count, most = columns // alike, _period(columns) + WIDTH  # beyond the row: see `scale_cyclic`
+    count = outer * inner // alike
     _repeat(high, count, most, like)
     _repeat(scale, count, most, like)
     _repeat(offset, count, most, like)
@@ -473,13 +466,15 @@ def _finish_tile(x, out, w, b, table, corner, rows, tile, mean, inverse, room, e
     """Write some rows of a tile, given the mean and inverse standard deviation of its columns."""
     fold, like = load_int(table, FOLD) != 0, made_like(x, out)
     columns = tile[0] * tile[1]
+    near = fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out)
+    one = near and _rows_are_one(x, out, table, columns)
     # Where output reaches a line of the cache, the coefficients do too: no load of them crosses one either.
-    skip = -stream_head(out, corner[1]) % WIDTH if columns >= PEEL_COLUMNS or columns % WIDTH == 0 else 0
+    skip = -stream_head(out, corner[1]) % WIDTH if one or columns >= PEEL_COLUMNS else 0
     kept = viewed(room[0], skip, like), viewed(room[1], skip, like), viewed(room[2], skip, like)
-    unfit = _coefficients(table, corner, tile, fold, w, b, mean, inverse, like, kept)
+    most = _period(columns) + WIDTH if one else columns  # beyond the row: see `scale_cyclic`
+    unfit = _coefficients(table, corner, tile, most, fold, w, b, mean, inverse, like, kept)
     if unfit == 0.0 or not made_in_float32(x, out):
-        near = fold and load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + OUT) == itemsize(out)
-        if near and _rows_are_one(x, out, table, columns):
+        if one:
             _scale_as_one(x, out, table, corner, rows[0], rows[1], columns, kept, like)
         elif near:
             _scale_near(x, out, table, corner, rows[0], rows[1], columns, kept, like, edge)

@@ -25,16 +25,7 @@ from .columns import (
     _write_states,
 )
 from .compiling import inline, kernel
-from .intrinsics import (
-    is_present,
-    load_first,
-    load_int,
-    load_near,
-    store_int,
-    store_near,
-    stream_fence,
-    summed_like,
-)
+from .intrinsics import is_present, load_first, load_int, load_near, store_int, store_near, stream_fence, summed_like
 from .lanes import WIDTH, splat
 from .segment_table import LEAST_ROWS, PIXELS, UNITS, WHOLE
 from .segment_table import TILE as TILE_OF_SEGMENT
