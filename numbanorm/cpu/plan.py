@@ -210,7 +210,9 @@ def _side_by_side(size: int, loops: SortedLoops, stream: bool, tuning: Tuning) -
     shared = _share_weights(size, loops) and size <= (BLOCK if stream else tuning.batch_elements)
     if not loops.outer or (size > BLOCK and not shared):
         return 1
-    most = min(tuning.batch_elements, tuning.stream_elements) if stream else tuning.batch_elements
+    most = tuning.batch_elements
+    if stream:
+        most = min(most, tuning.stream_elements) if size <= tuning.stream_beside else size
     return max(tuning.shared_rows if shared else 1, min(LANES, most // size))
 
 

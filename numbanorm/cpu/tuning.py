@@ -43,7 +43,10 @@ class Tuning:
     stream_least: int  # elements of the shortest run that is: of one of 49, every second line is not whole
     stream_run: int  # elements of a run, of which most lines are whole ...
     stream_short_bytes: int  # ... and the same for outputs of shorter runs
-    stream_elements: int  # of small groups that are walked side by side where their output goes past the cache
+    stream_beside: (
+        int  # elements of the largest groups that are walked side by side where output goes past the cache ...
+    )
+    stream_elements: int  # ... and of as many as are
 
 
 TUNING = Tuning(
@@ -71,5 +74,6 @@ TUNING = Tuning(
     stream_least=64,  # runs of 49 took twice as long, of whatever size the output
     stream_run=256,  # runs of 64 and of 196 lost a fifth and a third
     stream_short_bytes=_cache_bytes() * 2 // 3,  # a third as fast from a third of the cache on, 1.3 times from here
-    stream_elements=768,  # rows of 512 to 768: one by one, 1.15 to 1.4 times as fast; of 192 and 256: 1.1
+    stream_beside=384,  # rows of 512: 0.9 to 1.0 times as fast; of 768: 0.8
+    stream_elements=3072,  # rows of 196 to 384: 1.1 to 1.4 times as fast as with 768
 )

@@ -32,6 +32,7 @@ from numbanorm.cpu.kernels.constants import (
     BLOCK,
     CHAIN,
     DOWN_ROWS,
+    JOINED,
     LANES,
     MAX_COLUMNS,
     NEAR_BYTES,
@@ -362,3 +363,54 @@ def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads,
         got, _ = normalize(layout, x, out=out)
         assert got.dtype == np.dtype(dtype)
         np.testing.assert_array_equal(got, expected)
+
+
+# Layers whose runs lie behind one another, and are written as one: (shape, layout, shape of weight and bias).
+BEHIND = {
+    "rows": ((21, 0), nbn.Layout.layer(), (1, 0)),
+    "rows without weights": ((21, 0), nbn.Layout.layer(), None),
+    "maps of a channel": ((2, 5, 0), nbn.Layout("n c l -> n c"), (5, 1)),
+    "groups of channels": ((3, 12, 0), nbn.Layout("n (g c) l -> n g", c=3), (12, 1)),
+    "channels of a batch": ((3, 70, 0), nbn.Layout("n c l -> c"), (70, 1)),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("size", [LANES, LANES + 1, 31, 32, 49, 100, JOINED, JOINED + 1])
+@pytest.mark.parametrize("name", BEHIND)
+def test_runs_written_as_one_have_the_bits_of_each_alone(name, size, stream, tune, threads, rng):
+    """A gap behind each run keeps them apart."""
+    past = 0 if stream else 1 << 40
+    tune(stream_bytes=past, stream_short_bytes=past, stream_least=0)
+    shape, layout, of_weight = BEHIND[name]
+    shape = *shape[:-1], size
+    weight = bias = None
+    if of_weight:
+        weight, bias = (array(rng, [n or size for n in of_weight]) for _ in range(2))
+    for dtype in (np.float32, np.float16, np.float64):
+        x = array(rng, shape, dtype)
+        apart, room = (np.empty((*shape[:-1], size + 3), dtype)[..., :size] for _ in range(2))
+        apart[...] = x
+        got, states = normalize(layout, x, weight, bias)
+        check_result(got, states, x, layout, weight, bias)
+        expected, _ = normalize(layout, apart, weight, bias, out=room, statistics=states)
+        np.testing.assert_array_equal(got, expected)
+        for shift in (0, 4, 60):
+            out = placed(x, shift)
+            for given in (None, states):
+                np.testing.assert_array_equal(
+                    normalize(layout, x, weight, bias, out=out, statistics=given)[0], expected
+                )
+        out[...] = x
+        np.testing.assert_array_equal(normalize(layout, out, weight, bias, out=out)[0], expected)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_run_that_float32_does_not_serve_is_written_alone(stream, tune, rng):
+    past = 0 if stream else 1 << 40
+    tune(stream_bytes=past, stream_short_bytes=past, stream_least=0)
+    x = array(rng, (40, 49))
+    x[17] = x[17] * np.float32(1e-42)
+    weight = array(rng, (1, 49))
+    out, states = normalize(nbn.Layout.layer(), x, weight, eps=0.0)
+    check_result(out, states, x, nbn.Layout.layer(), weight, eps=0.0)

@@ -7,7 +7,7 @@ import pytest
 from kernel_calls import compiled
 
 from numbanorm.cpu.kernels.intrinsics import load, store
-from numbanorm.cpu.kernels.lanes import WIDTH, convert, first, splat, total
+from numbanorm.cpu.kernels.lanes import WIDTH, convert, every_other, first, halved, joined, splat, total
 from numbanorm.cpu.kernels.walk import LIKE32, LIKE64
 from numbanorm.maths import accumulators, welford
 
@@ -36,6 +36,13 @@ def operators_kernel(a, b, results):
     store(results, 10 * row, 8, splat(2.5))
     store(results, 11 * row, 8, first(x, 5))
     store(results, 12 * row, 8, splat(total(x)))
+    store(results, 13 * row, 8, joined(x, y, 5))
+    store(results, 14 * row, 8, every_other(x, 0))
+    store(results, 15 * row, 8, every_other(x, 1))
+    two = halved(x, y, 16)
+    four = halved(two, two, 8)
+    eight = halved(four, four, 4)
+    store(results, 16 * row, 8, halved(eight, eight, 2))
 
 
 def tree_sum(values):
@@ -50,6 +57,8 @@ def operators(x, y):
         x + y, x - 2.0, 3 * x, x / y, 1.0 - x, choose(x > y, x, 0.0), choose(x == y, 1.0, y), choose(x < 0, y, x),
         np.sqrt(x), x.astype(np.float32).astype(np.float64), np.full(WIDTH, 2.5),
         choose(np.arange(WIDTH) < 5, x, 0.0), np.repeat(tree_sum(x), WIDTH),
+        choose(np.arange(WIDTH) < 5, x, y), np.concatenate([x[::2], x[1::2]]), np.concatenate([x[1::2], x[::2]]),
+        np.tile(np.concatenate([tree_sum(x), tree_sum(y)]), WIDTH // 2),
     ]  # fmt: skip
 
 

@@ -140,8 +140,8 @@ FEW = TUNING.wanted_tasks - 1
 SMALL = 1, TUNING.serial_work - TUNING.run_work  # the largest row that one thread takes
 FORMS = {
     "long runs": ((1000, LONG_RUN), nbn.Layout.layer(), None, "rows beside"),
-    "long runs past the cache": ((LARGE, TUNING.stream_elements), nbn.Layout.layer(), None, "rows"),
-    "shorter runs past the cache": ((LARGE, TUNING.stream_elements // 2), nbn.Layout.layer(), None, "rows beside"),
+    "long runs past the cache": ((LARGE, TUNING.stream_beside + 1), nbn.Layout.layer(), None, "rows"),
+    "shorter runs past the cache": ((LARGE, TUNING.stream_beside), nbn.Layout.layer(), None, "rows beside"),
     "one group": ((LARGE,), nbn.Layout.axes(None), None, "rows parts"),
     "few groups": ((FEW, LARGE), nbn.Layout.layer(), None, "rows parts"),
     "few groups, not large": ((FEW, TUNING.part_elements), nbn.Layout.layer(), None, "rows"),

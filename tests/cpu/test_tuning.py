@@ -66,7 +66,8 @@ CHANGES = {
     "stream_bytes": (0, (10, 300), ROWS),
     "stream_least": (300, (TUNING.stream_short_bytes // 1000 + 1, 250), ROWS),
     "stream_run": (301, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
-    "stream_elements": (10**6, (TUNING.stream_bytes // 2000 + 1, 500), ROWS),
+    "stream_beside": (500, (TUNING.stream_bytes // 2000 + 1, 500), ROWS),
+    "stream_elements": (300, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
     "stream_short_bytes": (0, (10, 100), ROWS),
 }
 

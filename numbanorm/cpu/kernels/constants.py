@@ -28,4 +28,5 @@ PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
 SHARED = 1024  # elements of weight and bias that runs share at a time: 8 KB, which stay in the first-level cache
 FOURS = 512  # columns up to which four rows that share coefficients are written side by side; past the cache 128
 PERIOD = 112  # coefficients, at most, that are repeated for a loop over few channels: 256 cost images of 32 x 32 5%
+JOINED = 256  # elements of a run to which runs behind one another are written as one
 LINE, PHASES = 8, 3  # of a board (see `team`): numbers in a line of the cache, and phases

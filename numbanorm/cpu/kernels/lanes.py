@@ -124,16 +124,14 @@ def first(typingctx, lanes, count):
 
 
 @intrinsic
-def placed(typingctx, lanes, number, index):
-    """The lanes, with a number in that at `index`."""
+def joined(typingctx, left, right, count):
+    """Lanes below `count` of one, from there on of the other."""
 
     def codegen(context, builder, sig, args):
-        value, one, at = args
-        numbers = ir.Constant(vector(I32), list(range(WIDTH)))
-        here = builder.icmp_signed("==", numbers, splat_value(builder, builder.trunc(at, I32)))
-        return builder.select(here, splat_value(builder, one), value)
+        a, b, n = args
+        return builder.select(first_lanes(builder, n), a, b)
 
-    return lanes(lanes, number, types.int64), codegen
+    return left(left, right, types.int64), codegen
 
 
 @intrinsic
@@ -151,6 +149,34 @@ def total(typingctx, lanes):
         return builder.extract_element(value, ir.Constant(I32, 0))
 
     return lanes.dtype(lanes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def halved(typingctx, left, right, width):
+    """Of two lanes, each in groups of `width`, a literal, the sums of the halves of every group: those of the left
+    lanes before those of the right ones. By width 16, 8, 4, 2, it makes the `total` of each of 16 lanes.
+    """
+
+    def codegen(context, builder, sig, args):
+        a, b, _ = args
+        size = width.literal_value
+        low = [k for at in range(0, 2 * WIDTH, size) for k in range(at, at + size // 2)]
+        halves = [ir.Constant(vector(I32), [k + shift for k in low]) for shift in (0, size // 2)]
+        return builder.fadd(*(builder.shuffle_vector(a, b, half) for half in halves))
+
+    return left(left, right, width), codegen
+
+
+@intrinsic(prefer_literal=True)
+def every_other(typingctx, lanes, begin):
+    """Every other of the lanes, the first of them `begin`, a literal of 0 or 1; behind them the others."""
+
+    def codegen(context, builder, sig, args):
+        at = begin.literal_value
+        numbers = [*range(at, WIDTH, 2), *range(1 - at, WIDTH, 2)]
+        return builder.shuffle_vector(args[0], args[0], ir.Constant(vector(I32), numbers))
+
+    return lanes(lanes, begin), codegen
 
 
 _FLOAT_OPS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}

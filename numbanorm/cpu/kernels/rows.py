@@ -28,7 +28,7 @@ from .intrinsics import (
     stream_head,
     summed_like,
 )
-from .lanes import WIDTH, convert, first, placed, splat, total
+from .lanes import WIDTH, convert, every_other, first, halved, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -56,6 +56,8 @@ from .walk import (
     sum_run,
 )
 
+EIGHT = 8  # groups whose totals are made side by side
+SPARE = SIDE + WIDTH
 SQUARE = SIDE * WIDTH  # lanes of SIDE groups
 
 
@@ -233,20 +235,43 @@ def _run_pivot(x, at, count, center):
 
 
 @inline
+def _add_total(g, batch, sums, kept, room):
+    """Keep the totals of the sums of group g of `batch`; those of EIGHT are halved side by side, with what is `kept` of
+    the groups before, in registers. Returns what to keep for the next group.
+
+    Sums that are put down for later lie where loads of x may have to wait for them: rows of 96 took a fifth longer.
+    """
+    if g - g % EIGHT + EIGHT > batch:
+        store_one(room[1], g, total(sums[0]))
+        store_one(room[2], g, total(sums[1]))
+        return kept
+    one, two, four = kept
+    both = halved(sums[0], sums[1], 16)
+    if g % 2 == 0:
+        return both, two, four
+    both = halved(one, both, 8)
+    if g % 4 == 1:
+        return one, both, four
+    both = halved(two, both, 4)
+    if g % EIGHT == 3:
+        return one, two, both
+    both = halved(four, both, 2)
+    store_near(room[1], 8 * (g + 1 - EIGHT), every_other(both, 0))  # and, behind, what is overwritten, or room
+    store_near(room[2], 8 * (g + 1 - EIGHT), every_other(both, 1))
+    return kept
+
+
+@inline
 def _sums_beside(x, narrow, at, side, batch, size, center, room):
     """Pivots and sums, by way of float32, of `batch` groups, `side` bytes apart, of one run each."""
     zero, following = splat(0.0), _run_pivot(x, at, size, center)
-    for begin in range(0, batch, WIDTH):
-        pivots, sums, squares = zero, zero, zero
-        for g in range(min(WIDTH, batch - begin)):
-            pivot, near = following, at + (begin + g) * side
-            if begin + g + 1 < batch:  # early, so that its sums need not wait for it
-                following = _run_pivot(x, near + side, size, center)
-            s, q = sum_near(x, near, size, convert(pivot, narrow), (zero, zero))
-            pivots, sums, squares = placed(pivots, pivot, g), placed(sums, total(s), g), placed(squares, total(q), g)
-        store_near(room[0], 8 * begin, pivots)
-        store_near(room[1], 8 * begin, sums)
-        store_near(room[2], 8 * begin, squares)
+    kept = zero, zero, zero
+    for g in range(batch):
+        pivot, near = following, at + g * side
+        if g + 1 < batch:  # early, so that its sums need not wait for it
+            following = _run_pivot(x, near + side, size, center)
+        store_one(room[0], g, pivot)
+        kept = _add_total(g, batch, sum_near(x, near, size, convert(pivot, narrow), (zero, zero)), kept, room)
 
 
 @inline
@@ -306,14 +331,10 @@ def _some_firsts(x, at, side, number, center):
 def _wide_beside(x, at, step, side, batch, size, room):
     """`_sums_across` of groups of one run each."""
     zero = splat(0.0)
-    for begin in range(0, batch, WIDTH):
-        sums, squares = zero, zero
-        for g in range(min(WIDTH, batch - begin)):
-            k = begin + g
-            s, q = sum_run(x, at + k * side, step, size, load_one(room[0], 8 * k), (zero, zero))
-            sums, squares = placed(sums, total(s), g), placed(squares, total(q), g)
-        store_near(room[1], 8 * begin, sums)
-        store_near(room[2], 8 * begin, squares)
+    kept = zero, zero, zero
+    for g in range(batch):
+        sums = sum_run(x, at + g * side, step, size, load_one(room[0], 8 * g), (zero, zero))
+        kept = _add_total(g, batch, sums, kept, room)
 
 
 @inline
@@ -403,8 +424,8 @@ def _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room
     if not near:
         _wide_sums(x, table, origin, side, batch, position, at, stop - start, center, room)
     if center == 0:
-        for g in range(batch):
-            store_one(room[1], g, 0.0)
+        for g in range(0, batch, WIDTH):
+            store_near(room[1], 8 * g, splat(0.0))
 
 
 @inline
@@ -512,7 +533,7 @@ def _moments_of_run(x, narrow, at, size, center, states, rest):
 @inline
 def _room():
     """The arrays of `_sums` and `_moments`: one number for each of SIDE groups, and their lanes."""
-    numbers = stack(SIDE, LIKE64), stack(SIDE, LIKE64), stack(SIDE, LIKE64)
+    numbers = stack(SIDE, LIKE64), stack(SPARE, LIKE64), stack(SPARE, LIKE64)
     return numbers[0], numbers[1], numbers[2], stack(SQUARE, LIKE64), stack(SQUARE, LIKE64)
 
 
@@ -583,25 +604,55 @@ def _at_a_time(out, table, place, entry, runs, size):
 
 
 @inline
+def _are_one_loop(table):
+    """Whether the rows of neighbouring groups follow one another as those of a group do, and so few of them that some
+    groups are written together.
+    """
+    rows, side, apart = load_int(table, ROWS + SIZE), _side(table), ZERO
+    for operand in (X, OUT, WEIGHT, BIAS):
+        apart |= load_int(table, side + operand) - rows * load_int(table, ROWS + operand)
+    return 1 < rows and 2 * rows <= SIDE and load_int(table, REPEATS) == 1 and apart == 0
+
+
+@inline
+def _repeated(numbers, begin, groups, rows, into):
+    """Keep the numbers of some groups, each as often as a group has rows."""
+    for g in range(groups):
+        number = load_same(numbers, 8 * (begin + g), LIKE64)
+        for row in range(0, rows, WIDTH):
+            store_near(into, 8 * (g * rows + row), number)
+
+
+@inline
 def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
-    rows, size = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE)
-    across = _across(table)
-    entry = _side(table) if across else ROWS
+    rows, size, across = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE), _across(table)
+    entry, abreast = (_side(table), batch) if across else (ROWS, 1)
+    one = batch > 1 and not across and _are_one_loop(table)
+    if one:
+        abreast = SIDE // rows
+    means, inverses = stack(SPARE, LIKE64), stack(SPARE, LIKE64)
     once = across and folded(table) and load_int(table, FOLD) != 0  # each group has one weight and bias
     unfit = 0.0
-    for lead in range(1 if across else batch):
-        origin = moved(table, place, _side(table), lead)
+    for lead in range(0, batch, abreast):
+        origin, groups = moved(table, place, _side(table), lead), min(abreast, batch - lead)
+        if one:
+            _repeated(mean, lead, groups, rows, means)
+            _repeated(inverse, lead, groups, rows, inverses)
         for repeat in range(load_int(table, REPEATS)):
-            row, at = 0, inner_place(table, origin, repeat)
+            row, at = ZERO, inner_place(table, origin, repeat)
             while row < rows:
-                runs = batch if across else min(WIDTH, rows - row)
+                runs = groups
+                if not across:
+                    runs = groups * rows if one else min(WIDTH, rows - row)
                 if not once or (repeat == 0 and row == 0):
-                    step = 8 if across else 0
                     unfit = 0.0
                     for g in range(0, runs, WIDTH):
-                        k, near, width = 8 * lead + step * g, moved(table, at, entry, g), min(WIDTH, runs - g)
-                        mu, slope = _ends(mean, inverse, k, across)
+                        near, width = moved(table, at, entry, g), min(WIDTH, runs - g)
+                        if one:
+                            mu, slope = _ends(means, inverses, 8 * g, True)
+                        else:
+                            mu, slope = _ends(mean, inverse, 8 * (lead + (g if across else 0)), across)
                         unfit += set_coefficients(x, out, w, b, table, near, entry, width, g, mu, slope, room)
                 piece, begin = _at_a_time(out, table, at, entry, runs, size), ZERO
                 while begin < size:

@@ -8,7 +8,7 @@ fit float32 is made in float64, alone, so that it does not matter which runs are
 from ...maths import welford
 from ...walk.slots import BIAS, LOW, OUT, WEIGHT, X
 from .compiling import inline
-from .constants import PEEL, SIDE
+from .constants import JOINED, PEEL, SIDE
 from .intrinsics import (
     absent,
     itemsize,
@@ -21,10 +21,11 @@ from .intrinsics import (
     store_near,
     viewed,
 )
-from .lanes import convert, first, total
-from .walk import LIKE64, NO, STREAM, ZERO, scale_near, scale_run
+from .lanes import WIDTH, convert, first, total
+from .walk import LIKE64, NO, STREAM, ZERO, ends_of, scale_joined, scale_near, scale_run
 
 MANY = 1024  # runs whose coefficients are kept for further samples: 12 KB of float32 in the first-level cache
+ENDS = 2 * WIDTH
 
 
 @inline
@@ -76,7 +77,19 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
     stream, fold, none, item = load_int(table, STREAM) != 0, folded(table), absent(), itemsize(highs)
     near = xs == itemsize(x) and os == itemsize(out)
     weighted = near and not fold and ws == itemsize(w) and bs == itemsize(b)
-    if near and fold:
+    together = unfit == 0.0 and runs > 1 and WIDTH <= size <= JOINED and not (stream and size % WIDTH == 0)
+    together = together and x_step == size * itemsize(x) and out_step == size * itemsize(out)
+    peel, numbers = runs * size >= PEEL, (highs, scales, offsets)
+    if near and fold and together:
+        nothing = none, ZERO, none
+        scale_joined(x, xo, out, oo, size, runs, nothing, nothing, numbers, at, like, stream, peel, edge)
+    elif weighted and together and w_step == 0 and b_step == 0:
+        w_ends, b_ends = stack(ENDS, like), stack(ENDS, like)
+        ends_of(w, wo, size, convert(1.0, like), w_ends)
+        ends_of(b, bo, size, like, b_ends)
+        weights, biases = (w, wo, w_ends), (b, bo, b_ends)
+        scale_joined(x, xo, out, oo, size, runs, weights, biases, numbers, at, like, stream, peel, edge)
+    elif near and fold:
         for g in range(runs):
             rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:

@@ -19,6 +19,7 @@ from .intrinsics import (
     load_int,
     load_near,
     load_one,
+    load_same,
     made_like,
     opaque,
     stack,
@@ -30,7 +31,7 @@ from .intrinsics import (
     store_stream,
     stream_head,
 )
-from .lanes import UNROLL, WIDTH, convert, first, splat, total
+from .lanes import UNROLL, WIDTH, convert, first, joined, splat, total
 
 PARTS, PART_SIZE, TILE, STREAM, FOLD, REST = range(SETTINGS, SETTINGS + 6)  # of a table, beside those of `walk.slots`
 
@@ -445,6 +446,86 @@ def _write_cyclic(x, xo, out, oo, i, high, scale, offset, like, stream):
         store_stream(out, oo + i * itemsize(out), y)
     else:
         store_near(out, oo + i * itemsize(out), y)
+
+
+@inline
+def ends_of(w, wo, size, neutral, into):
+    """Keep the last WIDTH of `size` elements side by side, and behind them the first."""
+    ws = itemsize(w)
+    store_near(into, ZERO, load(w, wo + (size - WIDTH) * ws, ws, neutral))
+    store_near(into, WIDTH * itemsize(into), load(w, wo, ws, neutral))
+
+
+@inline
+def _joined_lanes(numbers, k, following, left, like):
+    """Coefficients of a vector of which `left` lanes belong to run k and the others to the one that follows."""
+    item = itemsize(numbers)
+    return joined(load_same(numbers, item * k, like), load_same(numbers, item * following, like), left)
+
+
+@inline
+def scale_joined(x, xo, out, oo, size, runs, weights, biases, coefficients, k, like, stream, peel, edge):
+    """`scale_near` of `runs` runs behind one another, of `size` elements each, WIDTH at least. Their coefficients lie
+    at element k of the arrays and behind. Weight and bias, which they share, are an array each, where it begins, and
+    what `ends_of` leaves of it.
+
+    They are written as one: a vector that lies in two runs takes coefficients of both.
+    """
+    w, wo, w_ends = weights
+    b, bo, b_ends = biases
+    highs, scales, offsets = coefficients
+    xs, os, ws, bs, item = itemsize(x), itemsize(out), itemsize(w), itemsize(b), itemsize(highs)
+    one = convert(1.0, like)
+    i, at, count, last, part = ZERO, ZERO, runs * size, k + runs - 1, ZERO
+    if stream or peel:
+        part = min(stream_head(out, oo), count)
+        stream = stream and part >= 0
+    while True:
+        if part <= 0:
+            high, scale, offset = (
+                load_same(highs, item * k, like),
+                load_same(scales, item * k, like),
+                load_same(offsets, item * k, like),
+            )
+            for _ in range(min(size - at, count - i) // WIDTH):
+                value = load_near(x, xo + i * xs, like)
+                y = _scale_lanes(value, w, wo, ws, b, bo, bs, at, high, scale, offset, like)
+                if stream:
+                    store_stream(out, oo + i * os, y)
+                else:
+                    store_near(out, oo + i * os, y)
+                i += WIDTH
+                at += WIDTH
+            part = min(WIDTH, count - i)
+        if part > 0:
+            left, following, into = size - at, min(k + 1, last), item * (at + WIDTH - size)
+            high = _joined_lanes(highs, k, following, left, like)
+            scale = _joined_lanes(scales, k, following, left, like)
+            offset = _joined_lanes(offsets, k, following, left, like)
+            if left >= WIDTH:
+                weight, bias = load(w, wo + at * ws, ws, one), load(b, bo + at * bs, bs, like)
+            else:
+                weight, bias = load(w_ends, into, item, one), load(b_ends, into, item, like)
+            if part == WIDTH:
+                y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, weight, bias, like)
+                if stream:
+                    store_stream(out, oo + i * os, y)
+                else:
+                    store_near(out, oo + i * os, y)
+            else:
+                y = _finish(load_first(x, xo + i * xs, xs, part, like), ZERO, high, scale, offset, weight, bias, like)
+                if stream:
+                    _keep(out, oo + i * os, part, y, edge)
+                else:
+                    store_first(out, oo + i * os, os, part, y)
+            i += part
+            at += part
+        if i >= count:
+            break
+        if at >= size:
+            at -= size
+            k += 1
+        part = ZERO
 
 
 @inline
