@@ -377,7 +377,7 @@ def _scale_as_one(x, out, table, corner, start, stop, columns, coefficients, lik
     """The same where rows, and the rest, lie behind one another: the coefficients begin anew with every row."""
     high, scale, offset = coefficients
     rows, stream, period = load_int(table, ROWS + SIZE), load_int(table, STREAM) != 0, _period(columns)
-    fours = period == columns and columns <= (FOURS // 4 if stream else FOURS)
+    fours = period == columns and columns <= FOURS
     while start < stop:
         repeat, row = start // rows, start % rows
         last = min(rows, row + stop - start)
