@@ -43,10 +43,8 @@ class Tuning:
     stream_least: int  # elements of the shortest run that is: of one of 49, every second line is not whole
     stream_run: int  # elements of a run, of which most lines are whole ...
     stream_short_bytes: int  # ... and the same for outputs of shorter runs
-    stream_beside: (
-        int  # elements of the largest groups that are walked side by side where output goes past the cache ...
-    )
-    stream_elements: int  # ... and of as many as are
+    stream_beside: int  # elements of the largest groups that go side by side where output goes past the cache ...
+    stream_elements: int  # ... and of as many as do
 
 
 TUNING = Tuning(
