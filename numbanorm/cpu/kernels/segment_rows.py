@@ -11,7 +11,7 @@ import numpy as np
 from ...maths import accumulators, welford
 from ...walk.slots import GROUP, LOW, OUT, SIZE, X
 from .compiling import inline, kernel
-from .constants import BLOCK, NEAR_RUN, SIDE
+from .constants import BLOCK, NEAR_RUN, SIDE, TRUST
 from .intrinsics import (
     absent,
     behind,
@@ -32,7 +32,7 @@ from .intrinsics import (
     stream_fence,
     summed_like,
 )
-from .lanes import WIDTH, splat, total
+from .lanes import WIDTH, convert, splat, total
 from .rows import (
     _block_sums,
     _finish_groups,
@@ -40,6 +40,7 @@ from .rows import (
     _moments,
     _neighbours,
     _room,
+    _run_pivot,
     _side,
     _state_arrays,
     _write_states,
@@ -61,6 +62,7 @@ from .walk import (
     scale_near,
     stream_edge,
     stream_end,
+    sum_near,
     sum_run,
 )
 
@@ -113,25 +115,42 @@ def _short_runs(info, table, offsets, unit, last, begin, end, places):
 
 
 @inline
+def _sums_of_one(x, narrow, origin, step, size, center):
+    """Pivot and sums of a run as `rows` takes them, without looking at the table, and whether they serve."""
+    pivot, zero, serves = 0.0, splat(0.0), 0.0
+    sums = zero, zero
+    if narrow is not None:
+        if size >= NEAR_RUN and step == itemsize(x):
+            pivot = _run_pivot(x, origin, size, center)
+            sums = sum_near(x, origin, size, convert(pivot, narrow), (zero, zero))
+            about = total(sums[0]) if center != 0 else 0.0
+            return pivot, about, total(sums[1]), accumulators.hold(float(size), pivot, (about, total(sums[1])), TRUST)
+    if exact_in_float64(x):
+        if center != 0:
+            pivot = welford.finite_or_zero(load_one(x, origin))
+        sums = sum_run(x, origin, step, size, pivot, (zero, zero))
+        serves = 1.0
+    return pivot, total(sums[0]) if center != 0 else 0.0, total(sums[1]), serves
+
+
+@inline
 def _short_states(x, narrow, table, runs, center, room, counts, places):
     """Count, mean and m2 of short runs, in lanes."""
     pivots, sums, squares, _, _ = room
-    zero, step = splat(0.0), load_int(table, LOW + X)
+    step = load_int(table, LOW + X)
     for g in range(runs):
         (origin, _, _, _, _), size = _kept_place(places, g)
         store_one(counts, g, float(size))
-        if size > 0 and size < NEAR_RUN and exact_in_float64(x):  # as `_block_sums` does, without looking at the table
-            pivot = 0.0
-            if center != 0:
-                pivot = welford.finite_or_zero(load_one(x, origin))
-            s, q = sum_run(x, origin, step, size, pivot, (zero, zero))
-            store_one(pivots, g, pivot)
-            store_one(sums, g, total(s) if center != 0 else 0.0)
-            store_one(squares, g, total(q))
-        elif size > 0:
-            store_int(table, LOW + SIZE, size)
-            at = behind(pivots, g), behind(sums, g), behind(squares, g), room[3], room[4]
-            _block_sums(x, narrow, table, origin, ZERO, 1, ZERO, size, center, at)
+        if size > 0:
+            pivot, s, q, serves = _sums_of_one(x, narrow, origin, step, size, center)
+            if serves != 0.0:
+                store_one(pivots, g, pivot)
+                store_one(sums, g, s)
+                store_one(squares, g, q)
+            else:
+                store_int(table, LOW + SIZE, size)
+                at = behind(pivots, g), behind(sums, g), behind(squares, g), room[3], room[4]
+                _block_sums(x, narrow, table, origin, ZERO, 1, ZERO, size, center, at)
     n, both = load_near(counts, ZERO, LIKE64), (load_near(sums, ZERO, LIKE64), load_near(squares, ZERO, LIKE64))
     mean, m2 = accumulators.settle(n, load_near(pivots, ZERO, LIKE64), both)
     none = n == 0.0
