@@ -38,9 +38,13 @@ class Tuning:
     serial_work: int = 32768  # elements, up to which one thread is done before the others have woken up
     wanted_tasks: int = 32  # groups (or tiles of them) from which on they are not cut into parts
     part_elements: int = 16384  # no part is smaller
-    state_elements: int = 25  # that earn back a state of a part, which takes 32 bytes
+    state_elements: int = 100  # of a label in a part: its pivot moves after 1 and 16 of them, which nobody can foresee
+    few_elements: int = (
+        25  # that earn back a state of a part, which takes 32 bytes, where there are not even as many ...
+    )
+    few_parts: int = 8  # ... parts as these
     least_parts: int = 4  # with fewer, ranges of labels are faster
-    most_parts: int = 256
+    most_parts: int = 64
     tile: int = 512  # columns of a task
     short_run: int = 32  # runs from here on are walked one by one
     merge_states: int = 2048  # of a task
@@ -204,8 +208,9 @@ def choose(loops: Loops, labels: int, threads: int, tuning: Tuning, numbers: int
         return whole
     whole = whole._replace(serial=False)
     if whole.outer * whole.tiles < tuning.wanted_tasks:
-        least = tuning.part_elements // wide, tuning.state_elements * labels
-        size = max(*least, elements // tuning.most_parts, 1)
+        few = min(tuning.few_parts, elements // (tuning.few_elements * labels))
+        parts = min(max(elements // (tuning.state_elements * labels), few, 1), tuning.most_parts)
+        size = max(tuning.part_elements // wide, -(-elements // parts), 1)
         if elements // size >= tuning.least_parts:
             size = -(-size // SEGMENT) * SEGMENT
             whole = whole._replace(parts=-(-elements // size), part_size=size)
