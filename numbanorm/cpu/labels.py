@@ -39,10 +39,8 @@ class Tuning:
     wanted_tasks: int = 32  # groups (or tiles of them) from which on they are not cut into parts
     part_elements: int = 16384  # no part is smaller
     state_elements: int = 100  # of a label in a part: its pivot moves after 1 and 16 of them, which nobody can foresee
-    few_elements: int = (
-        25  # that earn back a state of a part, which takes 32 bytes, where there are not even as many ...
-    )
-    few_parts: int = 8  # ... parts as these
+    few_elements: int = 25  # that earn back a state of a part, which takes 32 bytes, where fewer parts ...
+    few_parts: int = 8  # ... than these have as many
     least_parts: int = 4  # with fewer, ranges of labels are faster
     most_parts: int = 64
     tile: int = 512  # columns of a task

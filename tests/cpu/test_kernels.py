@@ -117,9 +117,15 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
     here = copy_of(x)
     apart = normalize(layout, here, weight, bias, eps)[0]
     np.testing.assert_array_equal(normalize(layout, here, weight, bias, eps, out=here)[0], apart)
-    tune(stream_bytes=0, stream_short_bytes=0, stream_least=0)
+    tune(**past_the_cache(True))
     for shift in (0, x.itemsize, 1):  # aligned, not at the start, never
         same(normalize(layout, x, weight, bias, eps, out=placed(first, shift)))
+
+
+def past_the_cache(stream):
+    """Thresholds by which all output is streamed, or none."""
+    past = 0 if stream else 1 << 40
+    return {"stream_bytes": past, "stream_short_bytes": past, "stream_least": 0}
 
 
 def placed(like, shift):
@@ -351,8 +357,7 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
 def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads, rng):
     """Also past the cache, which takes whole, aligned lines only."""
     shape, order, layout, _, thresholds, _ = CASES[name]
-    past = 0 if stream else 1 << 40
-    tune(**thresholds, stream_bytes=past, stream_short_bytes=past, stream_least=0)
+    tune(**thresholds, **past_the_cache(stream))
     plain = array(rng, shape, np.dtype(dtype).newbyteorder("="), order)
     expected, states = normalize(layout, plain)
     check_result(expected, states, plain, layout)
@@ -380,8 +385,7 @@ BEHIND = {
 @pytest.mark.parametrize("name", BEHIND)
 def test_runs_written_as_one_have_the_bits_of_each_alone(name, size, stream, tune, threads, rng):
     """A gap behind each run keeps them apart."""
-    past = 0 if stream else 1 << 40
-    tune(stream_bytes=past, stream_short_bytes=past, stream_least=0)
+    tune(**past_the_cache(stream))
     shape, layout, of_weight = BEHIND[name]
     shape = *shape[:-1], size
     weight = bias = None
@@ -407,8 +411,7 @@ def test_runs_written_as_one_have_the_bits_of_each_alone(name, size, stream, tun
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_run_that_float32_does_not_serve_is_written_alone(stream, tune, rng):
-    past = 0 if stream else 1 << 40
-    tune(stream_bytes=past, stream_short_bytes=past, stream_least=0)
+    tune(**past_the_cache(stream))
     x = array(rng, (40, 49))
     x[17] = x[17] * np.float32(1e-42)
     weight = array(rng, (1, 49))

@@ -507,6 +507,17 @@ def _is_single_run(x, narrow, table):
 
 
 @inline
+def _near_sums_of_run(x, narrow, at, size, center):
+    """Pivot and sums, by way of float32, of a run of elements side by side, and whether they serve."""
+    pivot, zero = _run_pivot(x, at, size, center), splat(0.0)
+    sums = sum_near(x, at, size, convert(pivot, narrow), (zero, zero))
+    s, q = total(sums[0]), total(sums[1])
+    if center == 0:
+        s = 0.0
+    return pivot, s, q, accumulators.hold(float(size), pivot, (s, q), TRUST)
+
+
+@inline
 def _moments_of_run(x, narrow, at, size, center, states, rest):
     """`_moments` and `_made_whole` of a group that is a single run, with nothing put down in between: past the cache,
     what happens between two rows takes as long as a quarter of them. Returns m2, and whether the sums serve.
@@ -514,19 +525,15 @@ def _moments_of_run(x, narrow, at, size, center, states, rest):
     mean, m2, bases = states
     m2_1, serves = 0.0, 0.0
     if narrow is not None:
-        n, base, pivot, zero = float(size), 0.0, _run_pivot(x, at, size, center), splat(0.0)
+        n, base = float(size), 0.0
         if center != 0:
             base = welford.base_or_zero(load_one(x, at))
-        sums = sum_near(x, at, size, convert(pivot, narrow), (zero, zero))
-        s, q = total(sums[0]), total(sums[1])
-        if center == 0:
-            s = 0.0
+        pivot, s, q, serves = _near_sums_of_run(x, narrow, at, size, center)
         distance, m2_1 = accumulators.settle(n, pivot - base, (s, q))
         store_one(mean, 0, distance + base)
         store_one(m2, 0, m2_1)
         if is_present(rest):
             store_one(bases, 0, accumulators.two_sum(base, distance)[1])
-        serves = accumulators.hold(n, pivot, (s, q), TRUST)
     return m2_1, serves
 
 

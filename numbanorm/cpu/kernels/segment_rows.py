@@ -11,7 +11,7 @@ import numpy as np
 from ...maths import accumulators, welford
 from ...walk.slots import GROUP, LOW, OUT, SIZE, X
 from .compiling import inline, kernel
-from .constants import BLOCK, NEAR_RUN, SIDE, TRUST
+from .constants import BLOCK, NEAR_RUN, SIDE
 from .intrinsics import (
     absent,
     behind,
@@ -32,15 +32,15 @@ from .intrinsics import (
     stream_fence,
     summed_like,
 )
-from .lanes import WIDTH, convert, splat, total
+from .lanes import WIDTH, splat, total
 from .rows import (
     _block_sums,
     _finish_groups,
     _made_whole,
     _moments,
+    _near_sums_of_run,
     _neighbours,
     _room,
-    _run_pivot,
     _side,
     _state_arrays,
     _write_states,
@@ -62,7 +62,6 @@ from .walk import (
     scale_near,
     stream_edge,
     stream_end,
-    sum_near,
     sum_run,
 )
 
@@ -121,10 +120,7 @@ def _sums_of_one(x, narrow, origin, step, size, center):
     sums = zero, zero
     if narrow is not None:
         if size >= NEAR_RUN and step == itemsize(x):
-            pivot = _run_pivot(x, origin, size, center)
-            sums = sum_near(x, origin, size, convert(pivot, narrow), (zero, zero))
-            about = total(sums[0]) if center != 0 else 0.0
-            return pivot, about, total(sums[1]), accumulators.hold(float(size), pivot, (about, total(sums[1])), TRUST)
+            return _near_sums_of_run(x, narrow, origin, size, center)
     if exact_in_float64(x):
         if center != 0:
             pivot = welford.finite_or_zero(load_one(x, origin))

@@ -438,14 +438,20 @@ def scale_cyclic(x, xo, out, oo, count, period, fours, high, scale, offset, like
 
 
 @inline
+def _write_line(out, at, y, stream):
+    """Write lanes at byte `at`, past the cache or not."""
+    if stream:
+        store_stream(out, at, y)
+    else:
+        store_near(out, at, y)
+
+
+@inline
 def _write_cyclic(x, xo, out, oo, i, high, scale, offset, like, stream):
     """Write lanes of output, the elements of a run from i on, with these coefficients."""
     value = load_near(x, xo + i * itemsize(x), like)
     y = _finish(value, ZERO, high, scale, offset, splat(convert(1.0, like)), splat(like), like)
-    if stream:
-        store_stream(out, oo + i * itemsize(out), y)
-    else:
-        store_near(out, oo + i * itemsize(out), y)
+    _write_line(out, oo + i * itemsize(out), y, stream)
 
 
 @inline
@@ -490,10 +496,7 @@ def scale_joined(x, xo, out, oo, size, runs, weights, biases, coefficients, k, l
             for _ in range(min(size - at, count - i) // WIDTH):
                 value = load_near(x, xo + i * xs, like)
                 y = _scale_lanes(value, w, wo, ws, b, bo, bs, at, high, scale, offset, like)
-                if stream:
-                    store_stream(out, oo + i * os, y)
-                else:
-                    store_near(out, oo + i * os, y)
+                _write_line(out, oo + i * os, y, stream)
                 i += WIDTH
                 at += WIDTH
             part = min(WIDTH, count - i)
@@ -508,10 +511,7 @@ def scale_joined(x, xo, out, oo, size, runs, weights, biases, coefficients, k, l
                 weight, bias = load(w_ends, into, item, one), load(b_ends, into, item, like)
             if part == WIDTH:
                 y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, weight, bias, like)
-                if stream:
-                    store_stream(out, oo + i * os, y)
-                else:
-                    store_near(out, oo + i * os, y)
+                _write_line(out, oo + i * os, y, stream)
             else:
                 y = _finish(load_first(x, xo + i * xs, xs, part, like), ZERO, high, scale, offset, weight, bias, like)
                 if stream:
