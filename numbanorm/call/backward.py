@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..arrays.forms import RESULTS, kind, result_dtype
 from ..arrays.give import give, result_like
 from ..arrays.memory import Array, check_same_device, contiguous
 from ..arrays.take import take
+from ..cpu.engine import output_of
 from ..cpu.forks import importing_numba
 from ..engine.interface import Engine, Frame, execute
 from ..layout import Layout
@@ -109,8 +111,42 @@ def run_backward(taken: Operands, ours: Prepared, states: States, eps: float, ow
     out = result_like(x, result_dtype(x.dtype))
     operands = (x, out, _whole(ours.weight), taken.grad)
     frame = Frame(*operands, *states, eps=eps, center=center, ddof=ours.ddof, eps_on_std=on_std)
-    result = _backward_of(x)(frame, ours.layout, own)
+    result = _backward_where(x).backward(frame, ours.layout, own)
     return (out, None, None) if result is None else (out, *result)
+
+
+def bind(taken: Operands, ours: Prepared, weight: Any, own: bool) -> Callable[..., Gradients | None] | None:
+    """What repeats a call on ndarrays that passed all checks, for others of its description; None if that cannot be.
+
+    It is repeat(x, weight, grad, statistics, eps), as the caller has them, and gives the gradients; or None, if the
+    statistics want a closer look.
+    """
+    x, layout, center = taken.x, ours.layout, ours.center
+    if weight is not None and not weight.flags.c_contiguous:
+        return None
+    frame = Frame(x, result_like(x, result_dtype(x.dtype)), ours.weight, taken.grad)
+    frame = frame._replace(center=int(center), ddof=ours.ddof, eps_on_std=int(ours.eps_on_std))
+    if (run := _on_host().bind(frame, layout, own)) is None:
+        return None
+    engine, (empty, shape, dtype) = engine_of(x), output_of(frame)
+    size, ones = layout.resolve(x.shape).group_size, np.ones(layout.group_shape(x.shape))
+    if weight is not None:
+        rows, like = (2, *weight.shape), result_dtype(weight.dtype)
+
+    def repeat(x, weight, grad, statistics, eps):  # type: ignore[no-untyped-def]
+        count, mean, m2 = statistics or moments(engine, layout, x, center)[:3]
+        if count is None:
+            count, mean, m2 = ones, mean.astype(np.float64), m2.astype(np.float64)
+        elif own and (np.count_nonzero(count != size) or not (center or np.count_nonzero(mean) == 0)):
+            return None
+        out = empty(shape or x, dtype)
+        sums = run(x, out, weight, grad, count, mean, m2, eps)
+        if weight is None:
+            return out, None, None
+        dweight, dbias = (sums if like == np.float64 else cast(sums, like)).reshape(rows)
+        return out, dweight, dbias
+
+    return repeat
 
 
 def give_gradients(taken: Operands, made: Gradients, weight: Parameter | None) -> Gradients:
@@ -143,7 +179,7 @@ def combined(a: Any, x: Any, b: Any = 0.0, y: Any = 0.0) -> Any:
     """A * x + b * y of small arrays and numbers that broadcast, in float64, where the arrays lie."""
     like = next(one for one in (a, x, b, y) if not isinstance(one, float))
     if not on_host(like):
-        return _combined_on_gpu()(a, x, b, y)
+        return _on_gpu().combined(a, x, b, y)
     a, x, b, y = (one if isinstance(one, float) else one.astype(np.float64, copy=False) for one in (a, x, b, y))
     return a * x if isinstance(y, float) and y == 0.0 else a * x + b * y
 
@@ -204,27 +240,20 @@ def _whole(weight: Any) -> Any:
     return np.array(weight, order="C")
 
 
-def _backward_of(x: Array) -> Any:
-    """What goes backward where an array lies: `backward` of `cpu.backward` or of `cuda.backward`."""
-    return _backward_on_host() if on_host(x) else _backward_on_gpu()
+def _backward_where(x: Array) -> Any:
+    """The module that goes backward where an array lies."""
+    return _on_host() if on_host(x) else _on_gpu()
 
 
 @importing_numba
-def _backward_on_host() -> Any:
-    from ..cpu.backward import backward
+def _on_host() -> Any:
+    from ..cpu import backward
 
     return backward
 
 
 @importing_numba
-def _backward_on_gpu() -> Any:
-    from ..cuda.backward import backward
+def _on_gpu() -> Any:
+    from ..cuda import backward
 
     return backward
-
-
-@importing_numba
-def _combined_on_gpu() -> Any:
-    from ..cuda.backward import combined
-
-    return combined

@@ -58,13 +58,13 @@ def normalized(
     # In one piece: a function more takes a fortieth of the shortest call.
     key = addresses = mean = var = momentum = counter = of_weight = of_bias = of_out = of_running = None
     counted = False  # whether batches are, or should be
-    typed: Any = settings
+    told: Any = settings
     for setting in settings:
         if type(setting) not in _DISTINCT:
-            typed = _typed(settings)
+            told = typed(settings)
             break
     if dtype is not None:
-        typed = typed, dtype
+        told = told, dtype
     if running is not None:
         mean, var, momentum, counter = running
         of_running = _form_of_running(mean, var)
@@ -73,7 +73,7 @@ def normalized(
         pass
     elif type(x) is not ndarray:
         if not counted:
-            key, addresses = _describe_on_gpu(prepare, typed, (x, out, weight, bias, mean, var))
+            key, addresses = _describe_on_gpu(prepare, told, (x, out, weight, bias, mean, var))
     elif (
         (weight is None or type(weight) is ndarray)
         and (bias is None or type(bias) is ndarray)
@@ -87,7 +87,7 @@ def normalized(
             of_bias = bias.shape, bias.strides, bias.dtype
         if out is not None:
             of_out = out is x, out.shape, out.strides, out.dtype
-        key = prepare, typed, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out, of_running
+        key = prepare, told, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out, of_running
     if key is not None and type(eps) is float and eps >= 0 and (momentum is None or _is_share(momentum)):
         try:
             repeat = _known.get(key)
@@ -134,8 +134,10 @@ def _remember(key: Any, repeat: Repeat) -> None:
         _known[key] = repeat
 
 
-def _typed(settings: tuple[Any, ...]) -> Any:
+def typed(settings: tuple[Any, ...]) -> Any:
     """Settings that differ where their types do; a list, which is no key, where one may change or differ unseen."""
+    if _DISTINCT.issuperset(map(type, settings)):
+        return settings
     types = tuple(map(type, settings))
     if all(of in _DISTINCT or issubclass(of, integer) for of in types):
         return settings, types

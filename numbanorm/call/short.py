@@ -62,7 +62,7 @@ def backward(x: Any, weight: Any, grad: Any, prepared: Prepared, own: bool) -> C
     layout, _, _, _, center, ddof, eps_on_std = prepared
     frame = Frame(x, result_like(x, x.dtype), weight, grad)
     frame = frame._replace(center=int(center), ddof=ddof, eps_on_std=int(eps_on_std))
-    run: Callable[..., Any] | None = _backward().on_addresses(frame, layout, own)
+    run: Callable[..., Any] | None = _backward().bind(frame, layout, own, serial=True)
     return run
 
 

@@ -9,7 +9,7 @@ share a slot of sums of weights; for the others, their sums are added up in the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple, cast
 
@@ -47,13 +47,14 @@ PART_ROWS = 64  # rows of a part of columns, at least
 class Plan(NamedTuple):
     """Launches over one frame: a kernel, its table, its boards with the tasks of each, and sizes of scratch."""
 
-    variant: Variant
+    address: int
     table: NDArray[np.int64]
     boards: tuple[NDArray[np.int64], ...]
     tasks: int
     serial: bool
     sums: int  # of parts of groups
     slots: int  # of weights
+    weights: int  # of a slot
 
 
 class Cut(NamedTuple):
@@ -79,19 +80,13 @@ def backward(frame: Frame, layout: Layout, own: bool) -> tuple[NDArray[Any], NDA
     """
     weight: Any = frame.weight
     plan = _plan_of(frame, layout, own)
-    size = 0 if weight is None else weight.size
     if plan is None:
-        slots = np.zeros((2, 1, size))
+        sums = np.zeros((2, 0 if weight is None else weight.size))
     else:
-        slots = np.zeros((2, plan.slots, size))
-        threads = 1 if plan.serial else get_num_threads()
-        address, parts = launcher.address_of(plan.variant), np.empty(plan.sums)
-        for board in plan.boards:
-            filled = frame._replace(part_count=parts, part_mean=slots[0], part_m2=slots[1], board=board)
-            launcher.launch(address, plan.tasks, threads, plan.table, filled)
+        numbers = frame.eps, frame.center, frame.ddof, frame.eps_on_std
+        sums = _run(plan, frame.x, frame.out, weight, frame.bias, frame.count, frame.mean, frame.m2, *numbers)
     if weight is None:
         return None
-    sums = slots[:, 0] if slots.shape[1] == 1 else np.add.reduce(slots, axis=1)
     if weight.flags.c_contiguous:
         dweight, dbias = sums.reshape(2, *weight.shape)
         return dweight, dbias
@@ -100,33 +95,39 @@ def backward(frame: Frame, layout: Layout, own: bool) -> tuple[NDArray[Any], NDA
     return dweight, dbias
 
 
-def on_addresses(frame: Frame, layout: Layout, own: bool) -> Callable[..., tuple[NDArray[Any], NDArray[Any]]] | None:
-    """What repeats `backward` where one thread does it in one launch, and weights have no gaps in C order.
+def bind(frame: Frame, layout: Layout, own: bool, serial: bool = False) -> Callable[..., NDArray[np.float64]] | None:
+    """What repeats `backward` where weights have no gaps in C order; with `serial`, where one thread does it at once.
 
     It is run(x, out, weight, grad, count, mean, m2, eps), each an ndarray, or with its address where an ndarray has it,
-    or None, and gives the sums for weight and bias, in float64 and one axis.
+    or None, and gives the sums for weight and bias, in float64: two rows.
     """
     weight: Any = frame.weight
     plan = _plan_of(frame, layout, own)
-    if plan is None or not plan.serial or len(plan.boards) > 1:
+    if plan is None or (serial and not (plan.serial and len(plan.boards) == 1)):
         return None
     if weight is not None and not weight.flags.c_contiguous:
         return None
-    call, address, (board,) = launcher.serial(), launcher.address_of(plan.variant), plan.boards
-    tasks, table, shape = plan.tasks, plan.table, (plan.slots, 0 if weight is None else weight.size)
-    center, ddof, on_std, zeros, parts = frame.center, frame.ddof, frame.eps_on_std, np.zeros, np.empty(plan.sums)
+    return partial(_run, plan, center=frame.center, ddof=frame.ddof, on_std=frame.eps_on_std)
 
-    def run(x, out, weight, grad, count, mean, m2, eps):  # type: ignore[no-untyped-def]
-        first, second = zeros(shape), zeros(shape)
+
+def _run(  # type: ignore[no-untyped-def]
+    plan: Plan, x, out, weight, grad, count, mean, m2, eps, center, ddof, on_std
+) -> NDArray[np.float64]:
+    """Launch a plan: the sums for weight and bias."""
+    slots, parts = np.zeros((2, plan.slots, plan.weights)), np.empty(plan.sums)
+    first, second = slots
+    for board in plan.boards:
         # fmt: off
-        call(address, 0, tasks, table, (
+        filled = (  # a frame by position, for speed
             x, out, weight, grad, count, mean, m2, None, parts, first, second, None, board,
             None, None, None, eps, center, 0.0, ddof, on_std,
-        ))
+        )
         # fmt: on
-        return (first[0], second[0]) if shape[0] == 1 else (np.add.reduce(first), np.add.reduce(second))
-
-    return run
+        if plan.serial:
+            launcher.serial()(plan.address, 0, plan.tasks, plan.table, filled)
+        else:
+            launcher.launch(plan.address, plan.tasks, get_num_threads(), plan.table, filled)
+    return slots[:, 0] if plan.slots == 1 else np.add.reduce(slots, axis=1)
 
 
 def _plan_of(frame: Frame, layout: Layout, own: bool) -> Plan | None:
@@ -230,7 +231,8 @@ def cut_rows(
     needs = own or not weighted
     boards, tasks, slots = _boards(cutting, numbers, settings, parts, needs)
     sums = 2 * nest.groups * parts if len(boards) > 1 else 0
-    return Plan(Variant("rows", "backward", kinds), table, boards, tasks, serial, sums, slots)
+    address = launcher.address_of(Variant("rows", "backward", kinds))
+    return Plan(address, table, boards, tasks, serial, sums, slots, weights)
 
 
 def _beside(size: int, side: Loop, low: Loop, near: bool, weighted: bool, itemsize: int) -> int:
@@ -278,7 +280,8 @@ def cut_columns(
     settings = (weights, together, fold, one_run, stream, center, own)
     boards, tasks, slots = _boards(cutting, numbers, settings, runs_cut.pieces, own or fold)
     sums = 2 * above * runs_cut.pieces * columns if len(boards) > 1 else 0
-    return Plan(Variant("columns", "backward", kinds), write(loops), boards, tasks, serial, sums, slots)
+    address = launcher.address_of(Variant("columns", "backward", kinds))
+    return Plan(address, write(loops), boards, tasks, serial, sums, slots, weights)
 
 
 def _boards(

@@ -72,7 +72,7 @@ class HostEngine:
         (first, *others), updates = plan.steps, not by_given and frame.running_mean is not None
         if others or keep or not first.serial:
             return self._bind_large(plan, frame, updates, keep)
-        run, (empty, shape, dtype) = _launcher().serial(), _output(frame)
+        run, (empty, shape, dtype) = _launcher().serial(), output_of(frame)
         center, ddof, on_std = frame.center, frame.ddof, frame.eps_on_std
         address, tasks, table, groups, new = first.address, first.tasks, first.table, plan.group_shape, np.empty
 
@@ -100,7 +100,7 @@ class HostEngine:
 
     def _bind_large(self, plan: Plan, frame: Frame, updates: bool, keep: bool) -> Repeat:
         """The same for what runs in several steps or on several threads, or keeps its states."""
-        groups, by_given, (empty, shape, dtype) = plan.group_shape, frame.mean is not None, _output(frame)
+        groups, by_given, (empty, shape, dtype) = plan.group_shape, frame.mean is not None, output_of(frame)
         center, ddof, on_std, threads = frame.center, frame.ddof, frame.eps_on_std, get_num_threads()
         states = updates or keep
 
@@ -242,7 +242,7 @@ def _compiled(planned: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(step._replace(address=_launcher().address_of(step.variant)) for step in planned)
 
 
-def _output(frame: Frame) -> tuple[Callable[..., HostArray], Shape | None, np.dtype]:
+def output_of(frame: Frame) -> tuple[Callable[..., HostArray], Shape | None, np.dtype]:
     """How to make an output as `give.result_like` does, for one description: empty(shape or x, dtype)."""
     x, out = cast(HostArray, frame.x), cast(HostArray, frame.out)
     if make := huge.maker(x.shape, out.dtype, out.strides):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..arrays.annotations import AnyArray, ArrayLike
-from ..call.backward import check_operands, check_parameter, give_gradients, go_backward
 from ..layout import as_ints
 from ..norms import layer
 from ..statistics import Moments
-from .layouts import states_of
+from .known import gradients
 
 
 def layer_norm_backward(
@@ -67,14 +67,12 @@ def layer_norm_backward(
     >>> dweight.round(3), dbias.round(3)
     (array([2.786, 0.429, 2.786]), array([-2.315,  0.   ,  2.315]))
     """
-    taken, sizes = check_operands(grad, x), layer._items(normalized_shape)
-    parameter = check_parameter(weight, taken.x)
-    settings, way = sizes, layer._last_axes
-    if axis is not None:
-        settings, way = (*sizes, None, *as_ints(axis, "axis")), layer._some_axes
-    ours = way(taken.x, parameter and parameter.array, None, *settings)
-    made = go_backward(taken, ours, states_of(moments), eps)
-    return give_gradients(taken, (made[0], *(_in_order(one, axis, taken.x) for one in made[1:])), parameter)
+    sizes = layer._items(normalized_shape)
+    if axis is None:
+        return gradients(grad, x, weight, moments, eps, layer._last_axes, sizes)
+    axes = as_ints(axis, "axis")
+    settings = (*sizes, None, *axes)
+    return gradients(grad, x, weight, moments, eps, layer._some_axes, settings, in_order=partial(_in_order, axes))
 
 
 def rms_norm_backward(
@@ -131,17 +129,15 @@ def rms_norm_backward(
     >>> dx.round(3), dweight.round(3)
     (array([[ 0.064, -0.048,  0.4  ,  0.4  ]]), array([1.2, 1.6, 0. , 0. ]))
     """
-    taken, sizes = check_operands(grad, x), layer._items(normalized_shape)
-    parameter = check_parameter(weight, taken.x)
-    eps = layer._default_eps(taken.x) if eps is None else eps
-    ours = layer._last_axes_about_zero(taken.x, parameter and parameter.array, None, *sizes)
-    return give_gradients(taken, go_backward(taken, ours, states_of(moments), eps), parameter)[:2]
+    eps = layer._default_eps(x) if eps is None else eps
+    sizes = layer._items(normalized_shape)
+    return gradients(grad, x, weight, moments, eps, layer._last_axes_about_zero, sizes)[:2]
 
 
-def _in_order(total: Any, axis: Any, x: Any) -> Any:
+def _in_order(axes: tuple[int, ...], total: Any, x: Any) -> Any:
     """Sums by weight, shaped to broadcast against x, in the order of axes of `normalized_shape`."""
-    if total is None or axis is None:
+    if total is None:
         return total
-    places = [a % x.ndim for a in as_ints(axis, "axis")]
+    places = [a % x.ndim for a in axes]
     kept = total.reshape(tuple(x.shape[a] for a in sorted(places)))
     return kept.transpose([sorted(places).index(a) for a in places])

@@ -9,9 +9,6 @@ import numpy as np
 from ..arrays.annotations import AnyArray, ArrayLike
 from ..call.arguments import check_eps, check_flag, check_number
 from ..call.backward import (
-    Gradients,
-    Operands,
-    Parameter,
     add_to,
     check_operands,
     check_parameter,
@@ -22,12 +19,14 @@ from ..call.backward import (
     required_parameter,
 )
 from ..call.choose import engine_of, on_host
-from ..call.run import Prepared, Statistics
+from ..call.run import Prepared
 from ..call.run import moments as states_from
 from ..norms import batch, group, instance
 from ..norms.channels import Channels
 from ..statistics import Moments
-from .layouts import states_of
+from .known import gradients, states_of
+
+_NO_RUNNING = (None, None, 0.1, None)
 
 
 def batch_norm_backward(
@@ -94,8 +93,9 @@ def batch_norm_backward(
     (array([-0.926, -1.225]), array([1., 1.]))
     """
     own = training is True or check_flag(training, "training")
-    ways, running = (batch._training, batch._evaluation), (running_mean, running_var)
-    return _by_channel(grad, x, running, weight, own, moments, eps, channel_axis, ways)
+    if own:
+        return gradients(grad, x, weight, moments, eps, _by_batch, (channel_axis,))
+    return gradients(grad, x, weight, moments, eps, batch._evaluation, (channel_axis,), (running_mean, running_var))
 
 
 def instance_norm_backward(
@@ -155,8 +155,9 @@ def instance_norm_backward(
     array([[[ 0.176, -0.22 ,  0.044]]])
     """
     own = use_input_stats is True or check_flag(use_input_stats, "use_input_stats")
-    ways, running = (instance._by_instance, instance._by_stored), (running_mean, running_var)
-    return _by_channel(grad, x, running, weight, own, moments, eps, channel_axis, ways)
+    if own:
+        return gradients(grad, x, weight, moments, eps, _by_instance, (channel_axis,))
+    return gradients(grad, x, weight, moments, eps, instance._by_stored, (channel_axis,), (running_mean, running_var))
 
 
 def group_norm_backward(
@@ -212,10 +213,7 @@ def group_norm_backward(
     >>> dx.round(3).ravel()
     array([-0.385,  0.385, -0.385,  0.385])
     """
-    taken = check_operands(grad, x)
-    parameter = check_parameter(weight, taken.x)
-    ours = group._groups(taken.x, parameter and parameter.array, None, num_groups, channel_axis)
-    return give_gradients(taken, go_backward(taken, ours, states_of(moments), eps), parameter)
+    return gradients(grad, x, weight, moments, eps, group._groups, (num_groups, channel_axis))
 
 
 def batch_renorm_backward(
@@ -284,8 +282,9 @@ def batch_renorm_backward(
         return batch_norm_backward(grad, x, running_mean, running_var, weight, eps=eps, channel_axis=channel_axis)
     taken = check_operands(grad, x)
     parameter = check_parameter(weight, taken.x)
-    stored = _prepared(batch._evaluation, taken, parameter, channel_axis, (running_mean, running_var)).running
-    ours, eps = _prepared(batch._training, taken, parameter, channel_axis), check_eps(eps)
+    array, running = parameter and parameter.array, (running_mean, running_var, 0.1, None)
+    stored = batch._evaluation(taken.x, array, None, running, channel_axis).running
+    ours, eps = _by_batch(taken.x, array, None, channel_axis), check_eps(eps)
     states = states_of(moments) or states_from(engine_of(taken.x), ours.layout, taken.x)[:3]
     numbers = (stored.mean, stored.var, 1.0, -0.0, eps, float(r_max), float(d_max))  # type: ignore[union-attr]
     r, d = engine_of(taken.x).pointwise("renorm", 2, *states, *numbers)
@@ -354,8 +353,9 @@ def batch_instance_norm_backward(
     """
     taken = check_operands(grad, x)
     parameter, share = check_parameter(weight, taken.x), required_parameter(rho, taken.x, "rho")
-    whole = _prepared(batch._training, taken, parameter, channel_axis)
-    parts = _prepared(instance._by_instance, taken, parameter, channel_axis)
+    array = parameter and parameter.array
+    whole = _by_batch(taken.x, array, None, channel_axis)
+    parts = _by_instance(taken.x, array, None, channel_axis)
     along: Any = Channels.of(taken.x, channel_axis, None, None).vector(rho, "rho")
     part, rest = combined(1.0, along), combined(1.0, 1.0, -1.0, along)
     if on_host(taken.x) and not np.all((part >= 0) & (part <= 1)):
@@ -370,26 +370,11 @@ def batch_instance_norm_backward(
     return dx, give_like(drho, share), dweight, dbias
 
 
-def _by_channel(
-    grad: Any, x: Any, running: Any, weight: Any, own: bool, moments: Any, eps: Any, channel_axis: Any, ways: Any
-) -> Gradients:
-    """Gradients by statistics of x's own, or by stored ones; `ways`: how either norm prepares."""
-    taken, states = check_operands(grad, x), states_of(moments)
-    parameter = check_parameter(weight, taken.x)
-    statistics: Statistics | None = states
-    if own:
-        ours = _prepared(ways[0], taken, parameter, channel_axis)
-    else:
-        if states is not None:
-            raise ValueError("moments are of x, but stored statistics were used; leave them out")
-        ours = _prepared(ways[1], taken, parameter, channel_axis, running)
-        statistics = None, ours.running.mean, ours.running.var  # type: ignore[union-attr]
-    return give_gradients(taken, go_backward(taken, ours, statistics, eps, own), parameter)
+def _by_batch(x: Any, weight: Any, bias: Any, channel_axis: Any) -> Prepared:
+    """By the batch's own statistics; running ones are not moved."""
+    return batch._training(x, weight, bias, _NO_RUNNING, channel_axis)
 
 
-def _prepared(
-    way: Any, taken: Operands, parameter: Parameter | None, channel_axis: Any, running: Any = (None, None)
-) -> Prepared:
-    """What a norm makes of its arguments; running statistics are not moved."""
-    ours: Prepared = way(taken.x, parameter and parameter.array, None, (*running, 0.1, None), channel_axis)
-    return ours
+def _by_instance(x: Any, weight: Any, bias: Any, channel_axis: Any) -> Prepared:
+    """The same for each instance's own."""
+    return instance._by_instance(x, weight, bias, _NO_RUNNING, channel_axis)

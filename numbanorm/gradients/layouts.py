@@ -7,10 +7,10 @@ from typing import Any
 
 from ..arrays.annotations import AnyArray, ArrayLike
 from ..call.arguments import EpsOn, as_layout, on_std
-from ..call.backward import check_operands, check_parameter, give_gradients, go_backward
-from ..call.run import Prepared, States
+from ..call.run import Prepared
 from ..layout import Layout, as_int
 from ..statistics import Moments
+from .known import gradients
 
 
 def normalize_backward(
@@ -87,20 +87,11 @@ def normalize_backward(
     >>> dweight.round(3), dbias
     (array([-2.315,  0.   ,  2.315]), array([2., 2., 2.]))
     """
-    chosen, states = as_layout(layout, axis, sizes, normalize_backward), states_of(moments)
-    taken = check_operands(grad, x)
-    parameter = check_parameter(weight, taken.x)
-    ours = Prepared(chosen, parameter and parameter.array, ddof=as_int(ddof, "ddof"), eps_on_std=on_std(eps_on))
-    return give_gradients(taken, go_backward(taken, ours, states, eps), parameter)
+    chosen = as_layout(layout, axis, sizes, normalize_backward)
+    settings = chosen, as_int(ddof, "ddof"), int(on_std(eps_on))
+    return gradients(grad, x, weight, moments, eps, _by_layout, settings)
 
 
-def states_of(moments: Any) -> States | None:
-    """The states that a caller has, as kernels read them."""
-    if moments is None:
-        return None
-    if not isinstance(moments, Moments):
-        raise TypeError(
-            f"moments must be Moments, got {type(moments).__name__}; pass those that the forward call returned, with "
-            "return_moments=True"
-        )
-    return moments._states
+def _by_layout(x: Any, weight: Any, bias: Any, layout: Layout, ddof: int, eps_on_std: int) -> Prepared:
+    """By any groups; their fit is seen to where the call is planned."""
+    return Prepared(layout, weight, bias, ddof=ddof, eps_on_std=bool(eps_on_std))

@@ -17,7 +17,7 @@ from ..call.run import Prepared
 from ..layout import as_int
 from ..norms import weights
 from ..statistics import Moments
-from .layouts import states_of
+from .known import states_of
 
 
 def weight_norm_backward(
