@@ -69,10 +69,8 @@ def normalized(
         mean, var, momentum, counter = running
         of_running = _form_of_running(mean, var)
         counted = counter is not None or (momentum is None and mean is not None)
-    if keep is not None:
-        pass
-    elif type(x) is not ndarray:
-        if not counted:
+    if type(x) is not ndarray:
+        if not (counted or keep is not None):
             key, addresses = _describe_on_gpu(prepare, told, (x, out, weight, bias, mean, var))
     elif (
         (weight is None or type(weight) is ndarray)
@@ -87,7 +85,7 @@ def normalized(
             of_bias = bias.shape, bias.strides, bias.dtype
         if out is not None:
             of_out = out is x, out.shape, out.strides, out.dtype
-        key = prepare, told, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out, of_running
+        key = prepare, told, x.shape, x.strides, x.dtype, of_weight, of_bias, of_out, of_running, keep
     if key is not None and type(eps) is float and eps >= 0 and (momentum is None or _is_share(momentum)):
         try:
             repeat = _known.get(key)
@@ -97,9 +95,9 @@ def normalized(
             made, frame = result
             if addresses is not None:
                 written(out, *((mean, var) if frame is not None else ()))
-            if frame is not None:
+            if frame is not None and mean is not None:
                 update_running(frame, momentum, counter)
-            return made
+            return made if keep is None else (made, keep(frame.count, frame.mean, frame.m2))  # type: ignore[union-attr]
     if type(x) is not ndarray and (lazy := lazily(x)) is not None:
         return lazy.normalized(x, weight, bias, eps, out, prepare, settings, running, dtype, keep)
     ours = prepare(x, weight, bias, *settings) if running is None else prepare(x, weight, bias, running, *settings)

@@ -70,11 +70,12 @@ class HostEngine:
         if by_given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
         (first, *others), updates = plan.steps, not by_given and frame.running_mean is not None
-        if others or keep or not first.serial:
+        if others or not first.serial:
             return self._bind_large(plan, frame, updates, keep)
         run, (empty, shape, dtype) = _launcher().serial(), output_of(frame)
         center, ddof, on_std = frame.center, frame.ddof, frame.eps_on_std
         address, tasks, table, groups, new = first.address, first.tasks, first.table, plan.group_shape, np.empty
+        states = updates or keep
 
         def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
             if out is None:
@@ -86,6 +87,7 @@ class HostEngine:
                 if not _may_update(mean, var, x):
                     return None
                 running_mean, running_var = mean, var
+            if states:
                 count, mean, var = new(groups), new(groups), new(groups)
             # fmt: off
             slots = (  # a frame by position, for speed
@@ -94,12 +96,12 @@ class HostEngine:
             )
             # fmt: on
             run(address, 0, tasks, table, slots)
-            return out, Frame._make(slots) if updates else None
+            return out, Frame._make(slots) if states else None
 
         return repeat
 
     def _bind_large(self, plan: Plan, frame: Frame, updates: bool, keep: bool) -> Repeat:
-        """The same for what runs in several steps or on several threads, or keeps its states."""
+        """The same for what runs in several steps or on several threads."""
         groups, by_given, (empty, shape, dtype) = plan.group_shape, frame.mean is not None, output_of(frame)
         center, ddof, on_std, threads = frame.center, frame.ddof, frame.eps_on_std, get_num_threads()
         states = updates or keep

@@ -37,6 +37,25 @@ def test_known_calls_give_what_new_ones_give(name, size, rng, vectors):
     assert not np.shares_memory(got, second)
 
 
+@pytest.mark.parametrize("size", [4, 90])
+@pytest.mark.parametrize("name", [name for name in CALLS if "stored" not in name])
+def test_known_calls_that_return_moments(name, size, rng, vectors):
+    call, first, second = CALLS[name], images(rng, size=size), images(rng, size=size)
+    fresh, known = vectors.copy(), vectors.copy()
+    call(second, vectors.copy())  # which returns none: the next is another call
+    expected, of_second = call(second, fresh, return_moments=True)
+    forget()
+    _, of_first = call(first, vectors.copy(), return_moments=True)
+    kept = of_first.mean.copy()
+    got, moments = call(second, known, return_moments=True)
+    assert len(calls._known) == 1
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(known, fresh)
+    assert moments == of_second
+    np.testing.assert_array_equal(of_first.mean, kept)
+    assert not isinstance(call(second, vectors.copy()), tuple)
+
+
 CHANGES = {
     "shape": lambda x: x[:3],
     "dtype": lambda x: x.astype(np.float64),
