@@ -57,14 +57,17 @@ def no_kernels(monkeypatch):
     """Whoever asks for a kernel on the host fails; and no call is known."""
     from numbanorm.call import known
     from numbanorm.cpu import engine
+    from numbanorm.gradients import known as known_backward
 
     def refuse():
         raise AssertionError("this needs a kernel")
 
     monkeypatch.setattr(engine, "_launcher", refuse)
-    known.forget()
+    for calls in (known, known_backward):
+        calls.forget()
     yield
-    known.forget()
+    for calls in (known, known_backward):
+        calls.forget()
 
 
 @pytest.fixture

@@ -225,10 +225,11 @@ def cut_rows(
     numbers = (above, side.size, runs, low.size)
     cutting = (cuts, slices, runs_cut, low_cut)
     fold = foldable([loop._replace(bias=0) for loop in (*loops.inner, rows)])
-    parts = runs_cut.pieces * low_cut.pieces
-    settings = (weights, beside, fold, True, stream, center, own)
+    parts = runs_cut.pieces * low_cut.pieces if own else 1  # else output is made of no sums
+    fused = not own and weights > 0 and fold and not weighted and (not stream or low.size % LANES == 0)
+    settings = (weights, beside, fold, True, stream, center, own, fused)
     table = write(loops._replace(outer=outer))
-    needs = own or not weighted
+    needs = own or (weights > 0 and not weighted)
     boards, tasks, slots = _boards(cutting, numbers, settings, parts, needs)
     sums = 2 * nest.groups * parts if len(boards) > 1 else 0
     address = launcher.address_of(Variant("rows", "backward", kinds))
@@ -276,9 +277,13 @@ def cut_columns(
     stream = data > TUNING.stream_bytes and (low.size if high.size == 1 else columns) >= TUNING.stream_run
     numbers = (above, columns, runs, 1)
     cutting = (cuts, slices, runs_cut, Cut(1, 1, True))
-    together = 1 if data > FAR_BYTES or abs(rows.x) >= FAR_ROWS else backward_columns.DOWN_ROWS
-    settings = (weights, together, fold, one_run, stream, center, own)
-    boards, tasks, slots = _boards(cutting, numbers, settings, runs_cut.pieces, own or fold)
+    together = backward_columns.STRIP if abs(rows.x) >= FAR_ROWS else backward_columns.DOWN_ROWS
+    together = 1 if data > FAR_BYTES else together
+    lines = high.size == 1 and low.size % LANES == 0 and rows.out % (LANES * itemsize) == 0  # whole ones
+    fused = not own and weights > 0 and fold and (not stream or lines)
+    settings = (weights, together, fold, one_run, stream, center, own, fused)
+    needs = own or (weights > 0 and fold)
+    boards, tasks, slots = _boards(cutting, numbers, settings, runs_cut.pieces, needs)
     sums = 2 * above * runs_cut.pieces * columns if len(boards) > 1 else 0
     address = launcher.address_of(Variant("columns", "backward", kinds))
     return Plan(address, write(loops), boards, tasks, serial, sums, slots, weights)

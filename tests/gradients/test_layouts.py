@@ -1,7 +1,6 @@
 """normalize_backward() against the oracle and against autograd: any grouping, dtype, memory order and weight."""
 
 import tracemalloc
-from dataclasses import replace
 
 import numpy as np
 import oracle
@@ -13,7 +12,6 @@ from oracle import assert_same, assert_within
 from strategies import BFLOAT16, ORDERS, RANDOM, arrange, arrays, groupings, values
 
 import numbanorm as nbn
-from numbanorm.cpu import backward
 
 F2, F4, F8, SWAPPED = np.dtype("f2"), np.dtype("f4"), np.dtype("f8"), np.dtype(">f4")
 # Of x, grad and weight: each is compiled.
@@ -98,28 +96,6 @@ def test_gradients_of_autograd(data):
         allowed = oracle.backward_tolerance(grad, x, ids, grouping.num_groups, expected, weight, 1e-2)
     for one, wanted, tolerance in zip(got, expected, allowed, strict=True):
         assert_within(one, wanted, 4 * tolerance)  # autograd's own rounding is in it
-
-
-# Thresholds at which small arrays are cut as large ones are: into many tasks, parts of groups, and streamed output.
-SMALL = {
-    "SERIAL": 0,
-    "TASK": 64,
-    "PART": 64,
-    "PART_ROWS": 4,
-    "LOW_PART": 64,
-    "FAR_BYTES": 4096,
-    "FEWER_BYTES": 4096,
-    "TUNING": replace(backward.TUNING, stream_bytes=1024, stream_run=16),
-}
-
-
-@pytest.fixture
-def cut_small(monkeypatch):
-    for name, value in SMALL.items():
-        monkeypatch.setattr(backward, name, value)
-    backward._plan.cache_clear()
-    yield
-    backward._plan.cache_clear()
 
 
 @pytest.mark.parametrize("kinds", KINDS, ids=name_of)

@@ -9,6 +9,7 @@ from .backward_walk import (
     CUT,
     CUT_SLOT,
     FOLD,
+    FUSED,
     JOINED,
     NUM_ABOVE,
     NUM_RUNS,
@@ -32,6 +33,7 @@ from .backward_walk import (
     piece,
     precision_of,
     run_place,
+    scale_lanes,
     sum_across,
     unfit_lanes,
     weight_index,
@@ -52,6 +54,7 @@ from .intrinsics import (
     store_near,
     store_one,
     stream_fence,
+    stream_head,
     viewed,
 )
 from .lanes import WIDTH, convert, first, splat, total
@@ -68,22 +71,59 @@ from .walk import (
 )
 
 DOWN_ROWS = 16  # rows of columns that are added up side by side, or in a chain of float32
+STRIP = 2  # the same where rows lie so far apart that more meet in the same sets of the cache
 MAX_TILE = 1024  # columns of a task
 ROOM = MAX_TILE + 11 * WIDTH  # see `backward_rows.PIECE_ROOM`
 
 
 @inline
-def _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, coefs, skip, s, q, like):
-    """Add dy and dy * t of `rows` rows of `count` columns, dy * w for dy if `weighted`, to s and q from `skip` on."""
+def _scale_first(out, oo, i, part, dy, scale):
+    """Write the first `part` lanes of dy * scale at element i, if there is an output."""
+    if out is not None:
+        store_first(out, oo + i * itemsize(out), itemsize(out), part, dy * scale)
+
+
+@inline
+def _down(
+    x,
+    xo,
+    x_row,
+    xs,
+    d,
+    do,
+    d_row,
+    ds,
+    w,
+    wo,
+    w_row,
+    ws,
+    weighted,
+    rows,
+    count,
+    coefs,
+    skip,
+    s,
+    q,
+    like,
+    out,
+    oo,
+    out_row,
+    scales,
+):
+    """Add dy and dy * t of `rows` rows of `count` columns, dy * w for dy if `weighted`, to s and q from `skip` on.
+
+    Unless `out` is None, dy * scale is written, side by side.
+    """
     highs, slopes, offsets = coefs
     one, zero = convert(1.0, like), splat(convert(0.0, like))
     for i in range(0, count, WIDTH):
         part, k = min(WIDTH, count - i), skip + i
         h, slope, o = coefficient(highs, k, like), coefficient(slopes, k, like), coefficient(offsets, k, like)
-        a, b = zero, zero
+        a, b, scale = zero, zero, coefficient(scales, k, like)
         if part == WIDTH:
             for r in range(rows):
                 dy = load(d, do + r * d_row + i * ds, ds, like)
+                scale_lanes(out, oo + r * out_row, i, dy, scale, NO)
                 if weighted:
                     dy = dy * load(w, wo + r * w_row + i * ws, ws, one)
                 t = welford.standardize(load(x, xo + r * x_row + i * xs, xs, like), h, slope, o)
@@ -91,6 +131,7 @@ def _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, 
         else:
             for r in range(rows):
                 dy = first(load_first(d, do + r * d_row + i * ds, ds, part, like), part)
+                _scale_first(out, oo + r * out_row, i, part, dy, scale)
                 if weighted:
                     dy = first(dy * load_first(w, wo + r * w_row + i * ws, ws, part, one), part)
                 t = load_first(x, xo + r * x_row + i * xs, xs, part, like)
@@ -101,28 +142,39 @@ def _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, 
 
 
 @inline
-def _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, skip, s, q, chains, like):
-    """The same row by row, as memory beyond the cache is read fastest; elements lie side by side."""
+def _down_by_row(
+    x, xo, x_row, d, do, d_row, rows, count, coefs, skip, s, q, chains, like, strip, out, oo, out_row, scales, stream
+):
+    """The same by strips of rows, or row by row, as memory beyond the cache is read fastest; elements lie side by side.
+    With `stream`, output goes past the cache, where it takes whole lanes.
+    """
     highs, slopes, offsets = coefs
     xs, ds, item = itemsize(x), itemsize(d), itemsize(highs)
-    for r in range(rows):
+    for r in range(0, rows, strip):
+        together = min(strip, rows - r)
         for i in range(0, count, WIDTH):
             part, k = min(WIDTH, count - i), skip + i
             h, slope, o = coefficient(highs, k, like), coefficient(slopes, k, like), coefficient(offsets, k, like)
-            a, b = splat(convert(0.0, like)), splat(convert(0.0, like))
+            scale, a, b = coefficient(scales, k, like), splat(convert(0.0, like)), splat(convert(0.0, like))
             if r > 0:
                 a, b = load_near(chains[0], item * k, like), load_near(chains[1], item * k, like)
-            if part == WIDTH:
-                dy, value = load_near(d, do + i * ds, like), load_near(x, xo + i * xs, like)
-                a, b = gradient.push((a, b), dy, welford.standardize(value, h, slope, o))
-            else:
-                dy, value = load_first(d, do + i * ds, ds, part, like), load_first(x, xo + i * xs, xs, part, like)
-                t = first(welford.standardize(value, h, slope, o), part)
-                a, b = gradient.push((a, b), first(dy, part), t)
+            xi, di, oi = xo + i * xs, do + i * ds, oo
+            for _ in range(together):
+                if part == WIDTH:
+                    dy, value = load_near(d, di, like), load_near(x, xi, like)
+                    scale_lanes(out, oi, i, dy, scale, stream)
+                    t = welford.standardize(value, h, slope, o)
+                else:
+                    dy, value = first(load_first(d, di, ds, part, like), part), load_first(x, xi, xs, part, like)
+                    _scale_first(out, oi, i, part, dy, scale)
+                    t = first(welford.standardize(value, h, slope, o), part)
+                a, b = gradient.push((a, b), dy, t)
+                xi, di, oi = xi + x_row, di + d_row, oi + out_row
             store_near(chains[0], item * k, a)
             store_near(chains[1], item * k, b)
-        xo += x_row
-        do += d_row
+        xo += together * x_row
+        do += together * d_row
+        oo += together * out_row
     for k in range(skip, skip + count, WIDTH):
         store_near(s, 8 * k, load_near(s, 8 * k, LIKE64) + convert(load_near(chains[0], item * k, like), LIKE64))
         store_near(q, 8 * k, load_near(q, 8 * k, LIKE64) + convert(load_near(chains[1], item * k, like), LIKE64))
@@ -154,7 +206,10 @@ def _column_coefficients(place, tile, table, board, w, states, spread, like, nar
         store_near(wide[3], 8 * k, curve)
         store_near(wide[6], 8 * k, weight)
         store_near(wide[7], 8 * k, splat(0.0))
+        store_near(narrow[5], item * k, convert(inverse * weight, like))  # for output that is written with the sums
         unfit += unfit_lanes(like, mean, inverse, width)
+        if load_int(board, FUSED) != 0:
+            unfit += unfit_lanes(like, splat(0.0), inverse * weight, width)
         column += width
     return unfit
 
@@ -170,8 +225,15 @@ def _segment(table, board, place, column, end):
 
 
 @inline
-def _column_sums(place, tile, runs, table, board, x, d, w, like, unfit, narrow, wide):
-    """Sums of a tile's columns over a range of rows: into wide[4] and wide[5]."""
+def _is_fused(table, board, x, d, out, unfit):
+    """Whether output is written with the sums, of which it is not made."""
+    xs, ds, os = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + OUT)
+    return load_int(board, FUSED) != 0 and lie_near(x, xs, d, ds, out, os) and unfit == 0.0
+
+
+@inline
+def _column_sums(place, tile, runs, table, board, x, d, out, w, like, unfit, fused, narrow, wide):
+    """Sums of a tile's columns over a range of rows: into wide[4] and wide[5]; and if `fused`, their output."""
     s, q = wide[4], wide[5]
     for k in range(0, tile[1] - tile[0], WIDTH):
         store_near(s, 8 * k, splat(0.0))
@@ -180,7 +242,8 @@ def _column_sums(place, tile, runs, table, board, x, d, w, like, unfit, narrow, 
     xs, ds, ws = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + WEIGHT)
     near, weighted = xs == itemsize(x) and ds == itemsize(d), load_int(board, FOLD) == 0
     coefs, exact, size = (narrow[0], narrow[1], narrow[2]), (wide[0], wide[1], wide[7]), load_int(table, ROWS + SIZE)
-    xi, di = itemsize(x), itemsize(d)
+    chains = narrow[3], narrow[4]
+    xi, di, out_row, scales = itemsize(x), itemsize(d), load_int(table, ROWS + OUT), narrow[5]
     run, last = runs
     while run < last:
         rows = min(min(DOWN_ROWS, last - run), size - run % size)
@@ -188,21 +251,38 @@ def _column_sums(place, tile, runs, table, board, x, d, w, like, unfit, narrow, 
         column = tile[0]
         while column < tile[1]:
             at, count = _segment(table, board, row, column, tile[1])
-            xo, _, wo, do, _ = at
-            k = column - tile[0]
+            xo, oo, wo, do, _ = at
+            k, strip = column - tile[0], load_int(board, BATCH)
+            # fmt: off
             if unfit != 0.0:
-                _down(
-                    x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, exact, k, s, q, LIKE64
-                )
-            elif near and not weighted and load_int(board, BATCH) == 1:
-                chains = narrow[3], narrow[4]
-                _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, k, s, q, chains, like)
+                _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, exact, k, s, q,
+                      LIKE64, None, ZERO, ZERO, exact[0])
+            elif fused and strip == 1:
+                stream = load_int(board, STREAM) != 0 and stream_head(out, oo) == 0
+                _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, k, s, q, chains, like, 1,
+                             out, oo, out_row, scales, stream)
+            elif fused and strip == STRIP:
+                _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, k, s, q, chains, like, STRIP,
+                             out, oo, out_row, scales, NO)
+            elif fused:
+                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ws, NO, rows, count, coefs, k, s, q,
+                      like, out, oo, out_row, scales)
+            elif near and not weighted and strip == 1:
+                _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, k, s, q, chains, like, 1,
+                             None, ZERO, ZERO, scales, NO)
+            elif near and not weighted and strip == STRIP:
+                _down_by_row(x, xo, x_row, d, do, d_row, rows, count, coefs, k, s, q, chains, like, STRIP,
+                             None, ZERO, ZERO, scales, NO)
             elif near and not weighted:
-                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ws, NO, rows, count, coefs, k, s, q, like)
+                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ws, NO, rows, count, coefs, k, s, q,
+                      like, None, ZERO, ZERO, scales)
             elif near and ws == 0:
-                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ZERO, YES, rows, count, coefs, k, s, q, like)
+                _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ZERO, YES, rows, count, coefs, k, s, q,
+                      like, None, ZERO, ZERO, scales)
             else:
-                _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, coefs, k, s, q, like)
+                _down(x, xo, x_row, xs, d, do, d_row, ds, w, wo, w_row, ws, weighted, rows, count, coefs, k, s, q,
+                      like, None, ZERO, ZERO, scales)
+            # fmt: on
             column += count
         run += rows
 
@@ -475,8 +555,9 @@ def columns(first, last, table, frame):
             place = located(table, base_place(table), LOOPS + ZERO, outer, index)
             unfit = _column_coefficients(place, tile, table, board, w, states, spread, like, narrow, wide)
             lead = index * parts * 2 * number
+            fused = _is_fused(table, board, x, d, out, unfit)
             if load_int(board, SUMS) != 0:
-                _column_sums(place, tile, runs, table, board, x, d, w, like, unfit, narrow, wide)
+                _column_sums(place, tile, runs, table, board, x, d, out, w, like, unfit, fused, narrow, wide)
                 if load_int(board, WRITES) == 0:
                     at = 8 * (lead + run_cut * 2 * number + tile[0])
                     for k in range(0, tile[1] - tile[0], WIDTH):
@@ -488,6 +569,8 @@ def columns(first, last, table, frame):
                     _column_parts(lead, number, parts, tile, sums, wide)
                 if trained and run_cut == 0:
                     _column_weights(place, tile, table, w, dw, db, wide)
+                if fused:
+                    continue
                 unfit_lines = _column_lines(tile, table, board, like, narrow, wide)
                 _column_write(
                     place, tile, runs, table, board, x, d, out, w, dw, db, like, unfit, unfit_lines, narrow, wide, edge

@@ -10,6 +10,7 @@ from .backward_walk import (
     CUT,
     CUT_SLOT,
     FOLD,
+    FUSED,
     LOW_CUTS,
     LOW_PART,
     LOW_SLOT,
@@ -38,7 +39,8 @@ from .backward_walk import (
     precision_of,
     run_place,
     sum_across,
-    sum_across_rows,
+    sum_and_scale,
+    sum_and_scale_rows,
     unfit_lanes,
     weight_index,
     write_run,
@@ -249,9 +251,21 @@ def _group_coefficients(at, step, batch, states, spread, like, narrow, wide):
 
 
 @inline
-def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like, unfit, narrow, wide, lanes):
+def _scales_of_groups(at, batch, table, w, like, narrow, wide):
+    """What the gradients of groups that have one weight each are multiplied by; whether all are of this precision."""
+    step, item, unfit = load_int(table, LOOPS + (load_int(table, OUTER) - 1) * LOOP + WEIGHT), itemsize(narrow[3]), 0.0
+    for g in range(0, batch, WIDTH):
+        many = min(WIDTH, batch - g)
+        scale = load_near(wide[1], 8 * g, LIKE64) * load_first(w, at[2] + g * step, step, many, convert(1.0, LIKE64))
+        store_near(narrow[3], item * g, convert(scale, like))
+        unfit += unfit_lanes(like, splat(0.0), scale, many)
+    return unfit == 0.0
+
+
+@inline
+def _rows_sums(at, batch, low, count, runs, table, board, x, d, out, w, dw, db, like, unfit, narrow, wide, lanes):
     """Sums of the groups over `runs` of theirs, of each the elements from `low` on: into wide[4] and wide[5]; and of
-    the weights that a run shares.
+    the weights that a run shares. Returns whether output was written, too, as it may be where it is not made of sums.
     """
     side = LOOPS + (load_int(table, OUTER) - 1) * LOOP
     x_side, d_side, w_side = load_int(table, side + X), load_int(table, side + GRAD), load_int(table, side + WEIGHT)
@@ -261,7 +275,7 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
     item, nothing = itemsize(narrow[0]), (splat(0.0), splat(0.0))
     if near and not (weighted or fold) and unfit == 0.0 and abs(load_int(table, ROWS + X)) <= abs(x_side):
         _sums_of_each_run(at, batch, low, count, runs, table, board, x, d, w, dw, db, like, narrow, wide, lanes)
-        return
+        return NO
     for g in range(batch):
         store_one(wide[4], g, 0.0)
         store_one(wide[5], g, 0.0)
@@ -270,6 +284,9 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
     x_row, d_row = load_int(table, ROWS + X), load_int(table, ROWS + GRAD)
     if near and fold and not weighted and unfit == 0.0:
         chunk = max(1, CHAIN // ((count + WIDTH - 1) // WIDTH))
+    out_side, out_row = load_int(table, side + OUT), load_int(table, ROWS + OUT)
+    fused = load_int(board, FUSED) != 0 and near and load_int(table, LOW + OUT) == itemsize(out) and unfit == 0.0
+    fused = fused and _scales_of_groups(at, batch, table, w, like, narrow, wide)
     while run < runs[1]:
         place = moved(table, run_place(table, at, run), LOW + ZERO, low)
         together = min(min(chunk, runs[1] - run), size - run % size)
@@ -286,8 +303,21 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
             else:
                 k = item * g
                 h, s, o = load_same(narrow[0], k, like), load_same(narrow[1], k, like), load_same(narrow[2], k, like)
-                if together > 1:
-                    sums = sum_across_rows(x, xo, x_row, d, do, d_row, together, count, h, s, o, like, sums)
+                oo, stream = place[1] + g * out_side, load_int(board, STREAM) != 0
+                scale = load_same(narrow[3], k, like)
+                if fused and together > 1 and not stream:
+                    sums = sum_and_scale_rows(
+                        x, xo, x_row, d, do, d_row, together, count, h, s, o, like, sums, out, oo, out_row, scale
+                    )
+                elif fused:
+                    xi, di, stream = itemsize(x), itemsize(d), stream and stream_head(out, oo) == 0
+                    sums = sum_and_scale(
+                        x, xo, xi, d, do, di, w, wo, ws, NO, count, h, s, o, like, sums, out, oo, scale, stream
+                    )
+                elif together > 1:
+                    sums = sum_and_scale_rows(
+                        x, xo, x_row, d, do, d_row, together, count, h, s, o, like, sums, None, ZERO, ZERO, ZERO
+                    )
                 elif near and not weighted:
                     xi, di = itemsize(x), itemsize(d)
                     sums = sum_across(x, xo, xi, d, do, di, w, wo, ws, NO, count, h, s, o, like, sums)
@@ -309,6 +339,7 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, w, dw, db, like,
                 store_near(lanes[0], 8 * WIDTH * g, sums[0])
                 store_near(lanes[1], 8 * WIDTH * g, sums[1])
         run += together
+    return fused
 
 
 @inline
@@ -335,7 +366,8 @@ def _sums_of_each_run(at, batch, low, count, runs, table, board, x, d, w, dw, db
             xo, _, wo, do, _ = moved(table, place, LOW + ZERO, low)
             for one in range(many):
                 xi, di = xo + one * x_row, do + one * d_row
-                a, b = sum_across(x, xi, xs, d, di, ds, w, wo, ZERO, NO, count, h, s, o, like, (splat(0.0), splat(0.0)))
+                sums = splat(0.0), splat(0.0)
+                a, b = sum_across(x, xi, xs, d, di, ds, w, wo, ZERO, NO, count, h, s, o, like, sums)
                 store_one(lanes[0], one, total(a))
                 store_one(lanes[1], one, total(b))
             a, b = first(load_near(lanes[0], ZERO, LIKE64), many), first(load_near(lanes[1], ZERO, LIKE64), many)
@@ -625,14 +657,31 @@ def rows(first, last, table, frame):
             while lead < side_end:
                 batch = min(load_int(board, BATCH), side_end - lead)
                 at = moved(table, place, side, lead)
-                unfit = _group_coefficients(at, step, batch, states, spread, like, narrow, wide)
+                unfit, written = _group_coefficients(at, step, batch, states, spread, like, narrow, wide), NO
                 if load_int(board, SUMS) != 0:
-                    _rows_sums(
-                        at, batch, low, count, runs, table, board, x, d, w, dw, db, like, unfit, narrow, wide, lanes
+                    written = _rows_sums(
+                        at,
+                        batch,
+                        low,
+                        count,
+                        runs,
+                        table,
+                        board,
+                        x,
+                        d,
+                        out,
+                        w,
+                        dw,
+                        db,
+                        like,
+                        unfit,
+                        narrow,
+                        wide,
+                        lanes,
                     )
                     if load_int(board, WRITES) == 0:
                         _parts_in(at[4], batch, step, part, parts, sums, wide)
-                if load_int(board, WRITES) != 0:
+                if load_int(board, WRITES) != 0 and not written:
                     if load_int(board, SUMS) == 0 and load_int(board, OWN) != 0:
                         _parts_out(at[4], batch, step, parts, sums, wide)
                     unfit_lines = unfit + _rows_lines(batch, board, like, narrow, wide)

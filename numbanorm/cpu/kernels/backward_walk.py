@@ -25,6 +25,7 @@ from .intrinsics import (
 from .lanes import WIDTH, convert, first, splat, total
 from .walk import (
     LIKE64,
+    NO,
     ZERO,
     _keep,
     inner_place,
@@ -38,9 +39,10 @@ CUTS, SLICES, RUN_CUTS, LOW_CUTS, CUT, SLICE, RUN, LOW_PART = range(8)
 CUT_SLOT, SLICE_SLOT, RUN_SLOT, LOW_SLOT = range(8, 12)
 # How many indices there are to be cut in these four; weights of a slot; groups side by side; whether one weight serves
 # all runs of a group or a column, whether high and low are one run, whether output goes past the cache; whether the
-# mean is taken from x, and the spread; and what a launch does: sums, and output.
+# mean is taken from x, and the spread, and whether output may be written with the sums, of which it is not made; and
+# what a launch does: sums, and output.
 NUM_ABOVE, NUM_SIDE, NUM_RUNS, NUM_LOW, WEIGHTS, BATCH, FOLD, JOINED, STREAM = range(12, 21)
-CENTERED, OWN, SUMS, WRITES = range(21, 25)
+CENTERED, OWN, FUSED, SUMS, WRITES = range(21, 26)
 
 
 CHAIN = 16  # values that a lane of float32 adds up, half of them in each of two chains, before it goes on in float64
@@ -62,11 +64,36 @@ def _terms(x, xo, xs, d, do, ds, w, wo, ws, weighted, i, high, slope, offset, li
 
 
 @inline
-def sum_across(x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, offset, like, sums):
+def scale_lanes(out, oo, i, dy, scale, stream):
+    """Write lanes of dy * scale at element i, if there is an output."""
+    if out is not None:
+        at = oo + i * itemsize(out)
+        if stream:
+            store_stream(out, at, dy * scale)
+        else:
+            store_near(out, at, dy * scale)
+
+
+@inline
+def _scale_last(out, oo, d, do, part, count, scale, like):
+    """The same of the last `part` lanes of a run; of whole lanes, with some before them, where there are so many."""
+    if out is not None:
+        if count >= WIDTH:
+            i = count - WIDTH
+            store_near(out, oo + i * itemsize(out), load_near(d, do + i * itemsize(d), like) * scale)
+        else:
+            store_first(out, oo, itemsize(out), part, load_first(d, do, itemsize(d), part, like) * scale)
+
+
+@inline
+def sum_and_scale(
+    x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, offset, like, sums, out, oo, scale, stream
+):
     """Add dy and dy * t over a run of `count` elements to a pair of sums in lanes; `weighted`: with dy * w for dy.
 
     A few values are added up in the precision of `like` first. Steps are in bytes; high, slope and offset as for
-    `welford.standardize`, numbers or pointers to one for each element.
+    `welford.standardize`, numbers or pointers to one for each element. Unless `out` is None, dy * scale is written,
+    side by side as dy is; past the cache if `stream`, where it takes whole lanes.
     """
     zero, i = splat(convert(0.0, like)), ZERO
     while i < count:
@@ -74,12 +101,15 @@ def sum_across(x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, of
         end = min(count, i + CHAIN * WIDTH)
         while i + 2 * WIDTH <= end:
             dy, t = _terms(x, xo, xs, d, do, ds, w, wo, ws, weighted, i, high, slope, offset, like)
+            scale_lanes(out, oo, i, dy, scale, stream)
             a = gradient.push(a, dy, t)
             dy, t = _terms(x, xo, xs, d, do, ds, w, wo, ws, weighted, i + WIDTH, high, slope, offset, like)
+            scale_lanes(out, oo, i + WIDTH, dy, scale, stream)
             b = gradient.push(b, dy, t)
             i += 2 * WIDTH
         if i + WIDTH <= end:
             dy, t = _terms(x, xo, xs, d, do, ds, w, wo, ws, weighted, i, high, slope, offset, like)
+            scale_lanes(out, oo, i, dy, scale, stream)
             a = gradient.push(a, dy, t)
             i += WIDTH
         if i < end:
@@ -91,14 +121,25 @@ def sum_across(x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, of
             coefs = coefficient(high, i, like), coefficient(slope, i, like), coefficient(offset, i, like)
             t = first(welford.standardize(value, coefs[0], coefs[1], coefs[2]), part)
             b = gradient.push(b, first(dy, part), t)
+            _scale_last(out, oo, d, do, part, count, scale, like)
             i = end
         sums = sums[0] + convert(a[0] + b[0], LIKE64), sums[1] + convert(a[1] + b[1], LIKE64)
     return sums
 
 
 @inline
-def sum_across_rows(x, xo, x_row, d, do, d_row, rows, count, high, slope, offset, like, sums):
-    """The same over a few short runs side by side, of CHAIN vectors in all at most."""
+def sum_across(x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, offset, like, sums):
+    """The same without output."""
+    return sum_and_scale(
+        x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, offset, like, sums, None, ZERO, ZERO, NO
+    )
+
+
+@inline
+def sum_and_scale_rows(
+    x, xo, x_row, d, do, d_row, rows, count, high, slope, offset, like, sums, out, oo, out_row, scale
+):
+    """The same over a few short runs side by side, of CHAIN vectors in all at most, with output or None."""
     zero, xs, ds = splat(convert(0.0, like)), itemsize(x), itemsize(d)
     a, b = (zero, zero), (zero, zero)
     part = count % WIDTH
@@ -107,14 +148,18 @@ def sum_across_rows(x, xo, x_row, d, do, d_row, rows, count, high, slope, offset
         i = ZERO
         while i < whole:
             t = welford.standardize(load_near(x, xo + i * xs, like), high, slope, offset)
-            a = gradient.push(a, load_near(d, do + i * ds, like), t)
+            dy = load_near(d, do + i * ds, like)
+            a = gradient.push(a, dy, t)
+            scale_lanes(out, oo, i, dy, scale, NO)
             i += WIDTH
         if part > 0:
             dy, value = load_first(d, do + i * ds, ds, part, like), load_first(x, xo + i * xs, xs, part, like)
             t = first(welford.standardize(value, high, slope, offset), part)
             b = gradient.push(b, first(dy, part), t)
+            _scale_last(out, oo, d, do, part, count, scale, like)
         xo += x_row
         do += d_row
+        oo += out_row
     return sums[0] + convert(a[0] + b[0], LIKE64), sums[1] + convert(a[1] + b[1], LIKE64)
 
 
