@@ -6,6 +6,7 @@ from ...walk.slots import GROUP, HIGH, LOOPS, LOW, OUT, OUTER, ROWS, SIZE, WEIGH
 from .backward_walk import (
     BATCH,
     CENTERED,
+    CHAIN,
     CUT,
     CUT_SLOT,
     FOLD,
@@ -72,6 +73,7 @@ from .walk import (
 
 DOWN_ROWS = 16  # rows of columns that are added up side by side, or in a chain of float32
 STRIP = 2  # the same where rows lie so far apart that more meet in the same sets of the cache
+FEWEST = 6 * WIDTH  # columns of a tile, from where on the sums of its rows, each of which takes a total, go beside
 MAX_TILE = 1024  # columns of a task
 ROOM = MAX_TILE + 11 * WIDTH  # see `backward_rows.PIECE_ROOM`
 
@@ -175,9 +177,67 @@ def _down_by_row(
         xo += together * x_row
         do += together * d_row
         oo += together * out_row
+    _end_chains(chains, s, q, skip, count, like)
+
+
+@inline
+def _end_chains(chains, s, q, skip, count, like):
+    """Add what was added up in the precision of `like` to the sums of columns."""
+    item = itemsize(chains[0])
     for k in range(skip, skip + count, WIDTH):
         store_near(s, 8 * k, load_near(s, 8 * k, LIKE64) + convert(load_near(chains[0], item * k, like), LIKE64))
         store_near(q, 8 * k, load_near(q, 8 * k, LIKE64) + convert(load_near(chains[1], item * k, like), LIKE64))
+
+
+@inline
+def _push_row(x, xo, d, do, part, weight, coefs, sums, chains, like):
+    """Add lanes of a row to its own sums, and weighted to those of the columns."""
+    high, slope, offset = coefs
+    if part == WIDTH:
+        dy, t = load_near(d, do, like), welford.standardize(load_near(x, xo, like), high, slope, offset)
+    else:
+        dy = first(load_first(d, do, itemsize(d), part, like), part)
+        t = first(welford.standardize(load_first(x, xo, itemsize(x), part, like), high, slope, offset), part)
+    return gradient.push(sums, dy, t), gradient.push(chains, dy * weight, t)
+
+
+@inline
+def _down_with_weights(x, xo, x_row, d, do, d_row, w, wo, w_row, many, count, coefs, skip, chains, begun, dw, db, like):
+    """Add up four rows of columns, or one (`many`), that have a weight each: to chains of the columns, which go on if
+    `begun`, and to the sums of these weights.
+    """
+    highs, slopes, offsets = coefs
+    xs, ds, item, one, zero = itemsize(x), itemsize(d), itemsize(highs), convert(1.0, like), splat(convert(0.0, like))
+    next_row = w_row if many == 4 else ZERO
+    w0, w1 = load(w, wo, ZERO, one), load(w, wo + next_row, ZERO, one)
+    w2, w3 = load(w, wo + 2 * next_row, ZERO, one), load(w, wo + 3 * next_row, ZERO, one)
+    for begin in range(0, count, CHAIN * WIDTH):
+        r0, r1, r2, r3 = (zero, zero), (zero, zero), (zero, zero), (zero, zero)
+        for i in range(begin, min(count, begin + CHAIN * WIDTH), WIDTH):
+            part, k, xi, di = min(WIDTH, count - i), skip + i, xo + i * xs, do + i * ds
+            now = coefficient(highs, k, like), coefficient(slopes, k, like), coefficient(offsets, k, like)
+            sums = zero, zero
+            if begun:
+                sums = load_near(chains[0], item * k, like), load_near(chains[1], item * k, like)
+            r0, sums = _push_row(x, xi, d, di, part, w0, now, r0, sums, like)
+            if many == 4:
+                r1, sums = _push_row(x, xi + x_row, d, di + d_row, part, w1, now, r1, sums, like)
+                r2, sums = _push_row(x, xi + 2 * x_row, d, di + 2 * d_row, part, w2, now, r2, sums, like)
+                r3, sums = _push_row(x, xi + 3 * x_row, d, di + 3 * d_row, part, w3, now, r3, sums, like)
+            store_near(chains[0], item * k, sums[0])
+            store_near(chains[1], item * k, sums[1])
+        _add_weights(w, wo, db, dw, r0)
+        if many == 4:
+            _add_weights(w, wo + w_row, db, dw, r1)
+            _add_weights(w, wo + 2 * w_row, db, dw, r2)
+            _add_weights(w, wo + 3 * w_row, db, dw, r3)
+
+
+@inline
+def _add_weights(w, wo, db, dw, sums):
+    """Add the lanes of two sums to those of one weight."""
+    add_one(db, weight_index(w, wo), total(convert(sums[0], LIKE64)))
+    add_one(dw, weight_index(w, wo), total(convert(sums[1], LIKE64)))
 
 
 @inline
@@ -232,8 +292,18 @@ def _is_fused(table, board, x, d, out, unfit):
 
 
 @inline
-def _column_sums(place, tile, runs, table, board, x, d, out, w, like, unfit, fused, narrow, wide):
-    """Sums of a tile's columns over a range of rows: into wide[4] and wide[5]; and if `fused`, their output."""
+def _sums_of_rows(table, board, x, d, unfit):
+    """Whether sums of weights, one a row, are taken with those of the columns."""
+    near = load_int(table, LOW + X) == itemsize(x) and load_int(table, LOW + GRAD) == itemsize(d)
+    taken = load_int(board, OWN) != 0 and load_int(board, FOLD) == 0 and load_int(board, SLICE) >= FEWEST
+    return taken and near and load_int(table, LOW + WEIGHT) == 0 and unfit == 0.0
+
+
+@inline
+def _column_sums(place, tile, runs, table, board, x, d, out, w, dw, db, like, unfit, fused, narrow, wide):
+    """Sums of a tile's columns over a range of rows: into wide[4] and wide[5]; if `fused`, their output; and those of
+    weights that rows have, where `_sums_of_rows` says so.
+    """
     s, q = wide[4], wide[5]
     for k in range(0, tile[1] - tile[0], WIDTH):
         store_near(s, 8 * k, splat(0.0))
@@ -242,7 +312,7 @@ def _column_sums(place, tile, runs, table, board, x, d, out, w, like, unfit, fus
     xs, ds, ws = load_int(table, LOW + X), load_int(table, LOW + GRAD), load_int(table, LOW + WEIGHT)
     near, weighted = xs == itemsize(x) and ds == itemsize(d), load_int(board, FOLD) == 0
     coefs, exact, size = (narrow[0], narrow[1], narrow[2]), (wide[0], wide[1], wide[7]), load_int(table, ROWS + SIZE)
-    chains = narrow[3], narrow[4]
+    chains, of_rows = (narrow[3], narrow[4]), _sums_of_rows(table, board, x, d, unfit)
     xi, di, out_row, scales = itemsize(x), itemsize(d), load_int(table, ROWS + OUT), narrow[5]
     run, last = runs
     while run < last:
@@ -276,6 +346,15 @@ def _column_sums(place, tile, runs, table, board, x, d, out, w, like, unfit, fus
             elif near and not weighted:
                 _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ws, NO, rows, count, coefs, k, s, q,
                       like, None, ZERO, ZERO, scales)
+            elif of_rows:
+                fours = rows // 4 * 4
+                for r in range(0, fours, 4):
+                    _down_with_weights(x, xo + r * x_row, x_row, d, do + r * d_row, d_row, w, wo + r * w_row, w_row, 4,
+                                       count, coefs, k, chains, r > 0, dw, db, like)
+                for r in range(fours, rows):
+                    _down_with_weights(x, xo + r * x_row, x_row, d, do + r * d_row, d_row, w, wo + r * w_row, w_row, 1,
+                                       count, coefs, k, chains, r > 0, dw, db, like)
+                _end_chains(chains, s, q, k, count, like)
             elif near and ws == 0:
                 _down(x, xo, x_row, xi, d, do, d_row, di, w, wo, w_row, ZERO, YES, rows, count, coefs, k, s, q,
                       like, None, ZERO, ZERO, scales)
@@ -409,7 +488,7 @@ def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, u
     ws, stream = load_int(table, LOW + WEIGHT), load_int(board, STREAM) != 0
     near, weighted = lie_near(x, xs, d, ds, out, os), load_int(board, FOLD) == 0
     x_item, d_item, out_item = itemsize(x), itemsize(d), itemsize(out)
-    trained = weighted and load_int(board, WEIGHTS) != 0
+    trained = weighted and load_int(board, WEIGHTS) != 0 and not _sums_of_rows(table, board, x, d, unfit)
     x_row, out_row = load_int(table, ROWS + X), load_int(table, ROWS + OUT)
     d_row, w_row = load_int(table, ROWS + GRAD), load_int(table, ROWS + WEIGHT)
     run, size = runs[0], load_int(table, ROWS + SIZE)
@@ -557,7 +636,7 @@ def columns(first, last, table, frame):
             lead = index * parts * 2 * number
             fused = _is_fused(table, board, x, d, out, unfit)
             if load_int(board, SUMS) != 0:
-                _column_sums(place, tile, runs, table, board, x, d, out, w, like, unfit, fused, narrow, wide)
+                _column_sums(place, tile, runs, table, board, x, d, out, w, dw, db, like, unfit, fused, narrow, wide)
                 if load_int(board, WRITES) == 0:
                     at = 8 * (lead + run_cut * 2 * number + tile[0])
                     for k in range(0, tile[1] - tile[0], WIDTH):
