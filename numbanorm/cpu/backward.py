@@ -180,6 +180,12 @@ def _cut(size: int, pieces: int, apart: bool, unit: int = 1) -> Cut:
     return Cut(-(-size // share), share, apart)
 
 
+def _evenly(size: int, pieces: int, most: int) -> int:
+    """How many of a range to take at a time, `most` at most, so that there are so many pieces of whole ones."""
+    share = -(-size // max(1, min(pieces, size)))
+    return -(-share // -(-share // most))
+
+
 def _few_slots(pieces: int, weights: int, data: int) -> int:
     """Fewer pieces, if each has a slot of its own that would take too much."""
     return max(1, min(pieces, max(SLOT_BYTES, data // SLOT_SHARE) // (16 * max(1, weights))))
@@ -198,8 +204,10 @@ def cut_rows(
     above_apart, side_apart = _apart(outer[:-1], weights), _apart((side,), weights)
     wanted = 1 if serial else min(WANTED, -(-elements // TASK))
     if side_apart and not (above_apart and above >= wanted):
-        most = -(-side.size // beside) if near else side.size
-        slices = _cut(side.size, min(wanted, most), True, beside if near else 1)
+        slices = _cut(side.size, wanted, True, beside if near else 1)
+        if near and above * slices.pieces < min(FEWEST, wanted):  # fewer side by side, before groups are cut into parts
+            beside = _evenly(side.size, min(FEWEST, wanted), beside)
+            slices = _cut(side.size, wanted, True, beside)
         more = -(-wanted // slices.pieces)
         cuts = _cut(above, more if above_apart else _few_slots(more, weights, data), above_apart)
     elif above_apart and above >= wanted:

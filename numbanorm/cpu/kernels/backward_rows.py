@@ -285,6 +285,7 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, out, w, dw, db, 
     if near and fold and not weighted and unfit == 0.0:
         chunk = max(1, CHAIN // ((count + WIDTH - 1) // WIDTH))
     out_side, out_row = load_int(table, side + OUT), load_int(table, ROWS + OUT)
+    whole = out_row % (WIDTH * itemsize(out)) == 0  # lines, if the first is one
     fused = load_int(board, FUSED) != 0 and near and load_int(table, LOW + OUT) == itemsize(out) and unfit == 0.0
     fused = fused and _scales_of_groups(at, batch, table, w, like, narrow, wide)
     while run < runs[1]:
@@ -303,20 +304,37 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, out, w, dw, db, 
             else:
                 k = item * g
                 h, s, o = load_same(narrow[0], k, like), load_same(narrow[1], k, like), load_same(narrow[2], k, like)
-                oo, stream = place[1] + g * out_side, load_int(board, STREAM) != 0
-                scale = load_same(narrow[3], k, like)
-                if fused and together > 1 and not stream:
+                oo, scale = place[1] + g * out_side, load_same(narrow[3], k, like)
+                stream = load_int(board, STREAM) != 0 and stream_head(out, oo) == 0 and whole
+                if fused and together > 1:
                     sums = sum_and_scale_rows(
-                        x, xo, x_row, d, do, d_row, together, count, h, s, o, like, sums, out, oo, out_row, scale
+                        x,
+                        xo,
+                        x_row,
+                        d,
+                        do,
+                        d_row,
+                        together,
+                        count,
+                        h,
+                        s,
+                        o,
+                        like,
+                        sums,
+                        out,
+                        oo,
+                        out_row,
+                        scale,
+                        stream,
                     )
                 elif fused:
-                    xi, di, stream = itemsize(x), itemsize(d), stream and stream_head(out, oo) == 0
+                    xi, di = itemsize(x), itemsize(d)
                     sums = sum_and_scale(
                         x, xo, xi, d, do, di, w, wo, ws, NO, count, h, s, o, like, sums, out, oo, scale, stream
                     )
                 elif together > 1:
                     sums = sum_and_scale_rows(
-                        x, xo, x_row, d, do, d_row, together, count, h, s, o, like, sums, None, ZERO, ZERO, ZERO
+                        x, xo, x_row, d, do, d_row, together, count, h, s, o, like, sums, None, ZERO, ZERO, ZERO, NO
                     )
                 elif near and not weighted:
                     xi, di = itemsize(x), itemsize(d)

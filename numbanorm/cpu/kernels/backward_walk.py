@@ -137,7 +137,7 @@ def sum_across(x, xo, xs, d, do, ds, w, wo, ws, weighted, count, high, slope, of
 
 @inline
 def sum_and_scale_rows(
-    x, xo, x_row, d, do, d_row, rows, count, high, slope, offset, like, sums, out, oo, out_row, scale
+    x, xo, x_row, d, do, d_row, rows, count, high, slope, offset, like, sums, out, oo, out_row, scale, stream
 ):
     """The same over a few short runs side by side, of CHAIN vectors in all at most, with output or None."""
     zero, xs, ds = splat(convert(0.0, like)), itemsize(x), itemsize(d)
@@ -150,7 +150,7 @@ def sum_and_scale_rows(
             t = welford.standardize(load_near(x, xo + i * xs, like), high, slope, offset)
             dy = load_near(d, do + i * ds, like)
             a = gradient.push(a, dy, t)
-            scale_lanes(out, oo, i, dy, scale, NO)
+            scale_lanes(out, oo, i, dy, scale, stream)
             i += WIDTH
         if part > 0:
             dy, value = load_first(d, do + i * ds, ds, part, like), load_first(x, xo + i * xs, xs, part, like)
