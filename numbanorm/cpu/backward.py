@@ -234,10 +234,10 @@ def cut_rows(
     cutting = (cuts, slices, runs_cut, low_cut)
     fold = foldable([loop._replace(bias=0) for loop in (*loops.inner, rows)])
     parts = runs_cut.pieces * low_cut.pieces if own else 1  # else output is made of no sums
-    fused = not own and weights > 0 and fold and not weighted and (not stream or low.size % LANES == 0)
+    fused = not own and fold and not weighted
     settings = (weights, beside, fold, True, stream, center, own, fused)
     table = write(loops._replace(outer=outer))
-    needs = own or (weights > 0 and not weighted)
+    needs = own or not weighted
     boards, tasks, slots = _boards(cutting, numbers, settings, parts, needs)
     sums = 2 * nest.groups * parts if len(boards) > 1 else 0
     address = launcher.address_of(Variant("rows", "backward", kinds))
@@ -287,11 +287,12 @@ def cut_columns(
     cutting = (cuts, slices, runs_cut, Cut(1, 1, True))
     together = backward_columns.STRIP if abs(rows.x) >= FAR_ROWS else backward_columns.DOWN_ROWS
     together = 1 if data > FAR_BYTES else together
-    lines = high.size == 1 and low.size % LANES == 0 and rows.out % (LANES * itemsize) == 0  # whole ones
-    fused = not own and weights > 0 and fold and (not stream or lines)
+    fused = not own and fold
+    if fused:  # past the cache goes what is whole lines
+        stream = stream and high.size == 1 and low.size % LANES == 0 and rows.out % (LANES * itemsize) == 0
     settings = (weights, together, fold, one_run, stream, center, own, fused)
-    needs = own or (weights > 0 and fold)
-    boards, tasks, slots = _boards(cutting, numbers, settings, runs_cut.pieces, needs)
+    parts = runs_cut.pieces if own or weights else 1  # else there are no sums
+    boards, tasks, slots = _boards(cutting, numbers, settings, parts, own or fold)
     sums = 2 * above * runs_cut.pieces * columns if len(boards) > 1 else 0
     address = launcher.address_of(Variant("columns", "backward", kinds))
     return Plan(address, write(loops), boards, tasks, serial, sums, slots, weights)

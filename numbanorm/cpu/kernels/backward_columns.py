@@ -30,6 +30,7 @@ from .backward_walk import (
     add_lanes,
     add_one,
     base_place,
+    lanes_of_x,
     lie_near,
     piece,
     precision_of,
@@ -491,7 +492,7 @@ def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, u
     trained = weighted and load_int(board, WEIGHTS) != 0 and not _sums_of_rows(table, board, x, d, unfit)
     x_row, out_row = load_int(table, ROWS + X), load_int(table, ROWS + OUT)
     d_row, w_row = load_int(table, ROWS + GRAD), load_int(table, ROWS + WEIGHT)
-    run, size = runs[0], load_int(table, ROWS + SIZE)
+    run, size, kept = runs[0], load_int(table, ROWS + SIZE), lanes_of_x(board)
     while run < runs[1]:
         rows = min(runs[1] - run, size - run % size)
         if load_int(board, JOINED) == 0:
@@ -510,15 +511,15 @@ def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, u
                     _row_weights(near_row, count, k, table, x, d, w, dw, db, like, unfit, narrow, wide)
             if unfit + unfit_lines != 0.0:
                 h, scale = viewed(wide[0], k, LIKE64), viewed(wide[6], k, LIKE64)
-                c, e = viewed(wide[4], k, LIKE64), viewed(wide[5], k, LIKE64)
+                coefs = h, scale, viewed(wide[4], k, LIKE64), viewed(wide[5], k, LIKE64)
                 for r in range(rows):
                     xi, di, oi, wi = xo + r * x_row, do + r * d_row, oo + r * out_row, wo + r * w_row
                     write_run(
-                        x, xi, xs, d, di, ds, out, oi, os, w, wi, ws, weighted, count, h, scale, c, e, LIKE64, NO, edge
+                        x, xi, xs, d, di, ds, out, oi, os, w, wi, ws, weighted, count, coefs, kept, LIKE64, NO, edge
                     )
                 continue
             h, scale = viewed(narrow[0], k, like), viewed(narrow[3], k, like)
-            c, e = viewed(narrow[4], k, like), viewed(narrow[5], k, like)
+            now = h, scale, viewed(narrow[4], k, like), viewed(narrow[5], k, like)
             if near and not weighted:
                 for r in range(rows):
                     xi, di, oi = xo + r * x_row, do + r * d_row, oo + r * out_row
@@ -537,10 +538,8 @@ def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, u
                         ws,
                         NO,
                         count,
-                        h,
-                        scale,
-                        c,
-                        e,
+                        now,
+                        WIDTH,
                         like,
                         stream,
                         edge,
@@ -563,10 +562,8 @@ def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, u
                         ZERO,
                         YES,
                         count,
-                        h,
-                        scale,
-                        c,
-                        e,
+                        now,
+                        WIDTH,
                         like,
                         stream,
                         edge,
@@ -574,9 +571,7 @@ def _column_write(place, tile, runs, table, board, x, d, out, w, dw, db, like, u
             else:
                 for r in range(rows):
                     xi, di, oi, wi = xo + r * x_row, do + r * d_row, oo + r * out_row, wo + r * w_row
-                    write_run(
-                        x, xi, xs, d, di, ds, out, oi, os, w, wi, ws, weighted, count, h, scale, c, e, like, NO, edge
-                    )
+                    write_run(x, xi, xs, d, di, ds, out, oi, os, w, wi, ws, weighted, count, now, kept, like, NO, edge)
 
 
 @inline

@@ -34,6 +34,7 @@ from .backward_walk import (
     add_one,
     base_place,
     is_narrow,
+    lanes_of_x,
     lie_near,
     piece,
     precision_of,
@@ -285,7 +286,7 @@ def _rows_sums(at, batch, low, count, runs, table, board, x, d, out, w, dw, db, 
     if near and fold and not weighted and unfit == 0.0:
         chunk = max(1, CHAIN // ((count + WIDTH - 1) // WIDTH))
     out_side, out_row = load_int(table, side + OUT), load_int(table, ROWS + OUT)
-    whole = out_row % (WIDTH * itemsize(out)) == 0  # lines, if the first is one
+    whole = out_row % (WIDTH * itemsize(out)) == 0 and count % WIDTH == 0  # lines, if the first is one
     fused = load_int(board, FUSED) != 0 and near and load_int(table, LOW + OUT) == itemsize(out) and unfit == 0.0
     fused = fused and _scales_of_groups(at, batch, table, w, like, narrow, wide)
     while run < runs[1]:
@@ -548,7 +549,7 @@ def _rows_write(at, batch, low, count, runs, table, board, x, d, out, w, like, u
         if _scales_fit(at, batch, runs, table, w, like, wide):
             _write_each_run(at, batch, low, count, runs, table, x, d, out, w, like, stream, narrow, wide, edge)
             return
-    xi, di, oi, wi = itemsize(x), itemsize(d), itemsize(out), itemsize(w)
+    xi, di, oi, wi, kept = itemsize(x), itemsize(d), itemsize(out), itemsize(w), lanes_of_x(board)
     for run in range(runs[0], runs[1]):
         place = moved(table, run_place(table, at, run), LOW + ZERO, low)
         for g in range(batch):
@@ -558,19 +559,18 @@ def _rows_write(at, batch, low, count, runs, table, board, x, d, out, w, like, u
             if not weighted:
                 scale *= neutral_one(w, wo, 1.0)
             if unfit != 0.0 or (is_narrow(like) and welford.fits_float32(0.0, scale) == 0.0):
-                h, c, e = load_one(wide[0], 8 * g), load_one(wide[4], 8 * g), load_one(wide[5], 8 * g)
-                write_run(
-                    x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, h, scale, c, e, LIKE64, NO, edge
-                )
+                coefs = load_one(wide[0], 8 * g), scale, load_one(wide[4], 8 * g), load_one(wide[5], 8 * g)
+                write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, coefs, kept, LIKE64, NO, edge)
                 continue
             k, scale = item * g, convert(scale, like)
             h, c, e = load_same(narrow[0], k, like), load_same(narrow[3], k, like), load_same(narrow[4], k, like)
+            now = h, scale, c, e
             if near and not weighted:
-                write_run(x, xo, xi, d, do, di, out, oo, oi, w, wo, ws, NO, count, h, scale, c, e, like, stream, edge)
+                write_run(x, xo, xi, d, do, di, out, oo, oi, w, wo, ws, NO, count, now, WIDTH, like, stream, edge)
             elif near and ws == wi:
-                write_run(x, xo, xi, d, do, di, out, oo, oi, w, wo, wi, YES, count, h, scale, c, e, like, stream, edge)
+                write_run(x, xo, xi, d, do, di, out, oo, oi, w, wo, wi, YES, count, now, WIDTH, like, stream, edge)
             else:
-                write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, h, scale, c, e, like, NO, edge)
+                write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, now, kept, like, NO, edge)
 
 
 @inline
@@ -601,10 +601,10 @@ def _write_each_run(at, batch, low, count, runs, table, x, d, out, w, like, stre
             store_near(narrow[1], ZERO, convert(inverse * weight, like))  # where nobody asks for slopes any more
             xo, oo, _, do, _ = moved(table, place, LOW + ZERO, low)
             for one in range(many):
-                scale = load_same(narrow[1], item * one, like)
+                coefs = h, load_same(narrow[1], item * one, like), c, e
                 xr, dr, outr = xo + one * x_row, do + one * d_row, oo + one * out_row
                 write_run(
-                    x, xr, xi, d, dr, di, out, outr, oi, w, ZERO, ZERO, NO, count, h, scale, c, e, like, stream, edge
+                    x, xr, xi, d, dr, di, out, outr, oi, w, ZERO, ZERO, NO, count, coefs, WIDTH, like, stream, edge
                 )
             run += many
 

@@ -164,8 +164,12 @@ def sum_and_scale_rows(
 
 
 @inline
-def write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, high, scale, c, e, like, stream, edge):
-    """Write dy * scale * w + c * (x - high) + e over a run; `stream`: past the cache, as `walk.stream_edge` says."""
+def write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, coefs, kept, like, stream, edge):
+    """Write dy * scale * w + c * (x - high) + e over a run; `stream`: past the cache, as `walk.stream_edge` says.
+
+    `coefs` are high, scale, c and e. Of each vector of x the first `kept` lanes count, all or none.
+    """
+    high, scale, c, e = coefs
     i, one = ZERO, convert(1.0, like)
     part = ZERO
     if stream:
@@ -176,7 +180,8 @@ def write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, hig
             slope = coefficient(scale, i, like)
             if weighted:
                 slope = slope * load_first(w, wo + i * ws, ws, part, one)
-            dy, value = load_first(d, do + i * ds, ds, part, like), load_first(x, xo + i * xs, xs, part, like)
+            dy = load_first(d, do + i * ds, ds, part, like)
+            value = first(load_first(x, xo + i * xs, xs, part, like), kept)
             last = coefficient(high, i, like), coefficient(c, i, like), coefficient(e, i, like)
             y = gradient.descend(dy, slope, value, last[0], last[1], last[2])
             if stream and count >= EDGE_RUN:
@@ -188,7 +193,7 @@ def write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, hig
             slope = coefficient(scale, i, like)
             if weighted:
                 slope = slope * load(w, wo + i * ws, ws, one)
-            dy, value = load(d, do + i * ds, ds, like), load(x, xo + i * xs, xs, like)
+            dy, value = load(d, do + i * ds, ds, like), first(load(x, xo + i * xs, xs, like), kept)
             last = coefficient(high, i, like), coefficient(c, i, like), coefficient(e, i, like)
             y = gradient.descend(dy, slope, value, last[0], last[1], last[2])
             if stream:
@@ -202,6 +207,12 @@ def write_run(x, xo, xs, d, do, ds, out, oo, os, w, wo, ws, weighted, count, hig
             part = count - i
         else:  # the last lanes again, with those before them: a store of some lanes takes as long as several of all
             i = count - WIDTH
+
+
+@inline
+def lanes_of_x(board):
+    """How many lanes of x output is made of: none where statistics are constants, for which x need not be finite."""
+    return WIDTH if load_int(board, OWN) != 0 else 0
 
 
 @inline
