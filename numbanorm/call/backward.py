@@ -129,7 +129,8 @@ def bind(taken: Operands, ours: Prepared, weight: Any, own: bool) -> Callable[..
     if (run := _on_host().bind(frame, layout, own)) is None:
         return None
     engine, (empty, shape, dtype) = engine_of(x), output_of(frame)
-    size, ones = layout.resolve(x.shape).group_size, np.ones(layout.group_shape(x.shape))
+    size = layout.resolve(x.shape).group_size
+    ones = None if own else np.ones(layout.group_shape(x.shape))  # counts of stored statistics
     if weight is not None:
         rows, like = (2, *weight.shape), result_dtype(weight.dtype)
 
