@@ -18,6 +18,7 @@ from oracle import NASTY, assert_within, exact_moments
 from strategies import DTYPES, INTEGERS, ORDERS, RANDOM, arrange, values
 
 import numbanorm as nbn
+from numbanorm.call.known import forget
 from numbanorm.cpu import segments as planning
 
 SMALL = replace(planning.TUNING, serial_work=0, part_elements=2048, unit_work=3)
@@ -415,6 +416,37 @@ def test_output_of_any_segments(drawn, eps, weighted):
         again = nbn.normalize(x, layout, weight, bias, eps=eps, moments=m)
         allowed = oracle.output_tolerance(x, *oracle.groups(layout, x.shape), y, weight, bias, eps)
         assert_within(again, y, 2 * allowed)
+
+
+@pytest.mark.parametrize("past", [True, False], ids=["past the cache", "in it"])
+@pytest.mark.parametrize("dtype", every(["float32", "float64", "float16"], ["float32"]))
+def test_short_segments_that_are_written_as_one(dtype, past, rng, monkeypatch):
+    """A vector of output may lie in any number of them: each is as if it were alone, bit by bit."""
+    lengths = np.concatenate([rng.choice([0, 1, 2, 3, 15, 16, 17, 40, 200, 700], 150), [5, 1, 1, 1, 1, 1, 3, 0, 0]])
+    offsets = offsets_of(lengths)
+    x = (rng.uniform(-3, 3, len(lengths)).repeat(lengths) + rng.standard_normal(offsets[-1])).astype(dtype)
+    alone = [nbn.normalize(x[a:b], nbn.Layout.segments([0, b - a])) for a, b in pairwise(offsets)]
+    expected = np.concatenate(alone)
+    bound = 0 if past else 1 << 40
+    monkeypatch.setattr(planning, "DENSE", replace(planning.DENSE, stream_bytes=bound, stream_short_bytes=bound))
+    forget()
+    with planned_by(SMALL, 2):
+        for shift in (0, 1, 5):  # where the output begins, modulo a line of the cache
+            raw = np.zeros(x.nbytes + 256, np.uint8)
+            begin = -raw.ctypes.data % 64 + shift * x.itemsize
+            out = raw[begin : begin + x.nbytes].view(dtype)
+            nbn.normalize(x, nbn.Layout.segments(offsets), out=out)
+            np.testing.assert_array_equal(out, expected)
+            assert not raw[:begin].any() and not raw[begin + x.nbytes :].any()
+        here = x.copy()
+        np.testing.assert_array_equal(nbn.normalize(here, nbn.Layout.segments(offsets), out=here), expected)
+        backwards = x[::-1]
+        np.testing.assert_array_equal(
+            nbn.normalize(backwards, nbn.Layout.segments(offsets[-1] - offsets[::-1])),
+            np.concatenate(
+                [nbn.normalize(x[a:b][::-1], nbn.Layout.segments([0, b - a])) for a, b in pairwise(offsets)][::-1]
+            ),
+        )
 
 
 def test_output_in_place_and_elsewhere(rng):

@@ -18,6 +18,7 @@ from .intrinsics import (
     exact_in_float64,
     is_present,
     itemsize,
+    load_first,
     load_int,
     load_near,
     load_one,
@@ -30,9 +31,10 @@ from .intrinsics import (
     store_near,
     store_one,
     stream_fence,
+    stream_head,
     summed_like,
 )
-from .lanes import WIDTH, splat, total
+from .lanes import WIDTH, convert, joined, splat, total
 from .rows import (
     _block_sums,
     _finish_groups,
@@ -55,6 +57,9 @@ from .walk import (
     STREAM,
     TILE,
     ZERO,
+    _finish,
+    _keep,
+    _write_line,
     added_to_std,
     given_statistics,
     load_group,
@@ -175,6 +180,64 @@ def _side_by_side(x, out, table):
 
 
 @inline
+def _lie_joined(x, out, runs, places):
+    """Whether runs lie behind one another, in x and in the output; and how many elements they have."""
+    (xo, oo, _, _, _), count = _kept_place(places, ZERO)
+    are = runs > 0
+    for g in range(1, runs):
+        (x_next, out_next, _, _, _), size = _kept_place(places, g)
+        are = are and x_next - xo == count * itemsize(x) and out_next - oo == count * itemsize(out)
+        count += size
+    return are, count
+
+
+@inline
+def _of_run(coefs, k, like):
+    """Coefficients of a run, in lanes."""
+    at = k * itemsize(coefs[0])
+    return load_same(coefs[0], at, like), load_same(coefs[1], at, like), load_same(coefs[2], at, like)
+
+
+@inline
+def _write_joined(x, out, runs, places, count, coefs, like, stream, edge):
+    """Write `count` elements of runs behind one another as one run: a vector takes coefficients of all that it lies in.
+
+    Each run ends somewhere in a vector, which no processor foresees: so it is one branch a run that is taken wrong, and
+    past the cache all lines are whole.
+    """
+    (xo, oo, _, _, _), end = _kept_place(places, ZERO)
+    xs, os, one, none = itemsize(x), itemsize(out), splat(convert(1.0, like)), splat(like)
+    i, k, part = ZERO, ZERO, ZERO
+    if stream:
+        part = min(stream_head(out, oo), count)
+        stream = part >= 0
+    while i < count:
+        high, scale, offset = _of_run(coefs, k, like)
+        if part <= 0:
+            for _ in range((end - i) // WIDTH):
+                y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, one, none, like)
+                _write_line(out, oo + i * os, y, stream)
+                i += WIDTH
+            part = min(WIDTH, count - i)
+        while end < i + part:
+            k += 1
+            a, c, d = _of_run(coefs, k, like)
+            high, scale, offset = joined(high, a, end - i), joined(scale, c, end - i), joined(offset, d, end - i)
+            end += load_int(places, k * PLACES + 5)
+        if part == WIDTH:
+            y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, one, none, like)
+            _write_line(out, oo + i * os, y, stream)
+        elif part > 0:
+            y = _finish(load_first(x, xo + i * xs, xs, part, like), ZERO, high, scale, offset, one, none, like)
+            if stream:
+                _keep(out, oo + i * os, part, y, edge)
+            else:
+                store_first(out, oo + i * os, os, part, y)
+        i += part
+        part = ZERO
+
+
+@inline
 def _finish_short(x, out, w, b, table, runs, mean, inverse, coefficients, places, edge):
     """Write the output of short runs."""
     lead, _ = _kept_place(places, ZERO)
@@ -182,6 +245,10 @@ def _finish_short(x, out, w, b, table, runs, mean, inverse, coefficients, places
     if unfit == 0.0 and folded(table) and _side_by_side(x, out, table):
         like, stream, none = made_like(x, out), load_int(table, STREAM) != 0, absent()
         highs, scales, offsets, _, _, _ = _in_precision(coefficients, like)
+        are_joined, count = _lie_joined(x, out, runs, places)
+        if are_joined:
+            _write_joined(x, out, runs, places, count, (highs, scales, offsets), like, stream, edge)
+            return
         item = itemsize(highs)
         for g in range(runs):
             (xo, oo, _, _, _), size = _kept_place(places, g)
