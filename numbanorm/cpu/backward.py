@@ -229,7 +229,7 @@ def cut_rows(
             runs_cut = _cut(runs, pieces if apart else _few_slots(pieces, weights, data), apart)
             pieces //= runs_cut.pieces
             low_cut = _cut(low.size, pieces if weighted else _few_slots(pieces, weights, data), weighted, 4 * LANES)
-    stream = data > TUNING.stream_bytes and low.size >= TUNING.stream_run and low_cut.pieces == 1
+    stream = data > TUNING.stream_bytes and low.size >= TUNING.stream_run
     numbers = (above, side.size, runs, low.size)
     cutting = (cuts, slices, runs_cut, low_cut)
     fold = foldable([loop._replace(bias=0) for loop in (*loops.inner, rows)])
