@@ -124,9 +124,8 @@ def bind(taken: Operands, ours: Prepared, weight: Any, own: bool) -> Callable[..
     x, layout, center = taken.x, ours.layout, ours.center
     if weight is not None and not weight.flags.c_contiguous:
         return None
-    frame = Frame(x, result_like(x, result_dtype(x.dtype)), ours.weight, taken.grad)
-    frame = frame._replace(center=int(center), ddof=ours.ddof, eps_on_std=int(ours.eps_on_std))
-    if (run := _on_host().bind(frame, layout, own)) is None:
+    frame, run = bound(x, ours.weight, taken.grad, ours, own)
+    if run is None:
         return None
     engine, (empty, shape, dtype) = engine_of(x), output_of(frame)
     size = layout.resolve(x.shape).group_size
@@ -148,6 +147,13 @@ def bind(taken: Operands, ours: Prepared, weight: Any, own: bool) -> Callable[..
         return out, dweight, dbias
 
     return repeat
+
+
+def bound(x: Any, weight: Any, grad: Any, ours: Prepared, own: bool, serial: bool = False) -> tuple[Frame, Any]:
+    """A frame of ndarrays with an output of its own, and what `cpu.backward.bind` makes of it."""
+    frame = Frame(x, result_like(x, result_dtype(x.dtype)), weight, grad)
+    frame = frame._replace(center=int(ours.center), ddof=ours.ddof, eps_on_std=int(ours.eps_on_std))
+    return frame, _on_host().bind(frame, ours.layout, own, serial)
 
 
 def give_gradients(taken: Operands, made: Gradients, weight: Parameter | None) -> Gradients:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.interface import Repeat
-from .known import MOST
+from .known import remember
 from .run import Prepared, transform
 from .running import update_running
 
@@ -56,9 +56,7 @@ def normalized_kept(
         repeatable=True,
     )
     if repeat is not None:
-        if len(_known) >= MOST:
-            _known.clear()
-        _known[key] = repeat
+        remember(_known, key, repeat)
     return made, *states[1:]  # type: ignore[index]
 
 

@@ -116,7 +116,7 @@ def normalized(
         **numbers,
     )
     if repeat is not None:
-        _remember(key, repeat)
+        remember(_known, key, repeat)
     return result if keep is None else (result, keep(*states))  # type: ignore[misc]
 
 
@@ -125,11 +125,12 @@ def forget() -> None:
     _known.clear()
 
 
-def _remember(key: Any, repeat: Repeat) -> None:
-    if len(_known) >= MOST:
-        _known.clear()
+def remember(known: dict[Any, Any], key: Any, repeat: Any) -> None:
+    """Keep what repeats a call under its description."""
+    if len(known) >= MOST:
+        known.clear()
     with suppress(TypeError):  # what cannot be hashed
-        _known[key] = repeat
+        known[key] = repeat
 
 
 def typed(settings: tuple[Any, ...]) -> Any:

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..arrays.give import result_like
 from ..cpu.engine import ENGINE, on_addresses
-from ..cpu.forks import importing_numba
 from ..engine.interface import Frame
+from .backward import bound
 from .run import Prepared
 from .running import moving_frame
 
@@ -59,10 +59,7 @@ def forward(x: Any, prepared: Prepared, statistics: tuple[Any, Any] | None) -> F
 
 def backward(x: Any, weight: Any, grad: Any, prepared: Prepared, own: bool) -> Callable[..., Any] | None:
     """The same for the way back: run(x, out, weight, grad, count, mean, m2, eps) gives the two sums, or None."""
-    layout, _, _, _, center, ddof, eps_on_std = prepared
-    frame = Frame(x, result_like(x, x.dtype), weight, grad)
-    frame = frame._replace(center=int(center), ddof=ddof, eps_on_std=int(eps_on_std))
-    run: Callable[..., Any] | None = _backward().bind(frame, layout, own, serial=True)
+    run: Callable[..., Any] | None = bound(x, weight, grad, prepared, own, serial=True)[1]
     return run
 
 
@@ -80,11 +77,3 @@ def moving(mean: Any, running_mean: Any, running_var: Any) -> Callable[..., None
 def states(shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Room for count, mean and m2."""
     return np.empty(shape), np.empty(shape), np.empty(shape)
-
-
-@importing_numba
-def _backward() -> Any:
-    """The module that goes backward."""
-    from ..cpu import backward
-
-    return backward

@@ -8,13 +8,12 @@ is checked again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from numpy import ndarray
 
 from ..call.backward import Gradients, bind, check_operands, check_parameter, give_gradients, go_backward
-from ..call.known import MOST, typed
+from ..call.known import remember, typed
 from ..call.run import Prepared, States, Statistics
 from ..statistics import Moments
 
@@ -70,7 +69,8 @@ def gradients(
     if in_order is not None:
         made = made[0], in_order(made[1], taken.x), in_order(made[2], taken.x)
     if key is not None and taken.x is x and taken.grad is grad and array is weight:
-        _remember(key, bind(taken, ours, weight, stored is None))
+        if (repeat := bind(taken, ours, weight, stored is None)) is not None:
+            remember(_known, key, repeat)
     return give_gradients(taken, made, parameter)
 
 
@@ -117,11 +117,3 @@ def _described(
         of_statistics = mean.shape
     of_grad = grad.shape, grad.strides, grad.dtype
     return (prepare, typed(settings), x.shape, x.strides, x.dtype, of_grad, of_weight, of_statistics), statistics
-
-
-def _remember(key: Any, repeat: Any) -> None:
-    if len(_known) >= MOST:
-        _known.clear()
-    if repeat is not None:
-        with suppress(TypeError):  # what cannot be hashed
-            _known[key] = repeat

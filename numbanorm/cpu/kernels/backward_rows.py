@@ -62,7 +62,6 @@ from .intrinsics import (
     store_first,
     store_near,
     store_one,
-    store_stream,
     stream_fence,
     stream_head,
 )
@@ -77,6 +76,7 @@ from .walk import (
     moved,
     stream_edge,
     stream_end,
+    write_line,
 )
 
 DOWN = 16  # groups that share weights and are walked side by side: so many values a lane of float32 adds up, as `CHAIN`
@@ -162,15 +162,6 @@ def _lanes_of_row(dy, value, weight, coefs, sums):
 
 
 @inline
-def _put(out, at, y, stream):
-    """Write lanes, past the cache or not."""
-    if stream:
-        store_stream(out, at, y)
-    else:
-        store_near(out, at, y)
-
-
-@inline
 def _part_of_row(x, xo, d, do, out, oo, part, weight, coefs, sums, like):
     """The same of the first `part` lanes."""
     high, slope, offset, c, e = coefs
@@ -215,11 +206,11 @@ def _rows_together(x, xo, x_side, d, do, d_side, out, oo, out_side, w, wo, two, 
                 far_dy, far_value = load_near(d, di + d_side, like), load_near(x, xi + x_side, like)
                 y, sums = _lanes_of_row(dy, value, weight, near, sums)
                 far_y, sums = _lanes_of_row(far_dy, far_value, weight, far, sums)
-                _put(out, oi, y, stream)
-                _put(out, oi + out_side, far_y, stream)
+                write_line(out, oi, y, stream)
+                write_line(out, oi + out_side, far_y, stream)
             else:
                 y, sums = _lanes_of_row(dy, value, weight, near, sums)
-                _put(out, oi, y, stream)
+                write_line(out, oi, y, stream)
             store_near(chains[0], item * i, sums[0])
             store_near(chains[1], item * i, sums[1])
             i += WIDTH

@@ -30,6 +30,7 @@ from .walk import (
     _keep,
     inner_place,
     moved,
+    write_line,
 )
 
 # The board: into how many pieces a schedule is cut, and how large they are: the outer loops but the innermost (rows
@@ -67,11 +68,7 @@ def _terms(x, xo, xs, d, do, ds, w, wo, ws, weighted, i, high, slope, offset, li
 def scale_lanes(out, oo, i, dy, scale, stream):
     """Write lanes of dy * scale at element i, if there is an output."""
     if out is not None:
-        at = oo + i * itemsize(out)
-        if stream:
-            store_stream(out, at, dy * scale)
-        else:
-            store_near(out, at, dy * scale)
+        write_line(out, oo + i * itemsize(out), dy * scale, stream)
 
 
 @inline

@@ -13,7 +13,6 @@ from ...walk.slots import GROUP, LOW, OUT, SIZE, X
 from .compiling import inline, kernel
 from .constants import BLOCK, NEAR_RUN, SIDE
 from .intrinsics import (
-    absent,
     behind,
     exact_in_float64,
     is_present,
@@ -22,7 +21,6 @@ from .intrinsics import (
     load_int,
     load_near,
     load_one,
-    load_same,
     made_like,
     neutral_one,
     stack,
@@ -53,21 +51,20 @@ from .segment_table import TILE as TILE_OF_SEGMENT
 from .segments import INT64, cut, opened, resize, shifted, task_of, tasks_of
 from .walk import (
     LIKE64,
-    NO,
     STREAM,
     TILE,
     ZERO,
     _finish,
     _keep,
-    _write_line,
     added_to_std,
+    coefficients_of,
     given_statistics,
     load_group,
     outer_place,
-    scale_near,
     stream_edge,
     stream_end,
     sum_run,
+    write_line,
 )
 
 PLACES = 6  # numbers of a run: its place, and its size
@@ -192,13 +189,6 @@ def _lie_joined(x, out, runs, places):
 
 
 @inline
-def _of_run(coefs, k, like):
-    """Coefficients of a run, in lanes."""
-    at = k * itemsize(coefs[0])
-    return load_same(coefs[0], at, like), load_same(coefs[1], at, like), load_same(coefs[2], at, like)
-
-
-@inline
 def _write_joined(x, out, runs, places, count, coefs, like, stream, edge):
     """Write `count` elements of runs behind one another as one run: a vector takes coefficients of all that it lies in.
 
@@ -212,21 +202,21 @@ def _write_joined(x, out, runs, places, count, coefs, like, stream, edge):
         part = min(stream_head(out, oo), count)
         stream = part >= 0
     while i < count:
-        high, scale, offset = _of_run(coefs, k, like)
+        high, scale, offset = coefficients_of(coefs, k, like)
         if part <= 0:
             for _ in range((end - i) // WIDTH):
                 y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, one, none, like)
-                _write_line(out, oo + i * os, y, stream)
+                write_line(out, oo + i * os, y, stream)
                 i += WIDTH
             part = min(WIDTH, count - i)
         while end < i + part:
             k += 1
-            a, c, d = _of_run(coefs, k, like)
+            a, c, d = coefficients_of(coefs, k, like)
             high, scale, offset = joined(high, a, end - i), joined(scale, c, end - i), joined(offset, d, end - i)
             end += load_int(places, k * PLACES + 5)
         if part == WIDTH:
             y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, one, none, like)
-            _write_line(out, oo + i * os, y, stream)
+            write_line(out, oo + i * os, y, stream)
         elif part > 0:
             y = _finish(load_first(x, xo + i * xs, xs, part, like), ZERO, high, scale, offset, one, none, like)
             if stream:
@@ -243,19 +233,12 @@ def _finish_short(x, out, w, b, table, runs, mean, inverse, coefficients, places
     lead, _ = _kept_place(places, ZERO)
     unfit = set_coefficients(x, out, w, b, table, lead, LOW + ZERO, runs, ZERO, mean, inverse, coefficients)
     if unfit == 0.0 and folded(table) and _side_by_side(x, out, table):
-        like, stream, none = made_like(x, out), load_int(table, STREAM) != 0, absent()
-        highs, scales, offsets, _, _, _ = _in_precision(coefficients, like)
         are_joined, count = _lie_joined(x, out, runs, places)
         if are_joined:
-            _write_joined(x, out, runs, places, count, (highs, scales, offsets), like, stream, edge)
+            like, stream = made_like(x, out), load_int(table, STREAM) != 0
+            coefs = _in_precision(coefficients, like)[:3]
+            _write_joined(x, out, runs, places, count, coefs, like, stream, edge)
             return
-        item = itemsize(highs)
-        for g in range(runs):
-            (xo, oo, _, _, _), size = _kept_place(places, g)
-            k = item * g
-            a, c, d = load_same(highs, k, like), load_same(scales, k, like), load_same(offsets, k, like)
-            scale_near(x, xo, out, oo, none, ZERO, none, ZERO, size, a, c, d, like, stream, NO, edge)
-        return
     for g in range(runs):
         place, size = _kept_place(places, g)
         write_runs(x, out, w, b, table, place, LOW + ZERO, 1, size, g, unfit, coefficients, edge)

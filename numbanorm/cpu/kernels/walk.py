@@ -438,7 +438,7 @@ def scale_cyclic(x, xo, out, oo, count, period, fours, high, scale, offset, like
 
 
 @inline
-def _write_line(out, at, y, stream):
+def write_line(out, at, y, stream):
     """Write lanes at byte `at`, past the cache or not."""
     if stream:
         store_stream(out, at, y)
@@ -451,7 +451,7 @@ def _write_cyclic(x, xo, out, oo, i, high, scale, offset, like, stream):
     """Write lanes of output, the elements of a run from i on, with these coefficients."""
     value = load_near(x, xo + i * itemsize(x), like)
     y = _finish(value, ZERO, high, scale, offset, splat(convert(1.0, like)), splat(like), like)
-    _write_line(out, oo + i * itemsize(out), y, stream)
+    write_line(out, oo + i * itemsize(out), y, stream)
 
 
 @inline
@@ -460,6 +460,14 @@ def ends_of(w, wo, size, neutral, into):
     ws = itemsize(w)
     store_near(into, ZERO, load(w, wo + (size - WIDTH) * ws, ws, neutral))
     store_near(into, WIDTH * itemsize(into), load(w, wo, ws, neutral))
+
+
+@inline
+def coefficients_of(coefficients, k, like):
+    """Those of run k, in lanes."""
+    at = k * itemsize(coefficients[0])
+    highs, scales, offsets = coefficients
+    return load_same(highs, at, like), load_same(scales, at, like), load_same(offsets, at, like)
 
 
 @inline
@@ -488,15 +496,11 @@ def scale_joined(x, xo, out, oo, size, runs, weights, biases, coefficients, k, l
         stream = stream and part >= 0
     while True:
         if part <= 0:
-            high, scale, offset = (
-                load_same(highs, item * k, like),
-                load_same(scales, item * k, like),
-                load_same(offsets, item * k, like),
-            )
+            high, scale, offset = coefficients_of(coefficients, k, like)
             for _ in range(min(size - at, count - i) // WIDTH):
                 value = load_near(x, xo + i * xs, like)
                 y = _scale_lanes(value, w, wo, ws, b, bo, bs, at, high, scale, offset, like)
-                _write_line(out, oo + i * os, y, stream)
+                write_line(out, oo + i * os, y, stream)
                 i += WIDTH
                 at += WIDTH
             part = min(WIDTH, count - i)
@@ -511,7 +515,7 @@ def scale_joined(x, xo, out, oo, size, runs, weights, biases, coefficients, k, l
                 weight, bias = load(w_ends, into, item, one), load(b_ends, into, item, like)
             if part == WIDTH:
                 y = _finish(load_near(x, xo + i * xs, like), ZERO, high, scale, offset, weight, bias, like)
-                _write_line(out, oo + i * os, y, stream)
+                write_line(out, oo + i * os, y, stream)
             else:
                 y = _finish(load_first(x, xo + i * xs, xs, part, like), ZERO, high, scale, offset, weight, bias, like)
                 if stream:
