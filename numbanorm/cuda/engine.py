@@ -80,15 +80,7 @@ class CudaEngine:
 
     def pointwise(self, formula: str, outputs: int, *arrays: Any, dtype: Any = np.float64) -> tuple[DeviceArray, ...]:
         """Apply a formula, in one launch: see `Engine.pointwise`."""
-        results = computed(getattr(coefficients, formula), outputs, *arrays)
-        return results if dtype == np.float64 else tuple(self._cast(array, dtype) for array in results)
-
-    def _cast(self, array: DeviceArray, dtype: Any) -> DeviceArray:
-        """An array in another float type: the output by a mean of 0 and a variance of 1."""
-        mean, var = self.pointwise("identity_statistics", 2, give.empty(array, ()))
-        frame = Frame(array, give.empty(array, array.shape, dtype), mean=mean, m2=var)
-        execute(self, self.plan("apply", Layout.axes(None), frame), frame)
-        return frame.out  # type: ignore[return-value]
+        return computed(getattr(coefficients, formula), outputs, *arrays, dtype=dtype)
 
     def matvec(self, matrix: Any, vector: Any) -> DeviceArray:
         """A matrix times a vector, summed in float64."""
@@ -126,13 +118,13 @@ class CudaEngine:
 ENGINE = CudaEngine()
 
 
-def computed(function: Any, outputs: int, *arrays: Any) -> tuple[DeviceArray, ...]:
+def computed(function: Any, outputs: int, *arrays: Any, dtype: Any = np.float64) -> tuple[DeviceArray, ...]:
     """Apply a function of this package to arrays and numbers that broadcast, in one launch: so many new arrays."""
     given = [array if isinstance(array, DeviceArray) else None for array in arrays]
     like = next(array for array in given if array is not None)
     about = tuple([a and (a.shape, a.strides, _code(a)) for a in given])
-    shape, step = _formula(function, outputs, about)
-    results = tuple(give.empty(like, shape) for _ in range(outputs))
+    shape, step = _formula(function, outputs, about, kind(np.dtype(dtype)))
+    results = tuple(give.empty(like, shape, dtype) for _ in range(outputs))
     if results[0].size:
         addresses = _filled([array.pointer for array in results], OUTPUTS, 0)
         addresses += _filled([_address(array) for array in given], MOST, 0)

@@ -161,8 +161,9 @@ def count_batch() -> Step:
     return on_states("count_batch", 1, np.zeros(1, np.int64))
 
 
-def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -> tuple[Shape, Step]:
-    """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number.
+def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...], of_out: str) -> tuple[Shape, Step]:
+    """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number. `of_out`: the
+    kind of its results.
 
     Returns the shape to which they broadcast, too.
     """
@@ -175,7 +176,7 @@ def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...]) -
             own, strides, code = array
             numbers += [code, *stretched("an array", shape, own, strides)]
     about = {"function": function, "arrays": len(arrays), "outputs": outputs}
-    return shape, on_states("formula", size, np.array(numbers, np.int64), **about)
+    return shape, on_states("formula", size, np.array(numbers, np.int64), Kinds(out=of_out), **about)
 
 
 def matvec(rows: int, columns: int, strides: Shape, kinds: tuple[int, int]) -> Step:

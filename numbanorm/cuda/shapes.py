@@ -114,7 +114,7 @@ SHAPES = Shapes(
     states=256,
     blocks=264,  # two for each of the 132 multiprocessors of an H100
     parts=1056,  # four times that, so that the last ones to end do not wait for long
-    part=8192,
+    part=2048,
     rounds=4,
     # A multiprocessor of an H100 has 228 KB, 1 KB less for each block, and kernels declare some of it themselves. One
     # block of rows has 24 KB on their way from memory, enough for its latency; one of columns has 8 KB, so three are

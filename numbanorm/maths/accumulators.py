@@ -43,8 +43,13 @@ def settle(n, pivot, sums):
     Exact for equal values, where s and q are 0. If the pivot is one of the values, q <= n * m2, so the
     subtraction loses at most a factor of n: see docs/numerics.md.
     """
+    return shifted(sums[0] / n, pivot, sums)
+
+
+@register_jitable
+def shifted(shift, pivot, sums):
+    """The same, where it is known how far the mean is from the pivot."""
     s, q = sums
-    shift = s / n
     m2 = q - s * shift
     return pivot + shift, where(0.0 > m2, 0.0, m2)
 
@@ -81,7 +86,12 @@ def merge(na, mean_a, m2_a, nb, mean_b, m2_b):
     if nb == 0.0:
         return na, mean_a, m2_a
     n = na + nb
+    return n, *blended(na, na / n, mean_a, m2_a, nb / n, mean_b, m2_b)
+
+
+@register_jitable
+def blended(na, share_a, mean_a, m2_a, share_b, mean_b, m2_b):
+    """Mean and m2 of two sets together, of which each has some share, and the first na values."""
     delta = mean_b - mean_a
-    share = nb / n
-    mean = where(delta - delta == 0.0, mean_a + delta * share, mean_a * (na / n) + mean_b * share)
-    return n, mean, m2_a + m2_b + delta * delta * (na * share)
+    mean = where(delta - delta == 0.0, mean_a + delta * share_b, mean_a * share_a + mean_b * share_b)
+    return mean, m2_a + m2_b + delta * delta * (na * share_b)

@@ -57,7 +57,8 @@ def look():
 
 
 def formula(function):
-    show(states("formula", function=function, arrays=1, outputs=1))
+    code = states("formula", function=function, arrays=1, outputs=1)
+    show(code._replace(variant=code.variant._replace(kinds=Kinds(out="f8"))))
 
 
 launcher.ptx_of = ptx_of

@@ -18,7 +18,7 @@ def test_all_threads_have_the_same_bits(gpu, rng):
     """Chan's formula is not symmetric in its rounding, so the lower lane's state must come first for both of two."""
     from numbanorm.cuda.kernels.states import ROOM, make_merge_team, make_sum_team, merge_lanes
 
-    merge_team, sum_team = make_merge_team(THREADS), make_sum_team(THREADS)
+    merge_team, sum_team = make_merge_team(THREADS), make_sum_team(THREADS)[0]
 
     @cuda.jit
     def kernel(states, merged, whole, total):

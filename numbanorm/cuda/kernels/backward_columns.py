@@ -9,6 +9,7 @@ from ...walk.slots import BIAS, HIGH, LOW, SIZE, WEIGHT
 from .backward import OWN, load_f8, make_elements, make_line, make_terms, store_f8
 from .columns import group_of, make_column_task, make_columns
 from .machine import device, divide, folder, load_int, loader, storer, sync
+from .states import make_count
 from .walk import KINDS, MERGED, row_place
 
 
@@ -26,7 +27,7 @@ def make(code):
     store = storer(code.kinds.out if writes else "f8", vector)
     set_numbers, take, finish = make_terms(code)
     fold_rows, fold_vector, line = folder(rows), folder(vector), make_line(wide)
-    column_place, task_of = make_columns(code), make_column_task(code)
+    column_place, task_of, count_rows = make_columns(code), make_column_task(code), make_count(down, rows)
 
     @device
     def set_of_group(v, done, table, mean, inverse, k, column, numbers):
@@ -41,15 +42,14 @@ def make(code):
         return set_numbers(v, done, mean, inverse, at, 0, numbers)
 
     @device
-    def load_row(i, done, table, place, x, d, w, first, stop, values, grads, weights):
-        row = first + i * down
-        if row < stop:
-            at = row_place(table, place, row)
+    def load_row(i, valid, table, place, x, d, w, first, values, grads, weights):
+        if i < valid:
+            at = row_place(table, place, first + i * down)
             load(values, i * vector, x + at[0])
             load_grad(grads, i * vector, d + at[3], load_int(table, LOW + BIAS))
             if inside:
                 load_weight(weights, i * vector, w + at[2], load_int(table, LOW + WEIGHT))
-        return done
+        return valid
 
     @device
     def clear(v, done, narrow):
@@ -65,14 +65,13 @@ def make(code):
         return done
 
     @device
-    def take_row(i, done, table, begin, column, mean, inverse, first, stop, values, grads, weights, numbers, narrow):
-        row = first + i * down
-        there = row < stop
+    def take_row(i, valid, table, begin, column, mean, inverse, first, values, grads, weights, numbers, narrow):
+        there = i < valid
         if varying and there:
-            at = row_place(table, begin, row)[2]
+            at = row_place(table, begin, first + i * down)[2]
             fold_vector(set_of_operand, 0, (table, mean, inverse, at, column, numbers))
         fold_vector(take_one, 0, (there, i * vector, values, grads, weights, numbers, narrow))
-        return done
+        return valid
 
     @device
     def add(v, done, narrow, total):
@@ -145,12 +144,11 @@ def make(code):
         return done
 
     @device
-    def write_row(i, done, table, place, out, first, stop, values, grads, numbers, slopes, lines, shifts, result):
-        row = first + i * down
-        if row < stop:
+    def write_row(i, valid, table, place, out, first, values, grads, numbers, slopes, lines, shifts, result):
+        if i < valid:
             fold_vector(write_one, 0, (i * vector, values, grads, numbers, slopes, lines, shifts, result))
-            store(out + row_place(table, place, row)[1], result, 0)
-        return done
+            store(out + row_place(table, place, first + i * down)[1], result, 0)
+        return valid
 
     @device
     def run(table, x, out, weight, grad, mean, inverse, flat, curve, a, b):
@@ -182,9 +180,10 @@ def make(code):
         if sums:
             fold_vector(begin_column, 0, (total,))
             for at in range(start, stop, stride):
-                fold_rows(load_row, 0, (table, place, x, grad, weight, at + row, stop, *arrays))
+                first = at + row
+                valid = fold_rows(load_row, count_rows(first, stop), (table, place, x, grad, weight, first, *arrays))
                 fold_vector(clear, 0, (narrow,))
-                fold_rows(take_row, 0, (table, begin, column, mean, inverse, at + row, stop, *arrays, numbers, narrow))
+                fold_rows(take_row, valid, (table, begin, column, mean, inverse, first, *arrays, numbers, narrow))
                 fold_vector(add, 0, (narrow, total))
             together(lane, row, total, room)
             if a != 0 and row == 0 and active:
@@ -197,13 +196,13 @@ def make(code):
             fold_vector(set_line, 0, about)
             for tile in range(divide(stop - start + stride - 1, stride) - 1, -1, -1):
                 at = start + tile * stride
+                first = at + row
+                valid = count_rows(first, stop)
                 if not sums or (not whole and at + stride < stop):
-                    fold_rows(load_row, 0, (table, place, x, grad, weight, at + row, stop, *arrays))
-                    fold_rows(
-                        take_row, 0, (table, begin, column, mean, inverse, at + row, stop, *arrays, numbers, narrow)
-                    )
-                of_output = out, at + row, stop, values, grads, numbers, slopes, lines, shifts, result
-                fold_rows(write_row, 0, (table, place, *of_output))
+                    fold_rows(load_row, valid, (table, place, x, grad, weight, first, *arrays))
+                    fold_rows(take_row, valid, (table, begin, column, mean, inverse, first, *arrays, numbers, narrow))
+                of_output = out, first, values, grads, numbers, slopes, lines, shifts, result
+                fold_rows(write_row, valid, (table, place, *of_output))
 
     def kernel(table, x, out, weight, grad, mean, inverse, flat, curve, a, b):
         run(table, x, out, weight, grad, mean, inverse, flat, curve, a, b)

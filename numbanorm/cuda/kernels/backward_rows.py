@@ -7,7 +7,7 @@ from ...walk.slots import BIAS, LOW, WEIGHT
 from .backward import OWN, load_f8, make_elements, make_line, make_terms, store_f8
 from .machine import device, divide, folder, load_int, loader, storer
 from .rows import make_place, make_row_task
-from .states import ROOM, make_sum_team
+from .states import ROOM, make_count, make_sum_team
 from .walk import KINDS, MERGED
 
 
@@ -29,25 +29,24 @@ def make(code):
     store = storer(code.kinds.out if writes else "f8", vector)
     set_numbers, take, finish = make_terms(code)
     fold_units, fold_vector, line = folder(units), folder(vector), make_line(wide)
-    unit_place, task_of, sum_team = make_place(code), make_row_task(code), make_sum_team(threads)
+    unit_place, task_of, (_, sum_both) = make_place(code), make_row_task(code), make_sum_team(threads)
+    count_units = make_count(threads, units)
 
     @device
-    def load_unit(i, done, table, place, x, d, w, first, stop, values, grads, weights):
-        unit = first + i * threads
-        if unit < stop:
-            at = unit_place(table, place, unit)
+    def load_unit(i, valid, table, place, x, d, w, first, values, grads, weights):
+        if i < valid:
+            at = unit_place(table, place, first + i * threads)
             load(values, i * vector, x + at[0])
             load_grad(grads, i * vector, d + at[3], load_int(table, LOW + BIAS))
             if inside:
                 load_weight(weights, i * vector, w + at[2], load_int(table, LOW + WEIGHT))
-        return done
+        return valid
 
     @device
-    def take_unit(i, total, table, place, mean, inverse, first, stop, values, grads, weights, numbers):
-        unit = first + i * threads
-        there = unit < stop
+    def take_unit(i, total, table, place, mean, inverse, first, valid, values, grads, weights, numbers):
+        there = i < valid
         if varying and there:
-            at = unit_place(table, place, unit)[2]
+            at = unit_place(table, place, first + i * threads)[2]
             fold_vector(set_numbers, 0, (mean, inverse, at, load_int(table, LOW + WEIGHT), numbers))
         of_weight = i * vector if inside else 0
         arrays = values, grads, weights, numbers
@@ -61,12 +60,11 @@ def make(code):
         return done
 
     @device
-    def write_unit(i, done, table, place, out, first, stop, values, grads, scale, weights, c, shift, factor, result):
-        unit = first + i * threads
-        if unit < stop:
+    def write_unit(i, valid, table, place, out, first, values, grads, scale, weights, c, shift, factor, result):
+        if i < valid:
             fold_vector(write_one, 0, (i * vector, values, grads, scale, weights, c, shift, factor, result))
-            store(out + unit_place(table, place, unit)[1], result, 0)
-        return done
+            store(out + unit_place(table, place, first + i * threads)[1], result, 0)
+        return valid
 
     @device
     def run(table, x, out, weight, grad, mean, inverse, flat, curve, a, b):
@@ -86,11 +84,10 @@ def make(code):
             fold_vector(set_numbers, 0, (mean, inverse, place[2] if by_operand else 8 * k, 0, numbers))
         if sums:
             for begin in range(start, stop, stride):
-                fold_units(load_unit, 0, (table, place, x, grad, weight, begin + lane, stop, *arrays))
-                s, q = fold_units(
-                    take_unit, (s, q), (table, place, mean, inverse, begin + lane, stop, *arrays, numbers)
-                )
-            s, q = sum_team(s, room, 0), sum_team(q, room, 1)
+                first = begin + lane
+                valid = fold_units(load_unit, count_units(first, stop), (table, place, x, grad, weight, first, *arrays))
+                s, q = fold_units(take_unit, (s, q), (table, place, mean, inverse, first, valid, *arrays, numbers))
+            s, q = sum_both(s, q, room, 0)
             if a != 0 and lane == 0 and active:
                 at = 8 * (task if load_int(table, MERGED) != 0 else k)
                 store_f8(a + at, s)
@@ -106,14 +103,13 @@ def make(code):
                 c, shift = line(flags, load_f8(flat + 8 * k), load_f8(curve + 8 * k), s, q, of_group, factor)
             tiles = divide(stop - start + stride - 1, stride)
             for tile in range(tiles - 1, -1, -1):
-                begin = start + tile * stride
+                first = start + tile * stride + lane
+                valid = count_units(first, stop)
                 if not sums or (not whole and tile < tiles - 1):
-                    fold_units(load_unit, 0, (table, place, x, grad, weight, begin + lane, stop, *arrays))
-                    fold_units(
-                        take_unit, (0.0, 0.0), (table, place, mean, inverse, begin + lane, stop, *arrays, numbers)
-                    )
+                    fold_units(load_unit, valid, (table, place, x, grad, weight, first, *arrays))
+                    fold_units(take_unit, (0.0, 0.0), (table, place, mean, inverse, first, valid, *arrays, numbers))
                 numbers_out = values, grads, scales[0], weights, c, shift, factors[0], result
-                fold_units(write_unit, 0, (table, place, out, begin + lane, stop, *numbers_out))
+                fold_units(write_unit, valid, (table, place, out, first, *numbers_out))
 
     def kernel(table, x, out, weight, grad, mean, inverse, flat, curve, a, b):
         run(table, x, out, weight, grad, mean, inverse, flat, curve, a, b)

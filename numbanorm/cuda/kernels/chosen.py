@@ -38,7 +38,7 @@ from .machine import (
 from .merging import kept_columns
 from .output import make_parameter
 from .rows import make_place, make_row_task
-from .states import keep_state, left
+from .states import keep_state, left, make_count
 from .walk import KINDS, MERGED, PARTS, ROW_COUNT, TASKS, outer_place, row_place
 
 NUMBER = KINDS  # of a table: how many states there are, behind whose counts lie the sums of squared weights
@@ -73,6 +73,7 @@ def _make_load(code, step, place_of):
     load_weights = make_parameter(kinds.weight, code.weight, vector, real is np.float64, 1.0)
     load_flags = make_parameter(kinds.bias, code.bias, vector, False, 1.0)
     fold_units, fold_vector = folder(code.values // vector), folder(vector)
+    count_units = make_count(step, code.values // vector)
 
     @device
     def choose(e, done, at, shares, weights, flags):
@@ -80,23 +81,21 @@ def _make_load(code, step, place_of):
         return done
 
     @device
-    def load_unit(i, valid, table, place, addresses, first, stop, held):
+    def load_unit(i, valid, table, place, addresses, first, held):
         x, w, m = addresses
         values, shares, weights, flags = held
-        unit = first + i * step
-        if unit < stop:
-            at = place_of(table, place, unit)
+        if i < valid:
+            at = place_of(table, place, first + i * step)
             load(values, i * vector, x + at[0])
             if given:
                 load_weights(weights, w + at[2], load_int(table, LOW + WEIGHT))
                 load_flags(flags, m + at[3], load_int(table, LOW + BIAS))
                 fold_vector(choose, 0, (i * vector, shares, weights, flags))
-            valid += 1
         return valid
 
     @device
     def load_tile(table, place, addresses, first, stop, held):
-        return fold_units(load_unit, 0, (table, place, addresses, first, stop, held))
+        return fold_units(load_unit, count_units(first, stop), (table, place, addresses, first, held))
 
     return load_tile
 

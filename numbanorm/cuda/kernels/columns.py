@@ -14,7 +14,7 @@ from .constants import ITEMSIZES, NEAR, NONE, is_wide
 from .machine import block_index, device, divide, folder, load_int, one_loader, storer, sync, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .scalars import NO_SPREAD, given_statistics
-from .states import keep_state, left, make_state, make_tiles
+from .states import keep_state, left, make_count, make_state, make_tiles
 from .walk import MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, moved, outer_place, row_place
 
 
@@ -57,7 +57,9 @@ def make_column_task(code):
         tiles, parts, units = load_int(table, TASKS), load_int(table, PARTS), load_int(table, UNITS)
         above = divide(block_index(), tiles)
         unit = (block_index() - above * tiles) * across + lane
-        outer = divide(above, parts)
+        outer = above
+        if parts > 1:
+            outer = divide(above, parts)
         active = unit < units
         unit = min(unit, units - 1)
         part, part_size = above - outer * parts, load_int(table, PART_SIZE)
@@ -99,9 +101,10 @@ def make_statistics(code, load_rows):
         return done
 
     @device
-    def add(v, done, n, valid, center, values, means, m2s, bases):
-        nb, mean_b, m2_b = state(values, v, valid, center, bases[v])
-        _, means[v], m2s[v] = accumulators.merge(n, means[v], m2s[v], nb, mean_b, m2_b)
+    def add(v, done, n, per, share_a, share_b, valid, center, values, means, m2s, bases):
+        mean_b, m2_b = state(values, v, valid, per, center, bases[v])
+        mean, m2 = accumulators.blended(n, share_a, means[v], m2s[v], share_b, mean_b, m2_b)
+        means[v], m2s[v] = welford.where(n == 0.0, mean_b, mean), welford.where(n == 0.0, m2_b, m2)
         return done
 
     @device
@@ -127,8 +130,11 @@ def make_statistics(code, load_rows):
         n = 0.0
         for at in range(start, stop, down * rows):
             valid = load_rows(table, place, x, start, at, stop, row, values)
-            fold_vector(add, 0, (n, valid, center, values, means, m2s, bases))
-            n += np.float64(valid)
+            if valid > 0:
+                nb = np.float64(valid)
+                counts = n, 1.0 / nb, n / (n + nb), nb / (n + nb)  # divided by once for all columns
+                fold_vector(add, 0, (*counts, valid, center, values, means, m2s, bases))
+                n += nb
         half = down // 2
         while half > 0:  # the upper half of the rows of threads gives its states to the lower half
             if half <= row < 2 * half:
@@ -158,7 +164,7 @@ def make_output(code):
     rows, down, decode = code.values // vector, code.block // across, code.decode
     store = storer(code.kinds.out if code.output else "f8", vector)
     load_affine = make_affine(code)
-    finish, fold_rows, fold_vector = make_finish(wide), folder(rows), folder(vector)
+    finish, fold_rows, fold_vector, count_rows = make_finish(wide), folder(rows), folder(vector), make_count(down, rows)
 
     @device
     def finish_one(v, done, at, values, factors, highs, scales, offsets, weights, biases, result):
@@ -167,20 +173,20 @@ def make_output(code):
         return done
 
     @device
-    def write_row(i, done, table, place, out, w, b, first, stop, values, numbers, weights, biases, result):
+    def write_row(i, valid, table, place, out, w, b, first, values, numbers, weights, biases, result):
         factors, highs, scales, offsets = numbers
-        row = first + i * down
-        if row < stop:
-            at = row_place(table, place, row)
+        if i < valid:
+            at = row_place(table, place, first + i * down)
             if decode:
                 load_affine(table, at, w, b, weights, biases)
             fold_vector(finish_one, 0, (i * vector, values, factors, highs, scales, offsets, weights, biases, result))
             store(out + at[1], result, 0)
-        return done
+        return valid
 
     @device
     def write_rows(table, place, out, w, b, first, stop, values, numbers, weights, biases, result):
-        fold_rows(write_row, 0, (table, place, out, w, b, first, stop, values, numbers, weights, biases, result))
+        arrays = values, numbers, weights, biases, result
+        fold_rows(write_row, count_rows(first, stop), (table, place, out, w, b, first, *arrays))
 
     return write_rows, load_affine
 

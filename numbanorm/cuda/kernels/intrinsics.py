@@ -250,7 +250,9 @@ def load_int(typingctx, address, index):
 
     def codegen(context, builder, signature, args):
         at = builder.add(args[0], builder.mul(args[1], ir.Constant(I64, 8)))
-        return builder.load(builder.inttoptr(at, I64.as_pointer(GLOBAL)), align=8)
+        entry = builder.load(builder.inttoptr(at, I64.as_pointer(GLOBAL)), align=8)
+        entry.set_metadata("invariant.load", builder.module.add_metadata([]))  # no kernel writes what it reads so
+        return entry
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -307,13 +309,13 @@ def sync():
 @device
 def thread_index():
     """Of this thread in its block."""
-    return types.int64(cuda.threadIdx.x)
+    return types.int64(types.uint32(cuda.threadIdx.x))  # never negative: what it is divided by becomes a shift
 
 
 @device
 def block_index():
     """Of this block."""
-    return types.int64(cuda.blockIdx.x)
+    return types.int64(types.uint32(cuda.blockIdx.x))
 
 
 def folder(times):

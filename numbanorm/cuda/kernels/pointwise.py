@@ -3,7 +3,7 @@
 import numpy as np
 from numba import cuda
 
-from .constants import MOST, OUTPUTS
+from .constants import ITEMSIZES, MOST, OUTPUTS
 from .machine import applier, block_index, device, divide, folder, load_int, one_storer, thread_index
 from .scalars import load_number
 from .states import ROOM, make_sum_team
@@ -23,6 +23,7 @@ def make_formula(code):
     """
     formula, block = code.function, code.block
     fold_arrays, fold_outputs, apply = folder(code.arrays), folder(code.outputs), applier(code.arrays)
+    store_one, size = one_storer(code.kinds.out), ITEMSIZES[code.kinds.out]
 
     @device
     def load(i, done, values, table, addresses, numbers, point):
@@ -42,7 +43,7 @@ def make_formula(code):
 
     @device
     def store(i, done, values, addresses, point):
-        _store(addresses[i] + 8 * point, values[i])
+        store_one(addresses[i] + size * point, values[i])
         return done
 
     # fmt: off
@@ -65,7 +66,7 @@ def make_formula(code):
 def make_matvec(code):
     """A kernel that writes a matrix times a vector: a block for each row."""
     block = code.block
-    sum_team = make_sum_team(block)
+    sum_team, _ = make_sum_team(block)
 
     def kernel(table, matrix, vector, result):
         room = cuda.shared.array(ROOM, np.float64)

@@ -14,7 +14,17 @@ from .constants import FAR, ITEMSIZES, NEAR, NONE, ONE, is_wide
 from .machine import block_index, device, divide, folder, load_int, one_loader, storer, thread_index
 from .output import make_affine, make_coefficients, make_finish
 from .scalars import NO_SPREAD, given_statistics
-from .states import ROOM, keep_state, left, make_merge_team, make_state, make_sum_team, make_sums, make_tiles
+from .states import (
+    ROOM,
+    keep_state,
+    left,
+    make_count,
+    make_merge_team,
+    make_state,
+    make_sum_team,
+    make_sums,
+    make_tiles,
+)
 from .walk import PART_SIZE, PARTS, TASKS, UNITS, outer_place, row_place
 
 
@@ -25,7 +35,9 @@ def make_place(code):
     """
     vector, near, decode = code.vector, code.near, code.decode
     of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds[:4])
-    weight, bias = code.weight, code.bias
+    # Constants, each by itself: whether a number is in a tuple, a kernel would look up for every vector.
+    near_weight, far_weight = code.weight == NEAR, code.weight == FAR
+    near_bias, far_bias = code.bias == NEAR, code.bias == FAR
 
     @device
     def unit_place(table, place, unit):
@@ -38,10 +50,10 @@ def make_place(code):
         x, out, w, b, k = place
         x += i * (of_x if near else load_int(table, LOW + X))
         out += i * (of_out if near else load_int(table, LOW + OUT))
-        if weight in (NEAR, FAR):
-            w += i * (of_weight if weight == NEAR else load_int(table, LOW + WEIGHT))
-        if bias in (NEAR, FAR):
-            b += i * (of_bias if bias == NEAR else load_int(table, LOW + BIAS))
+        if near_weight or far_weight:
+            w += i * (of_weight if near_weight else load_int(table, LOW + WEIGHT))
+        if near_bias or far_bias:
+            b += i * (of_bias if near_bias else load_int(table, LOW + BIAS))
         return x, out, w, b, k
 
     return unit_place
@@ -61,9 +73,12 @@ def make_row_task(code):
         lane, task = thread % threads, block_index() * teams + thread // threads
         active = task < tasks
         task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
-        group = divide(task, parts)
+        group, part = task, 0
+        if parts > 1:  # a division of 64 bits takes as long as reading from L2
+            group = divide(task, parts)
+            part = task - group * parts
         part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
-        start = (task - group * parts) * part_size
+        start = part * part_size
         stop = min(start + part_size, load_int(table, UNITS)) if active else start
         return lane, task, active, parts, place, start, stop
 
@@ -77,29 +92,27 @@ def make_statistics(code, unit_place, load_tile):
     units = code.values // vector
     real = np.float64 if wide else np.float32
     one, (begin_sums, finish_sums) = one_loader(code.kinds.x), make_sums(wide, vector, units, vector)
-    state, sum_team, merge_team = (
-        make_state(wide, vector, units, vector),
-        make_sum_team(threads),
-        make_merge_team(threads),
-    )
+    state, merge_team = make_state(wide, vector, units, vector), make_merge_team(threads)
+    sum_team, sum_both = make_sum_team(threads)
 
     @device
     def exact(table, place, x, start, stop, lane, center, base, values, room):
         """Two passes over registers, the second about the mean of the whole task."""
         n, pivot, about = np.float64((stop - start) * vector), real(0.0), real(0.0)
+        per = 1.0 / n
         valid = load_tile(table, place, x, start, start, stop, lane, values)
         if center != 0:
             pivot = real(welford.finite_or_zero(one(x + unit_place(table, place, start)[0])))
         s, reach = begin_sums(values, 0, valid, pivot)
         if center != 0:
             s = sum_team(s, room, 0)
-            about = real(welford.finite_or_zero(np.float64(pivot) + s / n))
+            about = real(welford.finite_or_zero(np.float64(pivot) + s * per))
             reach = max(reach, abs(np.float64(about) - np.float64(pivot)))
         s, q = finish_sums(values, 0, valid, about, reach)
-        s, q = sum_team(s, room, 1), sum_team(q, room, 2)
+        s, q = sum_both(s, q, room, 1)
         if center == 0:
             s = 0.0
-        mean, m2 = accumulators.settle(n, np.float64(about) - base, (s, q))
+        mean, m2 = accumulators.shifted(s * per, np.float64(about) - base, (s, q))
         return n, mean, m2
 
     @device
@@ -108,8 +121,10 @@ def make_statistics(code, unit_place, load_tile):
         n, mean, m2 = 0.0, 0.0, 0.0
         for begin in range(start, stop, threads * units):
             valid = load_tile(table, place, x, start, begin, stop, lane, values)
-            nb, mean_b, m2_b = state(values, 0, valid, center, base)
-            n, mean, m2 = accumulators.merge(n, mean, m2, nb, mean_b, m2_b)
+            if valid > 0:
+                nb = np.float64(valid * vector)
+                mean_b, m2_b = state(values, 0, valid, 1.0 / nb, center, base)
+                n, mean, m2 = accumulators.merge(n, mean, m2, nb, mean_b, m2_b)
         return merge_team(n, mean, m2, room)
 
     @device
@@ -140,6 +155,7 @@ def make(code):
     finish, coefficients, unit_place = make_finish(wide), make_coefficients(wide), make_place(code)
 
     load_tile, load_again = make_tiles(code, threads, unit_place)
+    count_units = make_count(threads, units)
     statistics, task_of = make_statistics(code, unit_place, load_tile), make_row_task(code)
 
     @device
@@ -148,15 +164,14 @@ def make(code):
         return done
 
     @device
-    def write_unit(i, done, table, place, out, w, b, first, stop, values, coefficients, weights, biases, result):
-        unit = first + i * threads
-        if unit < stop:
-            at = unit_place(table, place, unit)
+    def write_unit(i, valid, table, place, out, w, b, first, values, coefficients, weights, biases, result):
+        if i < valid:
+            at = unit_place(table, place, first + i * threads)
             if not once:
                 load_affine(table, at, w, b, weights, biases)
             fold_vector(finish_one, 0, (i * vector, values, coefficients, weights, biases, result))
             store(out + at[1], result, 0)
-        return done
+        return valid
 
     @device
     def run(table, x, out, weight, bias, spread, center, states, partial_states):
@@ -186,7 +201,7 @@ def make(code):
                     load_again(table, place, x, start, begin, stop, lane, values)
                 first = begin + lane
                 arrays = values, numbers, weights, biases, result
-                fold_units(write_unit, 0, (table, place, out, weight, bias, first, stop, *arrays))
+                fold_units(write_unit, count_units(first, stop), (table, place, out, weight, bias, first, *arrays))
 
     def kernel(table, x, out, weight, bias, eps, eps_on_std, ddof, center, count, mean, m2):
         spread = welford.spread_of(eps, eps_on_std != 0, ddof)

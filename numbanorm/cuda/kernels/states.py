@@ -20,18 +20,34 @@ ROOM = 3 * WARP  # float64 that a block shares: one, two or three numbers of eac
 _store = one_storer("f8")
 
 
+def make_count(step, units):
+    """A function count_units(first, stop): of `units` units from `first` on, `step` apart, those before `stop`.
+
+    Step is a power of two. The number is an int32: on a GPU, a comparison of 64 bits is two instructions, and there is
+    one for each vector, often for each element.
+    """
+    shift = step.bit_length() - 1
+
+    @device
+    def count_units(first, stop):
+        return np.int32(max(0, min((stop - first + step - 1) >> shift, units)))
+
+    return count_units
+
+
 def make_tiles(code, step, place_of):
     """Two functions of a tile, which is what threads hold at a time. The arguments of both are (table, place, x, start,
     begin, stop, mine, values): of the units `start` to `stop` of a task, the tile from `begin` on; this thread has a
     vector of unit begin + mine, and of every `step` units after it. place_of(table, place, unit) finds them.
 
-    The first, for statistics, returns how many vectors there are before `stop`. The second is for the output of a tile
-    that is no longer in registers; all of a task's tiles but the last are such. If they are kept, it has them from
+    Both return how many vectors there are before `stop`. The first is for statistics, the second for the output of a
+    tile that is no longer in registers; all of a task's tiles but the last are such. If they are kept, it has them from
     shared memory, else from x.
     """
     kind, vector, block, kept = code.kinds.x, code.vector, code.block, code.kept
     units, size = code.values // vector, code.vector * ITEMSIZES[kind]
     load, keep, take, fold_units = loader(kind, vector), keeper(kind, vector), taker(kind, vector), folder(units)
+    count_units = make_count(step, units)
 
     @device
     def slot(before, i):
@@ -39,18 +55,16 @@ def make_tiles(code, step, place_of):
         return (before * (block // step) + i * block + thread_index()) * size
 
     @device
-    def load_unit(i, valid, table, place, x, first, stop, values):
-        unit = first + i * step
-        if unit < stop:
-            load(values, i * vector, x + place_of(table, place, unit)[0])
-            valid += 1
+    def load_unit(i, valid, table, place, x, first, values):
+        if i < valid:
+            load(values, i * vector, x + place_of(table, place, first + i * step)[0])
         return valid
 
     @device
-    def keep_unit(i, valid, table, place, x, first, before, values):
+    def keep_unit(i, done, table, place, x, first, before, values):
         address = x + place_of(table, place, first + i * step)[0]
         keep(values, i * vector, address, slot(before, i))
-        return valid + 1
+        return done
 
     @device
     def take_unit(i, done, before, values):
@@ -59,17 +73,19 @@ def make_tiles(code, step, place_of):
 
     @device
     def load_tile(table, place, x, start, begin, stop, mine, values):
-        return fold_units(load_unit, 0, (table, place, x, begin + mine, stop, values))
+        return fold_units(load_unit, count_units(begin + mine, stop), (table, place, x, begin + mine, values))
 
     @device
     def keep_tile(table, place, x, start, begin, stop, mine, values):
         if begin + step * units < stop:
-            return fold_units(keep_unit, 0, (table, place, x, begin + mine, begin - start, values))
+            fold_units(keep_unit, 0, (table, place, x, begin + mine, begin - start, values))
+            return count_units(begin + mine, stop)
         return load_tile(table, place, x, start, begin, stop, mine, values)
 
     @device
     def take_tile(table, place, x, start, begin, stop, mine, values):
-        return fold_units(take_unit, 0, (begin - start, values))
+        fold_units(take_unit, 0, (begin - start, values))
+        return count_units(begin + mine, stop)
 
     return (keep_tile, take_tile) if kept else (load_tile, load_tile)
 
@@ -106,23 +122,22 @@ def make_sums(wide, chains, units, stride):
         return s / EIGHTH, np.float64(most) / EIGHTH
 
     @device
-    def add(unit, sums, values, first, valid, about, factor):
+    def add(i, sums, values, first, before, valid, about, factor):
         s, q = sums
+        unit = before + i
         d = values[first + unit * stride] * factor - about
         d = d if unit < valid else zero
         return s + d, q + d * d
 
     @device
     def add_piece(piece, sums, values, first, valid, about, factor):
-        at = first + piece * PIECE * stride
-        s, q = fold_piece(add, (zero, zero), (values, at, valid - piece * PIECE, about, factor))
+        s, q = fold_piece(add, (zero, zero), (values, first, piece * PIECE, valid, about, factor))
         return sums[0] + np.float64(s), sums[1] + np.float64(q)
 
     @device
     def add_chain(chain, sums, values, first, valid, about, factor):
         sums = fold_pieces(add_piece, sums, (values, first + chain, valid, about, factor))
-        at, valid = first + chain + pieces * PIECE * stride, valid - pieces * PIECE
-        s, q = fold_rest(add, (zero, zero), (values, at, valid, about, factor))
+        s, q = fold_rest(add, (zero, zero), (values, first + chain, pieces * PIECE, valid, about, factor))
         return sums[0] + np.float64(s), sums[1] + np.float64(q)
 
     @device
@@ -140,27 +155,25 @@ def make_sums(wide, chains, units, stride):
 
 
 def make_state(wide, chains, units, stride):
-    """A function state(values, first, valid, center, base): (n, mean - base, m2) of what a thread holds."""
+    """A function state(values, first, valid, per, center, base): mean - base and m2 of what a thread holds, which are
+    as many values as 1 / per.
+    """
     real = np.float64 if wide else np.float32
     begin, finish = make_sums(wide, chains, units, stride)
 
     @device
-    def state(values, first, valid, center, base):
-        if valid == 0:
-            return 0.0, 0.0, 0.0
-        n = np.float64(valid * chains)
+    def state(values, first, valid, per, center, base):
         pivot = about = real(0.0)
         if center != 0:
             pivot = real(welford.finite_or_zero(values[first]))
         s, reach = begin(values, first, valid, pivot)
         if center != 0:
-            about = real(welford.finite_or_zero(np.float64(pivot) + s / n))
+            about = real(welford.finite_or_zero(np.float64(pivot) + s * per))
             reach = max(reach, abs(np.float64(about) - np.float64(pivot)))
         s, q = finish(values, first, valid, about, reach)
         if center == 0:
             s = 0.0
-        mean, m2 = accumulators.settle(n, np.float64(about) - base, (s, q))
-        return n, mean, m2
+        return accumulators.shifted(s * per, np.float64(about) - base, (s, q))
 
     return state
 
@@ -189,21 +202,39 @@ def merge_lanes(n, mean, m2, threads):
 
 
 def make_sum_team(threads):
-    """A function sum_team(value, room, slot): sum over a team; each call in a kernel takes another slot of 0 to 2."""
+    """Two functions, sum_team(value, room, slot): sum over a team; and sum_both(a, b, room, slot): two of them, which
+    wait for each other once. Each sum in a kernel takes another slot of 0 to 2.
+    """
     warps = threads // WARP
+
+    @device
+    def give(value, room, slot):
+        value = sum_lanes(value, WARP)
+        if thread_index() % WARP == 0:
+            room[slot * WARP + thread_index() // WARP] = value
+
+    @device
+    def take(room, slot):
+        return sum_lanes(room[slot * WARP + thread_index() % warps], warps)
 
     @device
     def sum_team(value, room, slot):
         if threads <= WARP:
             return sum_lanes(value, threads)
-        thread = thread_index()
-        value = sum_lanes(value, WARP)
-        if thread % WARP == 0:
-            room[slot * WARP + thread // WARP] = value
+        give(value, room, slot)
         sync()
-        return sum_lanes(room[slot * WARP + thread % warps], warps)
+        return take(room, slot)
 
-    return sum_team
+    @device
+    def sum_both(a, b, room, slot):
+        if threads <= WARP:
+            return sum_lanes(a, threads), sum_lanes(b, threads)
+        give(a, room, slot)
+        give(b, room, slot + 1)
+        sync()
+        return take(room, slot), take(room, slot + 1)
+
+    return sum_team, sum_both
 
 
 def make_merge_team(threads):

@@ -27,12 +27,14 @@ def moved(table, place, entry, steps):
 @device
 def located(table, place, at, count, index):
     """A place, at `index` of `count` nested loops from entry `at` on."""
-    for loop in range(count - 1, 0, -1):
+    loop = count - 1
+    while loop > 0:  # a range downwards costs a kernel more than what is in the loop
         entry = at + loop * LOOP
         size = load_int(table, entry + SIZE)
         above = divide(index, size)
         place = moved(table, place, entry, index - above * size)
         index = above
+        loop -= 1
     if count > 0:
         place = moved(table, place, at, index)
     return place
