@@ -26,6 +26,7 @@ TAIL = 25  # lines of a step's output that are shown; its file has all
 SECONDS = 1.0  # for each case of compare.py
 WRONG = 86  # what compute-sanitizer exits with if it has found something
 NO_TESTS = 5  # what pytest exits with
+MOST = 15  # processes that compile, and have a part of the GPU's memory each
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,12 @@ class Outcome:
 def steps(folder: Path) -> list[Step]:
     """Return what is to be done. compare.py comes last: it makes use of whatever time the others leave."""
     tests = [sys.executable, "-m", "pytest", "-m", "gpu", "--durations=10"]
+    processes = max(1, min(MOST, (os.cpu_count() or 1) - 1))
     sanitizer = shutil.which("compute-sanitizer", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
     lacking = "" if sanitizer else "compute-sanitizer is not installed"
+
+    def script(name: str) -> list[str | Path]:
+        return [sys.executable, ROOT / "asv_benchmarks" / name]
 
     def sanitized(tool: str) -> list[str]:
         options = [f"--tool={tool}", f"--error-exitcode={WRONG}", "--target-processes=all"]
@@ -71,22 +76,18 @@ def steps(folder: Path) -> list[Step]:
         minutes = max(0.5, (seconds - CLOSING) / 60)
         how = ["--device", "cuda", "--contenders", "all", "--seconds", str(SECONDS), "--minutes", f"{minutes:.2f}"]
         files = [(f"--{kind}", folder / f"compare.{end}") for kind, end in FILES.items()]
-        return [
-            sys.executable,
-            ROOT / "asv_benchmarks" / "compare.py",
-            *how,
-            *(word for pair in files for word in pair),
-        ]
+        return [*script("compare.py"), *how, *(word for pair in files for word in pair)]
 
     return [
-        # A few processes: compiling takes most of the time, and they share one GPU's memory.
-        Step("tests", 0.3, lambda _: [*tests, "-n", "4"]),
-        Step("memcheck", 0.12, lambda _: sanitized("memcheck"), lacking),
-        Step("racecheck", 0.12, lambda _: sanitized("racecheck"), lacking),
+        # Compiling takes most of the time, so there are many processes; but they share one GPU's memory.
+        Step("tests", 0.3, lambda _: [*tests, "-n", str(processes)]),
+        Step("compile", 0.12, lambda _: [*script("compile_on_gpu.py"), "--processes", str(processes)]),
+        Step("memcheck", 0.08, lambda _: sanitized("memcheck"), lacking),
+        Step("racecheck", 0.08, lambda _: sanitized("racecheck"), lacking),
         # Right against the host's, and beside plain statistics.
-        Step("chosen", 0.06, lambda _: [sys.executable, ROOT / "asv_benchmarks" / "chosen_on_gpu.py"]),
-        Step("backward", 0.06, lambda _: [sys.executable, ROOT / "asv_benchmarks" / "backward_on_gpu.py"]),
-        Step("compare", 0.34, compared),
+        Step("chosen", 0.06, lambda _: script("chosen_on_gpu.py")),
+        Step("backward", 0.1, lambda _: script("backward_on_gpu.py")),
+        Step("compare", 0.26, compared),
     ]
 
 

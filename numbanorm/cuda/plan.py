@@ -162,10 +162,9 @@ def count_batch() -> Step:
 
 
 def formula(function: Any, outputs: int, arrays: tuple[Described | None, ...], of_out: str) -> tuple[Shape, Step]:
-    """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number. `of_out`: the
-    kind of its results.
+    """A formula at each point of arrays of these shapes, strides and kinds; None stands for a number.
 
-    Returns the shape to which they broadcast, too.
+    Its results are of one kind, `of_out`. Returns the shape to which they broadcast, too.
     """
     shape = np.broadcast_shapes(*(array[0] for array in arrays if array is not None))
     size, numbers = prod(shape), [prod(shape), len(shape), *shape]
