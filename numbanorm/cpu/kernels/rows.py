@@ -337,16 +337,34 @@ def _wide_beside(x, at, step, side, batch, size, room):
         kept = _add_total(g, batch, sums, kept, room)
 
 
+@inline(forceinline=False)
+def _wide_in_order(x, at, step, side, batch, size, room):
+    """`_wide_beside`, which takes the pivots, too: past the cache, each is read when its group is. Inlined, it made other
+    loops slower.
+    """
+    zero = splat(0.0)
+    kept = zero, zero, zero
+    for g in range(batch):
+        near = at + g * side
+        pivot = welford.finite_or_zero(load_one(x, near))
+        store_one(room[0], g, pivot)
+        kept = _add_total(g, batch, sum_run(x, near, step, size, pivot, (zero, zero)), kept, room)
+
+
 @inline
 def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
     """Sums of a block in float64, about its first element, at byte `at`, or about its mean where that is not exact."""
     pivots, sums, squares, _, _ = room
-    _firsts(x, origin + at, side, batch, center, pivots)
     across, (_, _, run, step) = batch > 1 and _across(table), _reading(table)
     beside = across and run - position[2] >= size
     again = center != 0 and not exact_in_float64(x)
+    in_order = beside and center != 0 and not again and load_int(table, STREAM) != 0
+    if not in_order:
+        _firsts(x, origin + at, side, batch, center, pivots)
     while True:
-        if beside:
+        if in_order:
+            _wide_in_order(x, origin + at, step, side, batch, size, room)
+        elif beside:
             _wide_beside(x, origin + at, step, side, batch, size, room)
         elif across:
             _sums_across(x, table, origin, side, batch, position, size, room)
@@ -468,6 +486,17 @@ def _add_block(n, nb, batch, room, bases, mean, m2):
 
 
 @inline
+def _bases(x, origin, side, batch, center, bases):
+    """What means of groups are distances from: their first elements, where these are numbers."""
+    _firsts(x, origin, side, batch, center, bases)
+    if batch == 1:
+        store_one(bases, 0, welford.base_or_zero(load_one(bases, 0)))
+    else:
+        for at in range(0, 8 * batch, 8 * WIDTH):
+            store_near(bases, at, welford.base_or_zero(load_near(bases, at, LIKE64)))
+
+
+@inline
 def _moments(x, narrow, table, origin, side, batch, first_part, last_part, center, room, states):
     """States of `batch` groups over parts [first_part, last_part), merged in order; returns the count of each.
 
@@ -475,12 +504,9 @@ def _moments(x, narrow, table, origin, side, batch, first_part, last_part, cente
     """
     mean, m2, bases = states
     size, group_size = load_int(table, PART_SIZE), _group_size(table)
-    _firsts(x, origin, side, batch, center, bases)
-    if batch == 1:
-        store_one(bases, 0, welford.base_or_zero(load_one(bases, 0)))
-    else:
-        for at in range(0, 8 * batch, 8 * WIDTH):
-            store_near(bases, at, welford.base_or_zero(load_near(bases, at, LIKE64)))
+    late = batch > 1 and center != 0  # past the cache, elements far apart would be read out of the order of memory
+    if not late:
+        _bases(x, origin, side, batch, center, bases)
     n, mean_1, m2_1 = 0.0, 0.0, 0.0
     for part in range(first_part, last_part):
         start = part * size
@@ -489,6 +515,9 @@ def _moments(x, narrow, table, origin, side, batch, first_part, last_part, cente
         while start < last:
             stop = _block_stop(x, narrow, table, start, last)
             _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room)
+            if late:
+                _bases(x, origin, side, batch, center, bases)
+                late = False
             n_part = _add_block(n_part, float(stop - start), batch, room, bases, mean, m2)
             start = stop
         if last_part > 1:  # then the batch is one group
