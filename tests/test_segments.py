@@ -428,7 +428,7 @@ def test_short_segments_that_are_written_as_one(dtype, past, rng, monkeypatch):
     alone = [nbn.normalize(x[a:b], nbn.Layout.segments([0, b - a])) for a, b in pairwise(offsets)]
     expected = np.concatenate(alone)
     bound = 0 if past else 1 << 40
-    monkeypatch.setattr(planning, "DENSE", replace(planning.DENSE, stream_bytes=bound, stream_short_bytes=bound))
+    monkeypatch.setattr(planning, "DENSE", replace(planning.DENSE, stream_bytes=bound, stream_halves=0))
     forget()
     with planned_by(SMALL, 2):
         for shift in (0, 1, 5):  # where the output begins, modulo a line of the cache

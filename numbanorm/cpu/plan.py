@@ -104,8 +104,7 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
     run = low.size if family == "rows" else tile
     if high.size > 1 and low.kept and joined(rows, high, operands=2) and joined(high, low, operands=2):
         run *= rows.size  # a few channels: all pixels are one run
-    past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
-    stream = run >= tuning.stream_least and elements * itemsize > past and not in_place
+    stream = not in_place and tuning.past_cache(run, itemsize, elements, tuning.stream_least)
     if family == "rows" and parts == 1:
         tile = _side_by_side(size, loops, stream, tuning)
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)

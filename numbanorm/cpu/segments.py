@@ -190,8 +190,8 @@ def find_walk(
     found = Walk(loops, row, at, steps, reverse, pixels, 1, False)
     mean = max(1, shape[0] // max(1, layout.number))
     run = loops.low.size if loops.low is not merged else mean * steps
-    past = tuning.stream_bytes if run >= tuning.stream_run else tuning.stream_short_bytes
-    stream = prod(shape) * itemsize > past and not in_place
+    least = loops.low.size if loops.low is not merged else steps  # runs are that long, or some times as long
+    stream = not in_place and tuning.past_cache(least, itemsize, prod(shape), 1)
     if loops.family == "columns":
         tile = whole._tile(loops.high, loops.low, tuning.tile)
         return found._replace(tile=tile, stream=stream)

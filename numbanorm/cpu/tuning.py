@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ..walk.families import Limits
 from .kernels.constants import LANES, MAX_COLUMNS
 
+LINE_BYTES = 64  # of a cache
+
 
 def _cache_bytes() -> int:
     """Size of the last-level cache, 32 MB where the system does not tell."""
@@ -40,11 +42,19 @@ class Tuning:
     serial_output: int  # the same for output from given statistics
     run_work: int  # elements that take as long as what a run costs beside its elements, or as one that is gathered
     stream_bytes: int  # larger outputs are written past the cache: much of them would leave it before anyone reads them
-    stream_least: int  # elements of the shortest run that is: of one of 49, every second line is not whole
-    stream_run: int  # elements of a run, of which most lines are whole ...
-    stream_short_bytes: int  # ... and the same for outputs of shorter runs
+    stream_least: int  # elements of the shortest run that is ...
+    stream_halves: (
+        int  # ... and of 16 bits, if runs are no whole lines: a store is half a line, and waits for the other
+    )
+    stream_back: int  # ... and of gradients
     stream_beside: int  # elements of the largest groups that go side by side where output goes past the cache ...
     stream_elements: int  # ... and of as many as do
+
+    def past_cache(self, run: int, itemsize: int, elements: int, least: int) -> bool:
+        """Whether an output is written past the cache, with runs of so many elements side by side, at least `least`."""
+        if itemsize < 4 and run * itemsize % LINE_BYTES != 0:
+            least = self.stream_halves
+        return run >= least and elements * itemsize > self.stream_bytes
 
 
 TUNING = Tuning(
@@ -68,10 +78,10 @@ TUNING = Tuning(
     serial_work=49152,
     serial_output=65536,
     run_work=16,
-    stream_bytes=_cache_bytes() // 3,  # from there on 1.15 to 1.6 times as fast
-    stream_least=64,  # runs of 49 took twice as long, of whatever size the output
-    stream_run=256,  # runs of 64 and of 196 lost a fifth and a third
-    stream_short_bytes=_cache_bytes() * 2 // 3,  # a third as fast from a third of the cache on, 1.3 times from here
+    stream_bytes=_cache_bytes() // 3,  # from there on 1.1 to 2.5 times as fast
+    stream_least=49,  # pictures of 7 x 7: 1.1 to 1.9 times as fast, rows of 48: 0.9 to 1.1
+    stream_halves=768,  # runs of 196 took three times as long, and of 500 a fifth longer; of 784 and 1000: 1.0 to 1.2
+    stream_back=64,  # rows of 64 to 192: 1.1 to 1.35 times as fast; pictures of 7 x 7: 0.9
     stream_beside=384,  # rows of 512: 0.9 to 1.0 times as fast; of 768: 0.8
     stream_elements=3072,  # rows of 196 to 384: 1.1 to 1.4 times as fast as with 768
 )

@@ -125,7 +125,7 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
 def past_the_cache(stream):
     """Thresholds by which all output is streamed, or none."""
     past = 0 if stream else 1 << 40
-    return {"stream_bytes": past, "stream_short_bytes": past, "stream_least": 0}
+    return {"stream_bytes": past, "stream_halves": 0, "stream_least": 0}
 
 
 def placed(like, shift):
@@ -341,8 +341,8 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
     expected, states = normalize(layout, x, weight, bias)
     weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
     x = guarded(x, at_end)
-    for stream in (TUNING.stream_short_bytes, 0):
-        tune(**thresholds, stream_bytes=stream, stream_short_bytes=stream, stream_least=0)
+    for stream in (TUNING.stream_bytes, 0):
+        tune(**thresholds, stream_bytes=stream, stream_halves=0, stream_least=0)
         got, _ = normalize(layout, x, weight, bias, out=out)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         normalize(layout, x, weight, bias, out=out, statistics=states)

@@ -258,19 +258,20 @@ def test_only_large_outputs_are_streamed():
         assert plan.choose(made, itemsize, in_place).stream is stream
 
 
-def test_outputs_of_short_runs_are_streamed_later():
-    short = TUNING.stream_run - 1
-    for past, stream in [(TUNING.stream_bytes, False), (TUNING.stream_short_bytes, True)]:
-        rows = past // (4 * short) + 1
-        loops = Loop(rows, 4 * short, 4 * short, 0, 0, 1), Loop(short, 4, 4, 0, 0, 0)
-        assert plan.choose(LoopNest(loops, (0,) * 5, rows), 4).stream is stream
+@pytest.mark.parametrize(("run", "stream"), [(64, True), (196, False), (784, True)])
+def test_short_runs_of_16_bits_are_streamed_if_they_are_whole_lines(run, stream):
+    """Else a store of half a line often waits for the other half, which is written much later."""
+    rows = TUNING.stream_bytes // (2 * run) + 1
+    for itemsize, streams in ((2, stream), (4, True)):
+        loops = Loop(rows, itemsize * run, itemsize * run, 0, 0, 1), Loop(run, itemsize, itemsize, 0, 0, 0)
+        assert plan.choose(LoopNest(loops, (0,) * 5, rows), itemsize).stream is streams
 
 
 @pytest.mark.parametrize("family", ["rows", "columns"])
 def test_outputs_of_the_shortest_runs_are_never_streamed(family):
     """They share most of their lines with others, and a line that is written in two ways takes the time of two."""
     for width, stream in [(TUNING.stream_least - 1, False), (TUNING.stream_least, True)]:
-        chosen = of((TUNING.stream_short_bytes // 8, width), nbn.Layout.axes(1 if family == "rows" else 0))
+        chosen = of((TUNING.stream_bytes // 8, width), nbn.Layout.axes(1 if family == "rows" else 0))
         assert (chosen.loops.family, chosen.stream) == (family, stream)
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import FrozenInstanceError, fields, replace
 
+import numpy as np
 import pytest
 from strategies import contiguous
 
 import numbanorm as nbn
-from numbanorm.cpu import plan, tuning
-from numbanorm.cpu.kernels import constants
+from numbanorm.cpu import backward, plan, tuning
+from numbanorm.cpu.kernels import backward_walk, constants
 from numbanorm.cpu.tuning import TUNING
 from numbanorm.cuda.shapes import LIMITS as OF_GPUS
 from numbanorm.walk import nest
@@ -64,16 +65,31 @@ CHANGES = {
     "serial_output": (0, (10, 10), ROWS),
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
     "stream_bytes": (0, (10, 300), ROWS),
-    "stream_least": (300, (TUNING.stream_short_bytes // 1000 + 1, 250), ROWS),
-    "stream_run": (301, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
+    "stream_least": (300, (TUNING.stream_bytes // 1000 + 1, 250), ROWS),
     "stream_beside": (500, (TUNING.stream_bytes // 2000 + 1, 500), ROWS),
     "stream_elements": (300, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
-    "stream_short_bytes": (0, (10, 100), ROWS),
 }
 
 
 def test_every_threshold_has_a_case():
-    assert set(CHANGES) == set(NAMES)
+    assert {*CHANGES, "stream_halves", "stream_back"} == set(NAMES)
+
+
+def test_what_is_written_past_the_cache():
+    some = replace(TUNING, stream_bytes=1000, stream_halves=100)
+    assert some.past_cache(50, 4, 251, 50) and not some.past_cache(49, 4, 251, 50)
+    assert not some.past_cache(50, 4, 250, 50)
+    assert some.past_cache(64, 2, 501, 50) and not some.past_cache(63, 2, 501, 50)  # whole lines, and no whole ones
+    assert some.past_cache(100, 2, 501, 50) and not some.past_cache(99, 2, 501, 50)
+
+
+@pytest.mark.parametrize(("run", "streamed"), [(TUNING.stream_back - 1, 0), (TUNING.stream_back, 1)])
+@pytest.mark.parametrize("axes", [1, 0], ids=["rows", "columns"])
+def test_which_gradients_are_written_past_the_cache(axes, run, streamed):
+    shape = TUNING.stream_bytes // (4 * run) + 1, run
+    x = np.dtype("f4"), shape, (4 * run, 4)
+    chosen = backward._plan(nbn.Layout.axes(axes), (x, x, None, x), 1, True)
+    assert [int(board[backward_walk.STREAM]) for board in chosen.boards] == [streamed] * len(chosen.boards)
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -339,8 +339,9 @@ def _wide_beside(x, at, step, side, batch, size, room):
 
 @inline(forceinline=False)
 def _wide_in_order(x, at, step, side, batch, size, room):
-    """`_wide_beside`, which takes the pivots, too: past the cache, each is read when its group is. Inlined, it made other
-    loops slower.
+    """`_wide_beside` that takes the pivots, too: past the cache, each is read when its group is.
+
+    Inlined, it made other loops slower.
     """
     zero = splat(0.0)
     kept = zero, zero, zero
