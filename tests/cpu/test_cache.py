@@ -56,7 +56,7 @@ def test_another_copy_of_the_same_sources_does_too(cache, tmp_path):
 def test_an_edited_kernel_is_compiled_again(cache, tmp_path):
     """The edit is in a callee, in another file than the kernel: what Numba's own cache would not see."""
     sums = package(tmp_path) / "maths" / "accumulators.py"
-    edit(sums, "where(delta - delta == 0.0, mean_a + delta * share,", "where(True, mean_a + delta * share + 100.0,")
+    edit(sums, "where(delta - delta == 0.0, mean_a + delta * share_b,", "where(True, mean_a + delta * share_b + 100.0,")
     assert call(cache, PYTHONPATH=str(tmp_path)) == "105.0 miss"
     assert call(cache, PYTHONPATH=str(tmp_path)) == "105.0 hit"
     assert call(cache) == "5.0 hit"

@@ -364,7 +364,7 @@ def test_machines_that_do_not_fit(name, home):
 def test_an_edited_constant_is_compiled(copy, tmp_path):
     """The sums change, and with them the result: old code is not used."""
     sums = copy / "numbanorm" / "maths" / "accumulators.py"
-    edit(sums, "where(delta - delta == 0.0, mean_a + delta * share,", "where(True, mean_a + delta * share + 100.0,")
+    edit(sums, "where(delta - delta == 0.0, mean_a + delta * share_b,", "where(True, mean_a + delta * share_b + 100.0,")
     assert run(copy, MERGE, NUMBANORM_CACHE_DIR=str(tmp_path)) == "105.0 miss"
 
 
