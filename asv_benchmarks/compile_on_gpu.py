@@ -14,6 +14,7 @@ from multiprocessing import get_context
 
 from harness.case import Case
 from harness.errors import one_line
+from harness.gpu.cases import CASES
 
 
 def call(case: Case, device: str) -> str:
@@ -41,8 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="at tiny sizes, for a trial")
     options = parser.parse_args(arguments)
-    from harness.gpu.cases import CASES
-
     cases = sorted(CASES, key=lambda case: not case.readme)
     if options.tiny:
         cases = list(dict.fromkeys(case.tiny() for case in cases))

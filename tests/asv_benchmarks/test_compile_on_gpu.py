@@ -7,16 +7,12 @@ pytest.importorskip("torch", reason="needs torch, whose tensors all contenders a
 
 
 def test_all_cases_are_called(capsys, monkeypatch):
-    from harness.gpu import cases
-
-    few = [case for case in cases.CASES if case.readme][:3]
-    monkeypatch.setattr(cases, "CASES", few)
+    few = [case for case in compile_on_gpu.CASES if case.readme][:3]
+    monkeypatch.setattr(compile_on_gpu, "CASES", few)
     assert compile_on_gpu.main(["--device", "cpu", "--tiny", "--processes", "1"]) == 0
     assert capsys.readouterr().out.split("\n")[-2] == "3 of 3 cases were called."
 
 
 def test_what_fails_is_named():
-    from harness.gpu import cases
-
-    said = compile_on_gpu.call(cases.CASES[0].tiny(), "nowhere")
-    assert said.startswith(f"{cases.CASES[0].tiny().label}: ")
+    case = compile_on_gpu.CASES[0].tiny()
+    assert compile_on_gpu.call(case, "nowhere").startswith(f"{case.label}: ")

@@ -57,8 +57,7 @@ def look():
 
 
 def formula(function):
-    code = states("formula", function=function, arrays=1, outputs=1)
-    show(code._replace(variant=code.variant._replace(kinds=Kinds(out="f8"))))
+    show(walking("formula", "states", ("none", "f8"), block=32, function=function, arrays=1, outputs=1))
 
 
 launcher.ptx_of = ptx_of

@@ -16,10 +16,10 @@ from numba.core.extending import register_jitable
 
 from ...maths import gradient, welford
 from .constants import ACROSS, FAR, NEAR, ONE
-from .machine import block_index, device, divide, folder, load_int, loader, one_loader, one_storer, sync, thread_index
+from .machine import block_index, device, folder, load_int, loader, one_loader, one_storer, sync, thread_index
 from .output import make_coefficients
 from .scalars import load_number
-from .walk import KINDS, MERGED, PART_SIZE, PARTS, TASKS, UNITS, outer_place, row_place
+from .walk import KINDS, MERGED, PART_SIZE, PARTS, TASKS, UNITS, outer_place, parted, row_place
 
 # Of a launch: statistics are those of x; about its mean; the sums of a group are to be multiplied with its one weight.
 OWN, CENTERED, UNWEIGHTED = 1, 2, 4
@@ -141,8 +141,8 @@ def make_contract(code):
         room = cuda.shared.array(room_size, np.float64)
         lane, row = thread_index() % ACROSS, thread_index() // ACROSS
         tasks, parts, size = load_int(table, TASKS), load_int(table, PARTS), load_int(table, PART_SIZE)
-        above, kind = divide(block_index(), parts), load_int(table, KINDS)
-        part, task = block_index() - above * parts, above * ACROSS + lane
+        (above, part), kind = parted(block_index(), parts), load_int(table, KINDS)
+        task = above * ACROSS + lane
         active = task < tasks
         task = min(task, tasks - 1)
         place, first = outer_place(table, task), part * size

@@ -15,7 +15,7 @@ from .machine import block_index, device, divide, folder, load_int, one_loader, 
 from .output import make_affine, make_coefficients, make_finish
 from .scalars import NO_SPREAD, given_statistics
 from .states import keep_state, left, make_count, make_state, make_tiles
-from .walk import MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, moved, outer_place, row_place
+from .walk import MERGED, PART_SIZE, PARTS, ROW_COUNT, TASKS, UNITS, moved, outer_place, parted, row_place
 
 
 def make_columns(code):
@@ -57,13 +57,10 @@ def make_column_task(code):
         tiles, parts, units = load_int(table, TASKS), load_int(table, PARTS), load_int(table, UNITS)
         above = divide(block_index(), tiles)
         unit = (block_index() - above * tiles) * across + lane
-        outer = above
-        if parts > 1:
-            outer = divide(above, parts)
+        outer, part = parted(above, parts)
         active = unit < units
         unit = min(unit, units - 1)
-        part, part_size = above - outer * parts, load_int(table, PART_SIZE)
-        begin, column = outer_place(table, outer), unit * vector
+        begin, column, part_size = outer_place(table, outer), unit * vector, load_int(table, PART_SIZE)
         partial = (above * units + unit) * vector
         start = part * part_size
         stop = min(start + part_size, load_int(table, ROW_COUNT)) if active else start

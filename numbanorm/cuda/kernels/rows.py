@@ -25,7 +25,7 @@ from .states import (
     make_sums,
     make_tiles,
 )
-from .walk import PART_SIZE, PARTS, TASKS, UNITS, outer_place, row_place
+from .walk import PART_SIZE, PARTS, TASKS, UNITS, outer_place, parted, row_place
 
 
 def make_place(code):
@@ -35,9 +35,9 @@ def make_place(code):
     """
     vector, near, decode = code.vector, code.near, code.decode
     of_x, of_out, of_weight, of_bias = (ITEMSIZES.get(kind, 0) for kind in code.kinds[:4])
-    # Constants, each by itself: whether a number is in a tuple, a kernel would look up for every vector.
-    near_weight, far_weight = code.weight == NEAR, code.weight == FAR
-    near_bias, far_bias = code.bias == NEAR, code.bias == FAR
+    weight, bias = code.weight, code.bias
+    # Asked here: whether a number is in a tuple, a kernel would look up for every vector.
+    along_weight, along_bias = weight in (NEAR, FAR), bias in (NEAR, FAR)
 
     @device
     def unit_place(table, place, unit):
@@ -50,10 +50,10 @@ def make_place(code):
         x, out, w, b, k = place
         x += i * (of_x if near else load_int(table, LOW + X))
         out += i * (of_out if near else load_int(table, LOW + OUT))
-        if near_weight or far_weight:
-            w += i * (of_weight if near_weight else load_int(table, LOW + WEIGHT))
-        if near_bias or far_bias:
-            b += i * (of_bias if near_bias else load_int(table, LOW + BIAS))
+        if along_weight:
+            w += i * (of_weight if weight == NEAR else load_int(table, LOW + WEIGHT))
+        if along_bias:
+            b += i * (of_bias if bias == NEAR else load_int(table, LOW + BIAS))
         return x, out, w, b, k
 
     return unit_place
@@ -73,10 +73,7 @@ def make_row_task(code):
         lane, task = thread % threads, block_index() * teams + thread // threads
         active = task < tasks
         task = min(task, tasks - 1)  # threads that are left over come along, for their warp, with nothing to do
-        group, part = task, 0
-        if parts > 1:  # a division of 64 bits takes as long as reading from L2
-            group = divide(task, parts)
-            part = task - group * parts
+        group, part = parted(task, parts)
         part_size, place = load_int(table, PART_SIZE), outer_place(table, group)
         start = part * part_size
         stop = min(start + part_size, load_int(table, UNITS)) if active else start

@@ -40,8 +40,8 @@ def make_tiles(code, step, place_of):
     begin, stop, mine, values): of the units `start` to `stop` of a task, the tile from `begin` on; this thread has a
     vector of unit begin + mine, and of every `step` units after it. place_of(table, place, unit) finds them.
 
-    Both return how many vectors there are before `stop`. The first is for statistics, the second for the output of a
-    tile that is no longer in registers; all of a task's tiles but the last are such. If they are kept, it has them from
+    The first, for statistics, returns how many vectors there are before `stop`. The second is for the output of a tile
+    that is no longer in registers; all of a task's tiles but the last are such. If they are kept, it has them from
     shared memory, else from x.
     """
     kind, vector, block, kept = code.kinds.x, code.vector, code.block, code.kept
@@ -85,7 +85,6 @@ def make_tiles(code, step, place_of):
     @device
     def take_tile(table, place, x, start, begin, stop, mine, values):
         fold_units(take_unit, 0, (begin - start, values))
-        return count_units(begin + mine, stop)
 
     return (keep_tile, take_tile) if kept else (load_tile, load_tile)
 

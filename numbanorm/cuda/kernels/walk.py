@@ -12,6 +12,15 @@ MEAN_STEP, VAR_STEP = PARTS, PART_SIZE  # of running statistics: bytes from one 
 
 
 @device
+def parted(index, parts):
+    """An index of parts of what is cut: the index of the whole, and of the part in it."""
+    if parts > 1:  # a division of 64 bits takes as long as reading from L2
+        whole = divide(index, parts)
+        return whole, index - whole * parts
+    return index, 0
+
+
+@device
 def moved(table, place, entry, steps):
     """A place, that many steps on along the loop at `entry`."""
     x, out, weight, bias, group = place
