@@ -56,8 +56,11 @@ def reduced_shape(layout, shape):
 
 
 def running_sum(count):
-    """What n values that are added up one after the other may cost, relative to their sum of squares."""
-    return count * oracle.EPS64 / 2
+    """What n values that are added up one after the other may cost, relative to their m2.
+
+    That is relative to their squares about a pivot, which below 16 values is the first: of these they may be n times m2.
+    """
+    return np.where(count < 16, count * count, count) * oracle.EPS64 / 2
 
 
 def check(m, x, layout, labels, num_labels):
@@ -359,6 +362,48 @@ def test_wrong_labels(wrong):
         for words in said:
             assert caught.match(words)
         np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("order", ["random", "in order"])
+@pytest.mark.parametrize("shape, axis", [((70_000,), 0), ((9_000, 7), 0), ((9_000, 20), 0), ((3, 40_000), 1)])
+def test_a_label_that_is_too_high_is_found_wherever_it_is(shape, axis, order, threads, rng):
+    x = rng.standard_normal(shape)
+    labels = rng.integers(-1 if order == "random" else 0, 9, shape[axis])
+    if order == "in order":
+        labels.sort()
+    out = np.full(shape, 7.0)
+    with planned_by(planning.TUNING, threads):
+        for place in (0, 1, 1023, 1024, shape[axis] // 2, -1):
+            for label in (9, 2**40, np.iinfo(np.int64).max):
+                wrong = labels.copy()
+                wrong[place] = label
+                with pytest.raises(ValueError, match=f"labels reach up to {label}, but num_labels=9"):
+                    nbn.moments(x, axis=axis, labels=wrong, num_labels=9)
+                with pytest.raises(ValueError, match=f"num_labels={label + 1} or more"):
+                    nbn.normalize(x, axis=axis, labels=wrong, num_labels=9, out=out)
+        m = nbn.moments(x, axis=axis, labels=labels, num_labels=9)
+    assert (out == 7.0).all()
+    check(m, x, nbn.Layout.axes(axis), labels, 9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("shape, axis", [((5_003,), 0), ((703, 7), 0), ((3, 1_501), 1), ((40, 33, 5), (0, 2))])
+def test_output_past_the_cache_is_the_same(shape, axis, dtype, rng, monkeypatch):
+    x, weight = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    labels = rng.integers(-1, 5, [n for k, n in enumerate(shape) if k in np.atleast_1d(axis)])
+    expected = nbn.normalize(x, axis=axis, labels=labels, weight=weight)
+    monkeypatch.setattr(planning, "TUNING_OF_OUTPUT", replace(planning.TUNING_OF_OUTPUT, stream_bytes=0))
+    for begin in (0, 1, 5):
+        room = np.full(x.size + 40, 3.0, dtype)
+        out = room[begin : begin + x.size].reshape(shape)
+        assert nbn.normalize(x, axis=axis, labels=labels, weight=weight, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+        assert (room[:begin] == 3.0).all() and (room[begin + x.size :] == 3.0).all()
+    strided = np.full((*shape, 2), 3.0, dtype)
+    nbn.normalize(x, axis=axis, labels=labels, weight=weight, out=strided[..., 0])
+    np.testing.assert_array_equal(strided[..., 0], expected)
+    assert (strided[..., 1] == 3.0).all()
 
 
 def test_other_wrong_arguments():

@@ -596,6 +596,15 @@ def test_other_wrong_arguments():
         nbn.moments(x, layout, g=2)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.uint64, np.int16])
+def test_labels_of_segments_of_every_kind(dtype):
+    x, layout, labels = np.arange(6.0), nbn.Layout.segments([0, 3, 6]), np.array([0, 1, 0, 1, 0, 1], dtype)
+    for number in (None, 2):
+        m = nbn.moments(x, layout, labels=labels, num_labels=number)
+        np.testing.assert_array_equal(m.mean, [[1.0, 4.0], [1.0, 4.0]])
+    assert nbn.moments(x[:0], nbn.Layout.segments([0]), labels=labels[:0]).shape == (0, 0)
+
+
 def test_wrong_labels_of_segments():
     x, layout = np.ones((6, 2)), nbn.Layout.segments([0, 2, 6], axis=0)
     for call in (nbn.moments, lambda x, layout, **how: nbn.normalize(x, layout, out=x, **how)):

@@ -25,8 +25,8 @@ def moments_by_label(x: Any, layout: Layout, labels: Any, num_labels: Any) -> In
     if isinstance(layout := of_rows(layout, x), Segments):
         x, labels = rows_of(layout, x, "x"), rows_of(layout, labels, "labels")
     array = view(x)
-    made, number, shape = checked_labels(array, layout, labels, num_labels)
-    count, mean, m2, rest = (state.reshape(shape) for state in made.moments(number))
+    made, number, shape = checked_labels(array, layout, labels, num_labels, later=True)
+    count, mean, m2, rest = (state.reshape(shape) for state in _moments(made, number))
     return count, mean, m2, rest
 
 
@@ -64,7 +64,7 @@ def normalize_by_label(
         result, states = normalize_by_label(values, layout, weight, bias, labels, num_labels, out=target, **given)
         return (together(result, x) if out is None else out), states
     array, library = take(x)
-    made, number, shape = checked_labels(array, layout, labels, num_labels)
+    made, number, shape = checked_labels(array, layout, labels, num_labels, later=statistics is None)
     engine, eps = engine_of(array), check_eps(eps)
     weight, bias = operand(engine, weight, "weight", array), operand(engine, bias, "bias", array)
     if ddof < 0:
@@ -78,8 +78,8 @@ def normalize_by_label(
     for name, given in (("weight", weight), ("bias", bias)):
         if given is not None:
             stretched(name, array.shape, given.shape, given.strides)
+    states = _moments(made, number) if statistics is None else tuple(map(_in_float64, statistics))
     written(out)
-    states = made.moments(number) if statistics is None else tuple(map(_in_float64, statistics))
     frame = Frame(array, target, weight, bias, eps=eps, ddof=ddof, eps_on_std=int(eps_on_std))
     by_label = [None if state is None else state.reshape(number, *made.grouping.group_shape) for state in states]
     made.normalize(by_label[:3], by_label[3], frame)
@@ -96,27 +96,42 @@ def _check_statistics(statistics: Statistics, shape: tuple[int, ...], num_labels
         )
 
 
+def _moments(made: Any, number: int) -> Any:
+    """Statistics, and the check of labels that nobody looked at before."""
+    states = made.moments(number)
+    if made.strays:
+        _check_highest(made.highest, number)
+    return states
+
+
 def _in_float64(state: Any) -> Any:
     return None if state is None else np.ascontiguousarray(state, np.float64)
 
 
 def checked_labels(
-    array: Any, layout: Layout, labels: Any, num_labels: Any, strides: tuple[Any, Any] = (None, None)
+    array: Any,
+    layout: Layout,
+    labels: Any,
+    num_labels: Any,
+    strides: tuple[Any, Any] = (None, None),
+    later: bool = False,
 ) -> tuple[Any, int, tuple[int, ...]]:
     """A call on x and labels that were looked at, how many labels it has, and the shape of the statistics.
 
-    Of segments each label has its own in each of them. `strides`: of weights and a mask.
+    Of segments each label has its own in each of them. `strides`: of weights and a mask. `later`: where `num_labels` is
+    given, the labels are checked behind the statistics, which find out by the way whether any may be too high.
     """
     make, given = labelled(array), as_labels(labels)
     check_same_device(array, {"labels": given})
     number = None if num_labels is None else _as_number(num_labels)
     along, shape = along_axes(given, layout, array.shape), layout.group_shape(array.shape)
     if isinstance(layout, Segments):
-        number = _checked(max(-1, int(given.max(initial=-1))), number, given)
+        number = _checked(highest_of(given), number, given)
         made = make(layout.resolve_within(array.shape), array, _in_segments(along, layout), strides)
         return made, number * layout.number, (number, *shape)
     made = make(layout.resolve(array.shape), array, along, strides)
-    number = _checked(made.highest, number, given)
+    if number is None or not later:
+        number = _checked(made.highest, number, given)
     return made, number, (number, *shape)
 
 
@@ -227,6 +242,11 @@ def _mend(labels: Any, wanted: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return "pass labels of that shape, or of one that broadcasts to it; or reduce the axes that they belong to"
 
 
+def highest_of(labels: Any) -> int:
+    """The highest label of an array; -1 if all are negative or there is none."""
+    return max(-1, int(labels.max())) if labels.size else -1
+
+
 def _checked(highest: int, number: int | None, labels: Any) -> int:
     """How many labels there are, if that is told or can be meant."""
     if number is None:
@@ -237,9 +257,13 @@ def _checked(highest: int, number: int | None, labels: Any) -> int:
                 "if that is meant"
             )
         return highest + 1
+    _check_highest(highest, number)
+    return number
+
+
+def _check_highest(highest: int, number: int) -> None:
     if highest >= number:
         raise ValueError(
             f"labels reach up to {highest}, but num_labels={number} allows 0 to {number - 1}; pass "
             f"num_labels={highest + 1} or more, or a negative label for what is to be left out"
         )
-    return number

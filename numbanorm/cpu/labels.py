@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from .kernels import label_table as entry
 from .kernels.constants import LANES, LINE
 from .kernels.label_table import BLOCK_WORDS, SCAN, SEGMENT, SPARE
 from .threads import get_num_threads
+from .tuning import TUNING as TUNING_OF_OUTPUT
 
 Integers = NDArray[np.int64]
 
@@ -38,7 +39,7 @@ class Tuning:
     serial_work: int = 32768  # elements, up to which one thread is done before the others have woken up
     wanted_tasks: int = 32  # groups (or tiles of them) from which on they are not cut into parts
     part_elements: int = 16384  # no part is smaller
-    state_elements: int = 100  # of a label in a part: its pivot moves after 1 and 16 of them, which nobody can foresee
+    state_elements: int = 250  # of a label in a part: its pivot moves after 1, 16 and 256 of them, 25 ns each time
     few_elements: int = 25  # that earn back a state of a part, which takes 32 bytes, where fewer parts ...
     few_parts: int = 8  # ... than these have as many
     least_parts: int = 4  # with fewer, ranges of labels are faster
@@ -237,10 +238,10 @@ class Labelled:
     ) -> None:
         self.grouping, self.x, self.labels = grouping, x, labels
         self._threads, self.tuning = get_num_threads(), TUNING
-        self.loops, self._blocks = Loops((), (), UNIT, UNIT, (0,) * 6), np.zeros(0, np.int64)
+        self.strays = True  # whether there may be labels that are negative or too high: `moments` finds out
+        self.loops = Loops((), (), UNIT, UNIT, (0,) * 6)
         if x.size:
             self.loops = walk(grouping, (x.strides, None, *strides), labels.strides, self.tuning)
-            self._blocks = self._scanned()
 
     @property
     def highest(self) -> int:
@@ -248,7 +249,8 @@ class Labelled:
         looked_at = self._blocks[1::BLOCK_WORDS] if self.x.size else self.labels
         return max(-1, int(looked_at.max())) if looked_at.size else -1
 
-    def _scanned(self) -> Integers:
+    @cached_property
+    def _blocks(self) -> Integers:
         """What `scan` finds in each block."""
         chosen = Schedule(self.loops, 0, 1, 0, 1, 1, True)
         blocks = np.empty(BLOCK_WORDS * -(-chosen.elements // SCAN), np.int64)
@@ -257,7 +259,11 @@ class Labelled:
         return blocks
 
     def moments(self, num_labels: int) -> tuple[Any, Any, Any, Any]:
-        """Count, mean and m2 of each label and group, and the low part of the mean: what its rounding left behind."""
+        """Count, mean and m2 of each label and group, and the low part of the mean: what its rounding left behind.
+
+        Nothing is added of labels that are negative or too high. Where nobody looked at the labels before, `strays`
+        tells behind whether there may be any, for the caller to see if `highest` is below `num_labels`.
+        """
         shape = num_labels, *self.grouping.group_shape
         if not num_labels or not self.x.size:
             return np.zeros(shape), np.full(shape, np.nan), np.zeros(shape), np.zeros(shape)
@@ -265,11 +271,14 @@ class Labelled:
         count, mean, m2, rest = (np.empty(shape) for _ in range(4))
         states, cuts = _zeros(chosen.sets * chosen.set_size), self._cuts(chosen)
         beside = chosen.loops.column.size > 1
+        blocks = self._blocks if chosen.ranges > 1 else None
+        strays = np.zeros(chosen.tasks, np.int64)
         counts = np.zeros(chosen.sets * chosen.tiles * num_labels if beside else 0, np.int64)
-        table = self._table(chosen, states=states, counts=counts, blocks=self._blocks, cuts=cuts, rest=rest)
+        table = self._table(chosen, states=states, counts=counts, blocks=blocks, cuts=cuts, rest=rest, strays=strays)
         frame = Frame(self.x, count=count, mean=mean, m2=m2)
         kinds = Kinds(kind(self.x.dtype))
         self._run("columns" if beside else "sums", kinds, chosen.tasks, chosen.serial, table, frame)
+        self.strays = chosen.ranges > 1 or bool(strays.any())
         self._merge(chosen, table, frame, Kinds(), "labels")
         return count, mean, m2, rest
 
@@ -341,6 +350,9 @@ class Labelled:
         made, serial = _zeros(4 * (number + 1) * chosen.groups), out.size <= tuning.serial_work
         table, chunk = self._table(chosen, rest=rest, coefficients=made), tuning.merge_states
         table[entry.CHUNK], table[entry.FAR] = chunk, made.nbytes > tuning.near_bytes
+        # Lines that are written while their x is in the cache would have to leave it first.
+        past = out.itemsize >= 4 and TUNING_OF_OUTPUT.past_cache(SEGMENT, out.itemsize, out.size, 1)
+        table[entry.STREAM] = past and out is not x
         self._run("coefficients", Kinds(), -(-made.size // 4 // chunk), made.size <= 4 * chunk, table, frame)
         kinds = Kinds(*("none" if a is None else kind(a.dtype) for a in frame[:4]))
         self._run("apply", kinds, chosen.tasks, serial, table, frame)
@@ -389,6 +401,7 @@ _ADDRESSES = {
     "cuts": entry.CUTS,
     "rest": entry.REST,
     "coefficients": entry.COEFFICIENTS,
+    "strays": entry.STRAYS,
 }
 
 

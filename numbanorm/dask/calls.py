@@ -23,7 +23,7 @@ from ..arrays.take import view
 from ..call.arguments import as_layout, check_eps, check_flag, check_number, on_std
 from ..call.chosen import _as_mask, _broadcast, choice_of, refuse_beside
 from ..call.handed import Output, Selection
-from ..call.labels import _as_number, _checked, along_axes, as_labels, refuse_number_alone
+from ..call.labels import _as_number, _checked, along_axes, as_labels, highest_of, refuse_number_alone
 from ..call.run import check_ddof
 from ..layout import Layout, Segments, as_int
 from ..statistics import Moments
@@ -222,7 +222,7 @@ class _Call:
         given = as_labels(labels if lazy is None else _stand_in(lazy))
         along = along_axes(given, self.layout, self.x.shape)
         if lazy is None:
-            number = _checked(int(given.max(initial=-1)), number, given)
+            number = _checked(highest_of(given), number, given)
         elif number is None:
             raise ValueError(
                 "labels are a Dask array, so the highest of them is not known yet; pass num_labels=, one more than it "

@@ -292,7 +292,8 @@ def test_labels_split_groups_chunk_by_chunk(layout, x, rng):
         np.testing.assert_allclose(got.compute(), y, rtol=0, atol=1e-5)
         by_given = nbn.normalize(lazy, labels=split, num_labels=5, eps=0, ddof=1, moments=m, **layout)
         np.testing.assert_allclose(by_given.compute(), y, rtol=0, atol=1e-5)
-    assert nbn.moments(lazy, labels=labels, **layout).shape == nbn.moments(x, labels=labels, **layout).shape
+    for others in (labels, np.maximum(labels, 0).astype(np.uint32), np.full_like(labels, -5)):
+        assert nbn.moments(lazy, labels=others, **layout).shape == nbn.moments(x, labels=others, **layout).shape
 
 
 @pytest.mark.parametrize("name", ["where", "where by column", "weights", "reliability", "skipna", "all"])

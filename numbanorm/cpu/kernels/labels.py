@@ -19,6 +19,7 @@ from .intrinsics import (
     copy_integers,
     highest_of,
     integers_at,
+    itemsize,
     load,
     load_first,
     load_int,
@@ -35,6 +36,9 @@ from .intrinsics import (
     store_int,
     store_near,
     store_one,
+    store_stream,
+    stream_fence,
+    stream_head,
 )
 from .label_table import (
     BASE,
@@ -69,14 +73,18 @@ from .label_table import (
     SEGMENT,
     SET,
     STATES,
+    STRAYS,
+    STREAM,
     TILE,
     TILES,
 )
-from .lanes import WIDTH, first, splat, total
+from .lanes import UNROLL, WIDTH, first, splat, total
 from .walk import LIKE64, ZERO, located, moved
 
+ROOM = SEGMENT + WIDTH  # of numbers that are read in vectors from anywhere
 AHEAD = 16  # labels: as long before a state is needed it is asked for
-SAMPLED = 8  # of so many labels one is compared with the one before
+SAMPLED = 32  # of so many labels one is compared with the one before
+NARROW = 4 if UNROLL else WIDTH  # columns from which they are added in lanes; masked, AVX2 takes up to twice as long
 LEAST_RUN = 16  # equal labels that are added up in lanes
 MOST = np.int64(2**63 - 1)
 NONE = np.int64(-1)
@@ -225,43 +233,54 @@ def add_one(states, at, value):
 
 @inline
 def add_run(x, offset, step, count, states, at):
-    """Add values of one label: in lanes, from each move of the pivot to the next."""
+    """Add values of one label: in registers, or in lanes if they are many, from each move of the pivot to the next."""
     while count > 0:
         n, upto = load_int(states, at), 16
         while upto <= n:
             upto *= 16
-        some = min(count, upto - n)
+        some, j = min(count, upto - n), ZERO
+        p, s, q = load_one(states, 8 * at + 8), load_one(states, 8 * at + 16), load_one(states, 8 * at + 24)
+        if n == 0:
+            p = finite_or_zero(load_one(x, offset))
+            store_one(states, at + 1, p)
         if some < LEAST_RUN:
             for j in range(some):
-                add_one(states, at, load_one(x, offset + j * step))
+                s, q = push((s, q), load_one(x, offset + j * step) - p)
         else:
-            if n == 0:
-                store_one(states, at + 1, finite_or_zero(load_one(x, offset)))
-            p, sums = load_one(states, 8 * at + 8), (splat(0.0), splat(0.0))
-            j = ZERO
+            sums = splat(0.0), splat(0.0)
             while j + WIDTH <= some:
                 sums = push(sums, load(x, offset + j * step, step, LIKE64) - p)
                 j += WIDTH
             if j < some:
                 d = load_first(x, offset + j * step, step, some - j, LIKE64) - p
                 sums = push(sums, first(d, some - j))
-            n += some
-            s = load_one(states, 8 * at + 16) + total(sums[0])
-            q = load_one(states, 8 * at + 24) + total(sums[1])
-            if turns_at(n):
-                p, s, q = moved_pivot(float(n), p, s, q)
-                store_one(states, at + 1, p)
-            store_int(states, at, n)
-            store_one(states, at + 2, s)
-            store_one(states, at + 3, q)
+            s += total(sums[0])
+            q += total(sums[1])
+        n += some
+        if n > 1 and turns_at(n):
+            p, s, q = moved_pivot(float(n), p, s, q)
+            store_one(states, at + 1, p)
+        store_int(states, at, n)
+        store_one(states, at + 2, s)
+        store_one(states, at + 3, q)
         offset += some * step
         count -= some
 
 
 @inline
+def are_runs(labels, n):
+    """Whether most labels of a segment equal the one before, as a sample of them tells."""
+    equal, seen = ZERO, ZERO
+    for j in range(SAMPLED, n, SAMPLED):
+        equal += np.int64(load_int(labels, j) == load_int(labels, j - 1))
+        seen += 1
+    return (seen > 0) & (4 * equal >= 3 * seen)
+
+
+@inline
 def add_runs(x, offset, step, n, labels, states, low, high):
-    """Add a segment of which most labels equal the one before."""
-    j = ZERO
+    """Add a segment of which most labels equal the one before; tell whether all were of the range."""
+    j, all_of_it = ZERO, True
     while j < n:
         label, begin = load_int(labels, j), j
         j += 1
@@ -269,18 +288,27 @@ def add_runs(x, offset, step, n, labels, states, low, high):
             j += 1
         if low <= label < high:
             add_run(x, offset + begin * step, step, j - begin, states, 4 * label)
+        else:
+            all_of_it = False
+    return all_of_it
 
 
 @inline
-def add_all(x, offset, step, n, labels, states, far):
-    """Add a segment, value by value."""
+def add_all(x, offset, step, n, labels, states, number, far):
+    """Add a segment, value by value: those of labels from `number` on, and of negative ones, to a state of their own."""
     if far:
         for j in range(n):
             prefetch(states, 32 * load_int(labels, min(j + AHEAD, n - 1)))
-            add_one(states, 4 * load_int(labels, j), load_one(x, offset + j * step))
+            add_one(states, 4 * _within(load_int(labels, j), number), load_one(x, offset + j * step))
     else:
         for j in range(n):
-            add_one(states, 4 * load_int(labels, j), load_one(x, offset + j * step))
+            add_one(states, 4 * _within(load_int(labels, j), number), load_one(x, offset + j * step))
+
+
+@inline
+def _within(label, number):
+    """A label that there is, or else the one behind all."""
+    return label if np.uint64(label) < np.uint64(number) else number
 
 
 @inline
@@ -299,46 +327,51 @@ def add_some(x, offset, step, n, labels, found, chosen, states, low, high):
 
 @kernel
 def sums(first_task, last_task, table, frame):
-    """States of the labels of whole groups or of parts of them; a task is a part, or a range of its labels."""
+    """States of the labels of whole groups or of parts of them; a task is a part, or a range of its labels.
+
+    A part tells whether it has strays, of which no state is made: labels that are negative or too high. It takes a
+    segment for runs of equal labels if the one before was: that is near, while this one is still on its way.
+    """
     x, elements = frame.x, load_int(table, ELEMENTS)
     blocks, cuts = integers_at(load_int(table, BLOCKS)), integers_at(load_int(table, CUTS))
     parts, size, ranges = load_int(table, PARTS), load_int(table, PART_SIZE), load_int(table, RANGES)
     number, far = load_int(table, NUM_LABELS), load_int(table, FAR) != 0
-    set_size, step = load_int(table, SET), load_int(table, RUN + X)
+    set_size, step, strays = load_int(table, SET), load_int(table, RUN + X), integers_at(load_int(table, STRAYS))
     room, chosen, found = stack(SEGMENT, INT64), stack(SEGMENT, INT64), stack(SEGMENT, INT64)
     for task in range(first_task, last_task):
         unit, share = task // ranges, task % ranges
         low, high = load_int(cuts, share), load_int(cuts, share + 1)
         place = kept_place(table, unit // parts)
         states = numbers_at(load_int(table, STATES) + 8 * unit * set_size)
-        i = unit % parts * size
-        stop = min(elements, i + size)
+        begin = unit % parts * size
+        i, stop, runs, stray = begin, min(elements, begin + size), False, False
         while i < stop:
             if ranges > 1 and is_skipped(blocks, i, low, high):
                 i = (i // SCAN + 1) * SCAN
                 continue
             n, (offset, _, _, _, of_labels) = segment(table, place, i, stop)
             labels = read_labels(table, of_labels, n, room)
-            if load_int(blocks, BLOCK_WORDS * (i // SCAN) + 2) != 0:
-                add_runs(x, offset, step, n, labels, states, low, high)
+            if ranges > 1:
+                runs = load_int(blocks, BLOCK_WORDS * (i // SCAN) + 2) != 0
+            elif i == begin:
+                runs = are_runs(labels, n)
+            if runs:
+                stray |= not add_runs(x, offset, step, n, labels, states, low, high)
             elif ranges > 1:
                 add_some(x, offset, step, n, labels, found, chosen, states, low, high)
             else:
-                if (
-                    load_int(blocks, BLOCK_WORDS * (i // SCAN)) < 0
-                ):  # negative labels have a state, too, which nobody reads
-                    for j in range(n):
-                        label = load_int(labels, j)
-                        store_int(room, j, label if label >= 0 else number)
-                    labels = behind(room, ZERO)
-                add_all(x, offset, step, n, labels, states, far)
+                add_all(x, offset, step, n, labels, states, number, far)
+            if ranges == 1:
+                runs = are_runs(labels, n)
             i += n
+        if ranges == 1:
+            store_int(strays, unit, np.int64(stray or load_int(states, 4 * number) > 0))
 
 
 # -- groups side by side ---------------------------------------------------------------------------------------------
 @inline
 def add_few(x, offset, step, wide, states, row, padded, n):
-    """Add a row of fewer values than lanes to a row of states: all pivots, then the two sums."""
+    """Add a row of a few values to a row of states: all pivots, then the two sums."""
     for column in range(wide):
         value, at = load_one(x, offset + column * step), row + column
         s, q = load_one(states, 8 * (at + padded)), load_one(states, 8 * (at + 2 * padded))
@@ -365,9 +398,33 @@ def turn_few(states, at, padded, n, value):
 
 
 @inline
+def _with_one_more(n, p, s, q, values):
+    """States of lanes, each with a value more, its n-th."""
+    if n == 1:
+        p = finite_or_zero(values)
+    s, q = push((s, q), values - p)
+    if n > 1 and turns_at(n):
+        p, s, q = moved_pivot(float(n), p, s, q)
+    return p, s, q
+
+
+@inline
+def add_narrow(x, offset, step, wide, states, row, padded, n):
+    """The same in lanes, of which there are fewer than a vector has."""
+    of_p = 8 * row
+    of_s, of_q = of_p + 8 * padded, of_p + 16 * padded
+    p, s = load_first(states, of_p, 8, wide, LIKE64), load_first(states, of_s, 8, wide, LIKE64)
+    q, values = load_first(states, of_q, 8, wide, LIKE64), load_first(x, offset, step, wide, LIKE64)
+    p, s, q = _with_one_more(n, p, s, q, values)
+    if turns_at(n):
+        store_first(states, of_p, 8, wide, p)
+    store_first(states, of_s, 8, wide, s)
+    store_first(states, of_q, 8, wide, q)
+
+
+@inline
 def add_row(x, offset, step, begin, end, states, row, padded, n, bound):
-    """The same of columns [begin, end), in lanes. Behind the last column a row of states has room for all of them."""
-    turns, count = turns_at(n), float(n)
+    """The same of columns [begin, end), vector by vector: behind the last column a row has room for all of it."""
     for column in range(begin, end, WIDTH):
         width, at = min(WIDTH, end - column), offset + column * step
         if width == WIDTH or at + WIDTH * step <= bound:
@@ -377,30 +434,26 @@ def add_row(x, offset, step, begin, end, states, row, padded, n, bound):
         of_p = 8 * (row + column)
         of_s, of_q = of_p + 8 * padded, of_p + 16 * padded
         p, s, q = load_near(states, of_p, LIKE64), load_near(states, of_s, LIKE64), load_near(states, of_q, LIKE64)
-        if turns:
-            if n == 1:
-                p = finite_or_zero(values)
-                s, q = push((s, q), values - p)
-            else:
-                s, q = push((s, q), values - p)
-                p, s, q = moved_pivot(count, p, s, q)
+        p, s, q = _with_one_more(n, p, s, q, values)
+        if turns_at(n):
             store_near(states, of_p, p)
-        else:
-            s, q = push((s, q), values - p)
         store_near(states, of_s, s)
         store_near(states, of_q, q)
 
 
 @kernel
 def columns(first_task, last_task, table, frame):
-    """States of the labels of groups side by side; a task is a tile of them in a part, or a range of its labels."""
+    """States of the labels of groups side by side; a task is a tile of them in a part, or a range of its labels.
+
+    Strays are those labels that are too high.
+    """
     x, elements = frame.x, load_int(table, ELEMENTS)
     blocks, cuts = integers_at(load_int(table, BLOCKS)), integers_at(load_int(table, CUTS))
     parts, size, ranges = load_int(table, PARTS), load_int(table, PART_SIZE), load_int(table, RANGES)
     tile, tiles, wide = load_int(table, TILE), load_int(table, TILES), load_int(table, COLUMN + SIZE)
     number, set_size, row_size = load_int(table, NUM_LABELS), load_int(table, SET), load_int(table, ROW)
     padded, bound, step, down = load_int(table, PADDED), load_int(table, END), load_int(table, COLUMN + X), RUN + X
-    far = load_int(table, FAR) != 0
+    far, strays = load_int(table, FAR) != 0, integers_at(load_int(table, STRAYS))
     room = stack(SEGMENT, INT64)
     for task in range(first_task, last_task):
         share = task % ranges
@@ -411,7 +464,7 @@ def columns(first_task, last_task, table, frame):
         place = kept_place(table, unit // parts)
         states = numbers_at(load_int(table, STATES) + 8 * unit * set_size)
         counts = integers_at(load_int(table, COUNTS) + 8 * (task // ranges) * number)
-        i = unit % parts * size
+        i, highest = unit % parts * size, NONE
         stop = min(elements, i + size)
         while i < stop:
             if ranges > 1 and is_skipped(blocks, i, low, high):
@@ -426,15 +479,20 @@ def columns(first_task, last_task, table, frame):
                     prefetch(states, ahead + 8 * padded)
                     prefetch(states, ahead + 16 * padded)
                 label = load_int(labels, j)
+                highest = max(highest, label)
                 if low <= label < high:
                     there = load_int(counts, label) + 1
                     store_int(counts, label, there)
                     at, row = offset + j * load_int(table, down), label * row_size
-                    if wide < WIDTH:
+                    if wide < NARROW:
                         add_few(x, at, step, wide, states, row, padded, there)
+                    elif wide < WIDTH:
+                        add_narrow(x, at, step, wide, states, row, padded, there)
                     else:
                         add_row(x, at, step, begin, end, states, row, padded, there, bound)
             i += n
+        if ranges == 1:
+            store_int(strays, task, np.int64(highest >= number))
 
 
 # -- states ----------------------------------------------------------------------------------------------------------
@@ -521,14 +579,24 @@ def output_of(x, xo, w, wo, b, bo, label, made, at):
 
 
 @inline
-def write_numbers(out, offset, step, n, numbers):
-    """Write numbers, so many bytes apart."""
-    for j in range(0, n, WIDTH):
+def write_numbers(out, offset, step, n, numbers, stream):
+    """Write numbers, so many bytes apart; `stream`: past the cache, as far as they are whole vectors of it."""
+    j = ZERO
+    if stream:
+        j = min(stream_head(out, offset), n)
+        stream = j >= 0
+        j = max(j, ZERO)
+        if j > 0:
+            store_first(out, offset, step, j, load_near(numbers, ZERO, LIKE64))
+    while j + WIDTH <= n:
         lanes = load_near(numbers, 8 * j, LIKE64)
-        if j + WIDTH <= n:
-            store(out, offset + j * step, step, lanes)
+        if stream:
+            store_stream(out, offset + j * step, lanes)
         else:
-            store_first(out, offset + j * step, step, n - j, lanes)
+            store(out, offset + j * step, step, lanes)
+        j += WIDTH
+    if j < n:
+        store_first(out, offset + j * step, step, n - j, load_near(numbers, 8 * j, LIKE64))
 
 
 @kernel
@@ -555,7 +623,7 @@ def apply(first_task, last_task, table, frame):
         load_int(table, COLUMN + BIAS),
     )
     beside, joined = load_int(table, COLUMN + GROUP), os == wide * oc
-    room, numbers = stack(SEGMENT, INT64), stack(SEGMENT, LIKE64)
+    room, numbers, stream = stack(SEGMENT, INT64), stack(ROOM, LIKE64), load_int(table, STREAM) != 0
     for task in range(first_task, last_task):
         place = kept_place(table, task // parts)
         group = place[4]
@@ -572,7 +640,7 @@ def apply(first_task, last_task, table, frame):
                     at = 32 * ((label if label >= 0 else number) * groups + group)
                     value = output_of(x, xo + j * xs, w, wo + j * ws, b, bo + j * bs, label, made, at)
                     store_one(numbers, j, value)
-                write_numbers(out, oo, os, n, numbers)
+                write_numbers(out, oo, os, n, numbers, stream and os == itemsize(out))
             else:
                 filled, begin = ZERO, oo
                 for j in range(n):
@@ -580,7 +648,7 @@ def apply(first_task, last_task, table, frame):
                     at = 32 * ((label if label >= 0 else number) * groups + group)
                     for column in range(wide):
                         if filled == SEGMENT:
-                            write_numbers(out, begin, oc, filled, numbers)
+                            write_numbers(out, begin, oc, filled, numbers, stream and oc == itemsize(out))
                             begin += filled * oc
                             filled = ZERO
                         value = output_of(
@@ -597,8 +665,9 @@ def apply(first_task, last_task, table, frame):
                         store_one(numbers, filled, value)
                         filled += 1
                     if not joined:
-                        write_numbers(out, begin, oc, filled, numbers)
+                        write_numbers(out, begin, oc, filled, numbers, stream and oc == itemsize(out))
                         begin = oo + (j + 1) * os
                         filled = ZERO
-                write_numbers(out, begin, oc, filled, numbers)
+                write_numbers(out, begin, oc, filled, numbers, stream and oc == itemsize(out))
             i += n
+    stream_fence()
