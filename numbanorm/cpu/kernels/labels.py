@@ -14,7 +14,6 @@ from ...maths.welford import finite_or_zero, inverse_std, scale_and_shift, sprea
 from ...walk.slots import BIAS, GROUP, LOOP, OUT, SIZE, WEIGHT, X
 from .compiling import inline, kernel
 from .intrinsics import (
-    behind,
     bytes_of,
     copy_integers,
     highest_of,
@@ -295,7 +294,7 @@ def add_runs(x, offset, step, n, labels, states, low, high):
 
 @inline
 def add_all(x, offset, step, n, labels, states, number, far):
-    """Add a segment, value by value: those of labels from `number` on, and of negative ones, to a state of their own."""
+    """Add a segment, value by value; those of labels that are negative, or too high, to a state behind all."""
     if far:
         for j in range(n):
             prefetch(states, 32 * load_int(labels, min(j + AHEAD, n - 1)))
