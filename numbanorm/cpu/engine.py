@@ -220,7 +220,7 @@ def _plan(
         kinds = kinds._replace(mean=kind(given[0]), m2=kind(given[1]))
         made = steps.apply(nest, kinds, itemsize, in_place, tuning)
     elif operation == "moments":
-        made = steps.moments(nest, kinds, tuning)
+        made = steps.moments(nest, kinds, operands[0][0].itemsize, tuning)
     else:
         raise ValueError(f"operation {operation!r} is not offered; see engine.interface.Operation")
     return Plan(_compiled(made[0]), grouping.group_shape, made[1])

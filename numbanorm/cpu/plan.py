@@ -44,7 +44,7 @@ class Schedule(NamedTuple):
     parts: int  # in which a group is reduced, each merged after the one before
     part_size: int  # elements (rows family) or rows (columns family) of a part
     tile: int  # columns of a task; or groups that are walked side by side
-    stream: bool
+    stream: bool  # output goes past the cache; or there is none, and x comes from beyond it
     fold: bool  # weight and bias are one number for each group or column
     serial: bool
     tasks: int  # of a pass over whole groups
@@ -76,8 +76,10 @@ class Schedule(NamedTuple):
 # schedules ------------------------------------------------------------------------------------------------------------
 
 
-def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning = TUNING) -> Schedule:
-    """Choose how to walk a nest whose output has elements of `itemsize` bytes (0: statistics only)."""
+def choose(
+    nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning = TUNING, reads: bool = False
+) -> Schedule:
+    """Choose how to walk a nest whose output has elements of `itemsize` bytes; or, if it only `reads`, x has."""
     loops, rest = _side_by_pixels(sort_loops(nest, tuning.limits), tuning)
     family, outer, inner, rows, high, low, _ = loops
     repeats = prod(loop.size for loop in inner)
@@ -104,9 +106,12 @@ def choose(nest: LoopNest, itemsize: int, in_place: bool = False, tuning: Tuning
     run = low.size if family == "rows" else tile
     if high.size > 1 and low.kept and joined(rows, high, operands=2) and joined(high, low, operands=2):
         run *= rows.size  # a few channels: all pixels are one run
-    stream = not in_place and tuning.past_cache(run, itemsize, elements, tuning.stream_least)
+    if reads:
+        stream = family == "rows" and tuning.reads_in_order(run, itemsize, elements)
+    else:
+        stream = not in_place and tuning.past_cache(run, itemsize, elements, tuning.stream_least)
     if family == "rows" and parts == 1:
-        tile = _side_by_side(size, loops, stream, tuning)
+        tile = _side_by_side(size, loops, stream, itemsize, tuning)
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)
 
 
@@ -202,7 +207,7 @@ def _nearer(loops: SortedLoops) -> bool:
     return bool(loops.outer) and abs(loops.outer[-1].x) < abs(loops.rows.x)
 
 
-def _side_by_side(size: int, loops: SortedLoops, stream: bool, tuning: Tuning) -> int:
+def _side_by_side(size: int, loops: SortedLoops, stream: bool, itemsize: int, tuning: Tuning) -> int:
     """How many neighbouring groups of so many elements the rows family walks at once, output being streamed or not."""
     if _nearer(loops):
         return max(1, min(SIDE, tuning.visit_bytes // max(1, abs(loops.low.x) * loops.low.size)))
@@ -211,7 +216,7 @@ def _side_by_side(size: int, loops: SortedLoops, stream: bool, tuning: Tuning) -
         return 1
     most = tuning.batch_elements
     if stream:
-        most = min(most, tuning.stream_elements) if size <= tuning.stream_beside else size
+        most = min(most, tuning.together(size, itemsize))
     return max(tuning.shared_rows if shared else 1, min(LANES, most // size))
 
 
@@ -257,9 +262,9 @@ def apply(nest: LoopNest, kinds: Kinds, itemsize: int, in_place: bool, tuning: T
     return (Step(Variant("apply", chosen.loops.family, kinds), chosen.table, chosen.tasks, chosen.serial),), None
 
 
-def moments(nest: LoopNest, kinds: Kinds, tuning: Tuning = TUNING) -> Steps:
-    """Statistics: of the parts, and their merge, where groups are cut into parts."""
-    chosen = choose(nest, 0, tuning=tuning)
+def moments(nest: LoopNest, kinds: Kinds, itemsize: int, tuning: Tuning = TUNING) -> Steps:
+    """Statistics of x with elements of `itemsize` bytes: of parts, and their merge, where groups are cut into parts."""
+    chosen = choose(nest, itemsize, tuning=tuning, reads=True)
     family, table = chosen.loops.family, chosen.table
     kinds = kinds._replace(rest="f8")
     variant = Variant("moments", family, kinds)

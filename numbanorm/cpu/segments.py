@@ -197,7 +197,7 @@ def find_walk(
         return found._replace(tile=tile, stream=stream)
     size = mean * found.size
     sample = loops._replace(low=loops.low._replace(size=run))
-    tile = whole._side_by_side(size, sample, stream, tuning)
+    tile = whole._side_by_side(size, sample, stream, itemsize, tuning)
     return found._replace(tile=tile, stream=stream)
 
 

@@ -48,13 +48,28 @@ class Tuning:
     )
     stream_back: int  # ... and of gradients
     stream_beside: int  # elements of the largest groups that go side by side where output goes past the cache ...
-    stream_elements: int  # ... and of as many as do
+    stream_beside_halves: int  # ... of 16 bits
+    stream_visit: int  # bytes of as many as do ...
+    stream_visit_halves: int  # ... of 16 bits
+    read_bytes: int  # of x from which on, if there is no output, it is read as where output goes past the cache ...
+    read_run: int  # ... and of a run
 
     def past_cache(self, run: int, itemsize: int, elements: int, least: int) -> bool:
         """Whether an output is written past the cache, with runs of so many elements side by side, at least `least`."""
         if itemsize < 4 and run * itemsize % LINE_BYTES != 0:
             least = self.stream_halves
         return run >= least and elements * itemsize > self.stream_bytes
+
+    def reads_in_order(self, run: int, itemsize: int, elements: int) -> bool:
+        """Whether x, of which nothing is made but statistics, is read in the order of memory, run after run."""
+        return run * itemsize >= self.read_run and elements * itemsize > self.read_bytes
+
+    def together(self, size: int, itemsize: int) -> int:
+        """Elements of groups, of `size` each, that go side by side where output goes past the cache."""
+        halves = itemsize < 4
+        beside = self.stream_beside_halves if halves else self.stream_beside
+        visit = self.stream_visit_halves if halves else self.stream_visit
+        return visit // itemsize if size <= beside else size
 
 
 TUNING = Tuning(
@@ -82,6 +97,10 @@ TUNING = Tuning(
     stream_least=49,  # pictures of 7 x 7: 1.1 to 1.9 times as fast, rows of 48: 0.9 to 1.1
     stream_halves=768,  # runs of 196 took three times as long, and of 500 a fifth longer; of 784 and 1000: 1.0 to 1.2
     stream_back=64,  # rows of 64 to 192: 1.1 to 1.35 times as fast; pictures of 7 x 7: 0.9
-    stream_beside=384,  # rows of 512: 0.9 to 1.0 times as fast; of 768: 0.8
-    stream_elements=3072,  # rows of 196 to 384: 1.1 to 1.4 times as fast as with 768
+    stream_beside=512,  # rows of 448 and 512: 1.1 to 1.4 times as fast as one by one; of 640 with weights and 768: 0.9
+    stream_beside_halves=1280,  # rows of 512 to 1024: 1.15 to 1.5 times as fast; of 1280: 1.0 to 1.1, of 1600: 0.95
+    stream_visit=8192,  # rows of 192 to 384: 1.1 times as fast as with 12 KB, of float64 and 24 KB: 1.2 to 1.3
+    stream_visit_halves=12288,  # 1.05 to 1.15 times as fast as with 8 KB
+    read_bytes=2 * _cache_bytes() // 3,  # statistics of rows of 49 to 392: 1.2 to 2 times as fast; below, of 768: 0.8
+    read_run=192,  # rows of 49 float16: 0.85; of 96: 1.15
 )

@@ -123,9 +123,9 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
 
 
 def past_the_cache(stream):
-    """Thresholds by which all output is streamed, or none."""
+    """Thresholds by which all output is streamed, and all x read in the order of memory, or none."""
     past = 0 if stream else 1 << 40
-    return {"stream_bytes": past, "stream_halves": 0, "stream_least": 0}
+    return {"stream_bytes": past, "stream_halves": 0, "stream_least": 0, "read_bytes": past, "read_run": 0}
 
 
 def placed(like, shift):
@@ -342,7 +342,7 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
     weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
     x = guarded(x, at_end)
     for stream in (TUNING.stream_bytes, 0):
-        tune(**thresholds, stream_bytes=stream, stream_halves=0, stream_least=0)
+        tune(**thresholds, stream_bytes=stream, stream_halves=0, stream_least=0, read_bytes=stream, read_run=0)
         got, _ = normalize(layout, x, weight, bias, out=out)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         normalize(layout, x, weight, bias, out=out, statistics=states)
@@ -368,6 +368,19 @@ def test_swapped_and_unaligned_on_both_sides(name, dtype, stream, tune, threads,
         got, _ = normalize(layout, x, out=out)
         assert got.dtype == np.dtype(dtype)
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "u1", "i8"])
+@pytest.mark.parametrize("shape", [(37, 49), (40, 300), (9, 700), (5, 3000), (6, 40, 7, 7)])
+def test_the_order_in_which_x_is_read_changes_no_bit(shape, dtype, tune, rng):
+    layout, found = nbn.Layout.layer() if len(shape) == 2 else nbn.Layout.group(8), []
+    x = array(rng, shape, mean=100.0, scale=9.0).astype(dtype)
+    for stream in (False, True):
+        tune(**past_the_cache(stream))
+        found.append(run.moments(ENGINE, layout, x))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    oracle.check_states(found[1], x, layout, True)
 
 
 # Layers whose runs lie behind one another, and are written as one: (shape, layout, shape of weight and bias).

@@ -412,9 +412,9 @@ def test_the_number_of_threads_changes_no_schedule(shape):
 
 def test_statistics_of_parts_are_merged_by_a_step_of_their_own():
     kinds, made = Kinds("f4"), columns_of((LARGE, 3))
-    chosen = plan.choose(made, 0)
+    chosen = plan.choose(made, 4, reads=True)
     assert chosen.parts > 1
-    (parts, merge), scratch = plan.moments(made, kinds)
+    (parts, merge), scratch = plan.moments(made, kinds, 4)
     in_two = kinds._replace(rest="f8")  # what rounding takes from the means
     assert parts.variant == Variant("moments", "columns", in_two)
     assert merge.variant == Variant("merge", "columns", in_two)
@@ -423,7 +423,7 @@ def test_statistics_of_parts_are_merged_by_a_step_of_their_own():
     assert scratch == (0, chosen.partial_states, None)
     for step in (parts, merge):
         np.testing.assert_array_equal(step.table, chosen.table)
-    (whole,), scratch = plan.moments(columns_of((100, 10)), kinds)
+    (whole,), scratch = plan.moments(columns_of((100, 10)), kinds, 4)
     assert (whole.variant, whole.serial, scratch) == (Variant("moments", "columns", in_two), True, None)
 
 

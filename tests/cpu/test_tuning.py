@@ -66,13 +66,14 @@ CHANGES = {
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
     "stream_bytes": (0, (10, 300), ROWS),
     "stream_least": (300, (TUNING.stream_bytes // 1000 + 1, 250), ROWS),
-    "stream_beside": (500, (TUNING.stream_bytes // 2000 + 1, 500), ROWS),
-    "stream_elements": (300, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
+    "stream_beside": (300, (TUNING.stream_bytes // 1600 + 1, 400), ROWS),
+    "stream_visit": (1200, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
 }
 
 
 def test_every_threshold_has_a_case():
-    assert {*CHANGES, "stream_halves", "stream_back"} == set(NAMES)
+    halves = {"stream_halves", "stream_beside_halves", "stream_visit_halves"}
+    assert {*CHANGES, *halves, "stream_back", "read_bytes", "read_run"} == set(NAMES)
 
 
 def test_what_is_written_past_the_cache():
@@ -81,6 +82,23 @@ def test_what_is_written_past_the_cache():
     assert not some.past_cache(50, 4, 250, 50)
     assert some.past_cache(64, 2, 501, 50) and not some.past_cache(63, 2, 501, 50)  # whole lines, and no whole ones
     assert some.past_cache(100, 2, 501, 50) and not some.past_cache(99, 2, 501, 50)
+
+
+def test_what_goes_side_by_side_past_the_cache():
+    some = replace(TUNING, stream_beside=100, stream_beside_halves=300, stream_visit=4000, stream_visit_halves=8000)
+    assert [some.together(size, 4) for size in (100, 101)] == [1000, 101]
+    assert [some.together(size, 8) for size in (100, 101)] == [500, 101]
+    assert [some.together(size, 2) for size in (300, 301)] == [4000, 301]
+
+
+@pytest.mark.parametrize(("layout", "streamed"), [(ROWS, True), (COLUMNS, False)], ids=["rows", "columns"])
+def test_how_large_x_is_read_where_there_is_no_output(layout, streamed):
+    rows, run = TUNING.read_bytes // 1200, TUNING.read_run // 4
+    small, large = (plan.choose(nest_of((n, 300), layout), 4, reads=True) for n in (rows, rows + 1))
+    assert (small.stream, large.stream) == (False, streamed)
+    assert (large.tile < small.tile) == streamed
+    short = nest_of((TUNING.read_bytes, run - 1), layout), nest_of((TUNING.read_bytes, run), layout)
+    assert [plan.choose(nest, 4, reads=True).stream for nest in short] == [False, streamed]
 
 
 @pytest.mark.parametrize(("run", "streamed"), [(TUNING.stream_back - 1, 0), (TUNING.stream_back, 1)])
