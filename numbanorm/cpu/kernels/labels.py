@@ -9,6 +9,7 @@ range of labels. Either way the values of a label come in the order of x, so the
 import numpy as np
 
 from ...maths.accumulators import push
+from ...maths.chosen import united
 from ...maths.pivoted import merged_pair, moved_pivot, settled, turns_at
 from ...maths.welford import finite_or_zero, inverse_std, scale_and_shift, spread_of, standardize, where
 from ...walk.slots import BIAS, GROUP, LOOP, OUT, SIZE, WEIGHT, X
@@ -495,6 +496,37 @@ def columns(first_task, last_task, table, frame):
 
 
 # -- states ----------------------------------------------------------------------------------------------------------
+@inline
+def _merged(states, row, set_size, parts):
+    """State of a label of one group, from those of its parts in order, of which the first lies at `row`."""
+    n, high, low, squares = 0.0, np.nan, 0.0, 0.0
+    for _ in range(parts):
+        there = float(load_int(states, row))
+        if there > 0.0:
+            at = 8 * row
+            p, s, q = load_one(states, at + 8), load_one(states, at + 16), load_one(states, at + 24)
+            n, high, low, squares = merged_pair(n, high, low, squares, there, *settled(there, p, s, q))
+        row += set_size
+    return n, high, low, squares
+
+
+@inline
+def _merged_row(table, states, counts, outer, label, column, width):
+    """States of a label of `width` groups side by side, in lanes."""
+    parts, padded, tiles = load_int(table, PARTS), 8 * load_int(table, PADDED), load_int(table, TILES)
+    number, tile, set_size = load_int(table, NUM_LABELS), column // load_int(table, TILE), load_int(table, SET)
+    zero = splat(0.0)
+    n, high, low, squares = 0.0, zero, zero, zero
+    for one in range(outer * parts, (outer + 1) * parts):
+        there = float(load_int(counts, (one * tiles + tile) * number + label))
+        if there > 0.0:
+            at = 8 * (one * set_size + label * load_int(table, ROW) + column)
+            p, s = load_first(states, at, 8, width, LIKE64), load_first(states, at + padded, 8, width, LIKE64)
+            q = load_first(states, at + 2 * padded, 8, width, LIKE64)
+            n, high, low, squares = united(n, high, low, squares, there, *settled(there, p, s, q))
+    return n, where(n == 0.0, splat(np.nan), high), low, squares
+
+
 @kernel
 def merge(first_task, last_task, table, frame):
     """Settle and merge the states of all parts, in order: count, mean and m2 of each label and group."""
@@ -502,41 +534,29 @@ def merge(first_task, last_task, table, frame):
     keeps_rest = load_int(table, REST) != 0
     states, counts = numbers_at(load_int(table, STATES)), integers_at(load_int(table, COUNTS))
     number, groups, parts = load_int(table, NUM_LABELS), load_int(table, GROUPS), load_int(table, PARTS)
-    set_size, row_size = load_int(table, SET), load_int(table, ROW)
-    head, padded, tile, tiles = (
-        load_int(table, HEAD),
-        load_int(table, PADDED),
-        load_int(table, TILE),
-        load_int(table, TILES),
-    )
-    wide, beside = load_int(table, COLUMN + SIZE), load_int(table, COLUMN + GROUP)
-    chunk = load_int(table, CHUNK)
+    set_size, row_size, single = load_int(table, SET), load_int(table, ROW), load_int(table, HEAD) != 0
+    wide, beside, chunk = load_int(table, COLUMN + SIZE), load_int(table, COLUMN + GROUP), load_int(table, CHUNK)
     for pair in range(first_task * chunk, min(last_task * chunk, load_int(table, PAIRS))):
         outer, label = pair // number, pair % number
-        place = kept_place(table, outer)
-        for column in range(wide):
-            n, high, low, squares = 0.0, np.nan, 0.0, 0.0
-            for one in range(outer * parts, (outer + 1) * parts):
-                row = one * set_size + label * row_size
-                if head:
-                    there = load_int(states, row)
-                else:
-                    there = load_int(counts, (one * tiles + column // tile) * number + label)
-                if there > 0:
-                    at = 8 * (row + head + column)
-                    p, s, q = (
-                        load_one(states, at),
-                        load_one(states, at + 8 * padded),
-                        load_one(states, at + 16 * padded),
-                    )
-                    high_b, low_b, squares_b = settled(float(there), p, s, q)
-                    n, high, low, squares = merged_pair(n, high, low, squares, float(there), high_b, low_b, squares_b)
-            at = label * groups + place[4] + column * beside
+        at = label * groups + kept_place(table, outer)[4]
+        if single:
+            row = outer * parts * set_size + label * row_size
+            n, high, low, squares = _merged(states, row, set_size, parts)
             store_one(count, at, n)
             store_one(mean, at, high)
             store_one(m2, at, squares)
             if keeps_rest:
                 store_one(rest, at, low)
+        else:
+            for column in range(0, wide, WIDTH):
+                width = min(WIDTH, wide - column)
+                n, highs, lows, all_squares = _merged_row(table, states, counts, outer, label, column, width)
+                to, step = 8 * (at + column * beside), 8 * beside
+                store_first(count, to, step, width, splat(n))
+                store_first(mean, to, step, width, highs)
+                store_first(m2, to, step, width, all_squares)
+                if keeps_rest:
+                    store_first(rest, to, step, width, lows)
 
 
 # -- output ------------------------------------------------------------------------------------------------------------
