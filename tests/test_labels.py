@@ -387,6 +387,18 @@ def test_a_label_that_is_too_high_is_found_wherever_it_is(shape, axis, order, th
     check(m, x, nbn.Layout.axes(axis), labels, 9)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint64])
+@pytest.mark.parametrize("shape", [(60_000,), (9_000, 7), (9_000, 20)])
+def test_no_range_of_labels_reaches_beyond_the_states(shape, dtype, rng):
+    """Most labels are too high, and a sample of them says where the ranges of the threads are cut."""
+    x, labels = rng.standard_normal(shape), rng.integers(0, 2**31 - 1, shape[0]).astype(dtype)
+    with planned_by(replace(planning.TUNING, serial_work=100, least_parts=2**40), 4):
+        with pytest.raises(ValueError, match=f"labels reach up to {labels.max()}, but num_labels=5 "):
+            nbn.moments(x, axis=0, labels=labels, num_labels=5)
+        m = nbn.moments(x, axis=0, labels=labels % 5, num_labels=5)
+    check(m, x, nbn.Layout.axes(0), labels % 5, 5)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("shape, axis", [((5_003,), 0), ((703, 7), 0), ((3, 1_501), 1), ((40, 33, 5), (0, 2))])
 def test_output_past_the_cache_is_the_same(shape, axis, dtype, rng, monkeypatch):

@@ -363,7 +363,7 @@ class Labelled:
         if chosen.ranges > 1:
             at = np.linspace(0, self.labels.size - 1, min(self.labels.size, self.tuning.samples)).astype(np.int64)
             sample = np.sort(self.labels[np.unravel_index(at, self.labels.shape)])
-            sample = sample[np.searchsorted(sample, 0) :]
+            sample = sample[slice(*np.searchsorted(sample, (0, chosen.labels)))]  # no range reaches beyond the states
             if sample.size:
                 cuts[1:-1] = sample[sample.size * np.arange(1, chosen.ranges) // chosen.ranges]
         return cuts
