@@ -119,6 +119,21 @@ def test_the_same_bits_for_any_number_of_threads(data):
     assert len(set(found)) == 1
 
 
+@pytest.mark.parametrize("tuning", TABLES)
+def test_the_same_bits_where_labels_are_in_order_here_and_there(tuning, rng):
+    """Runs of a label are added up in another way than labels at random, whoever adds them."""
+    parts, found = rng.integers(0, 20, (20, 1024)), []
+    x, labels = (
+        rng.standard_normal(parts.size),
+        np.concatenate([np.sort(p) if k % 4 < 2 else p for k, p in enumerate(parts)]),
+    )
+    for threads in (1, 2, 3, 4):
+        with planned_by(TABLES[tuning], threads):
+            m = nbn.moments(x, labels=labels, num_labels=20)
+        found.append((m.count.tobytes(), m.mean.tobytes(), m.m2.tobytes()))
+    assert len(set(found)) == 1
+
+
 @pytest.mark.parametrize("dtype", every(DTYPES))
 @pytest.mark.parametrize("axis", [0, 1, None])
 def test_every_dtype(dtype, axis, rng):

@@ -83,7 +83,8 @@ from .walk import LIKE64, ZERO, located, moved
 
 ROOM = SEGMENT + WIDTH  # of numbers that are read in vectors from anywhere
 AHEAD = 16  # labels: as long before a state is needed it is asked for
-SAMPLED = 32  # of so many labels one is compared with the one before
+SAMPLED = 4  # of so many labels one is compared with the one before ...
+NEAREST = 64  # ... of so many: those farther off are still on their way from memory
 NARROW = 4 if UNROLL else WIDTH  # columns from which they are added in lanes; masked, AVX2 takes up to twice as long
 LEAST_RUN = 16  # equal labels that are added up in lanes
 MOST = np.int64(2**63 - 1)
@@ -164,6 +165,22 @@ def copy_labels(table, offset, n, labels):
         _read(address, offset, step, n, labels, UINT64)
 
 
+@inline
+def sampled(labels, n):
+    """How many of a sample of the first labels equal the one before, and how many there are in the sample."""
+    equal, seen = ZERO, ZERO
+    for j in range(SAMPLED, min(n, NEAREST), SAMPLED):
+        equal += np.int64(load_int(labels, j) == load_int(labels, j - 1))
+        seen += 1
+    return equal, seen
+
+
+@inline
+def are_runs(equal, seen):
+    """Whether most labels equal the one before, as a sample of them tells."""
+    return (seen > 0) & (4 * equal >= 3 * seen)
+
+
 @kernel
 def scan(first_task, last_task, table, frame):
     """The lowest and highest label of each block, and whether most equal the one before, as a sample of them tells."""
@@ -186,13 +203,13 @@ def scan(first_task, last_task, table, frame):
                 high = max(high, label)
                 low = min(low, label)
                 j += 1
-            for j in range(SAMPLED, n, SAMPLED):
-                equal += np.int64(load_int(labels, j) == load_int(labels, j - 1))
-                seen += 1
+            some, of = sampled(labels, n)
+            equal += some
+            seen += of
             i += n
         store_int(blocks, BLOCK_WORDS * task, low)
         store_int(blocks, BLOCK_WORDS * task + 1, high)
-        store_int(blocks, BLOCK_WORDS * task + 2, np.int64((seen > 0) & (4 * equal >= 3 * seen)))
+        store_int(blocks, BLOCK_WORDS * task + 2, np.int64(are_runs(equal, seen)))
 
 
 @inline
@@ -268,16 +285,6 @@ def add_run(x, offset, step, count, states, at):
 
 
 @inline
-def are_runs(labels, n):
-    """Whether most labels of a segment equal the one before, as a sample of them tells."""
-    equal, seen = ZERO, ZERO
-    for j in range(SAMPLED, n, SAMPLED):
-        equal += np.int64(load_int(labels, j) == load_int(labels, j - 1))
-        seen += 1
-    return (seen > 0) & (4 * equal >= 3 * seen)
-
-
-@inline
 def add_runs(x, offset, step, n, labels, states, low, high):
     """Add a segment of which most labels equal the one before; tell whether all were of the range."""
     j, all_of_it = ZERO, True
@@ -329,8 +336,8 @@ def add_some(x, offset, step, n, labels, found, chosen, states, low, high):
 def sums(first_task, last_task, table, frame):
     """States of the labels of whole groups or of parts of them; a task is a part, or a range of its labels.
 
-    A part tells whether it has strays, of which no state is made: labels that are negative or too high. It takes a
-    segment for runs of equal labels if the one before was: that is near, while this one is still on its way.
+    A part tells whether it has strays, of which no state is made: labels that are negative or too high. Whether a
+    segment is one of runs depends on its labels alone: sums of runs round in another way, and ranges depend on threads.
     """
     x, elements = frame.x, load_int(table, ELEMENTS)
     blocks, cuts = integers_at(load_int(table, BLOCKS)), integers_at(load_int(table, CUTS))
@@ -343,29 +350,24 @@ def sums(first_task, last_task, table, frame):
         low, high = load_int(cuts, share), load_int(cuts, share + 1)
         place = kept_place(table, unit // parts)
         states = numbers_at(load_int(table, STATES) + 8 * unit * set_size)
-        begin = unit % parts * size
-        i, stop, runs, stray = begin, min(elements, begin + size), False, False
+        i, stray = unit % parts * size, False
+        stop = min(elements, i + size)
         while i < stop:
             if ranges > 1 and is_skipped(blocks, i, low, high):
                 i = (i // SCAN + 1) * SCAN
                 continue
             n, (offset, _, _, _, of_labels) = segment(table, place, i, stop)
             labels = read_labels(table, of_labels, n, room)
-            if ranges > 1:
-                runs = load_int(blocks, BLOCK_WORDS * (i // SCAN) + 2) != 0
-            elif i == begin:
-                runs = are_runs(labels, n)
-            if runs:
+            equal, seen = sampled(labels, n)
+            if are_runs(equal, seen):
                 stray |= not add_runs(x, offset, step, n, labels, states, low, high)
             elif ranges > 1:
                 add_some(x, offset, step, n, labels, found, chosen, states, low, high)
             else:
                 add_all(x, offset, step, n, labels, states, number, far)
-            if ranges == 1:
-                runs = are_runs(labels, n)
             i += n
         if ranges == 1:
-            store_int(strays, unit, np.int64(stray or load_int(states, 4 * number) > 0))
+            store_int(strays, task, np.int64(stray or load_int(states, 4 * number) > 0))
 
 
 # -- groups side by side ---------------------------------------------------------------------------------------------
