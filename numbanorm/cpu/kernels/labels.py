@@ -255,7 +255,7 @@ def add_run(x, offset, step, count, states, at):
         n, upto = load_int(states, at), 16
         while upto <= n:
             upto *= 16
-        some, j = min(count, upto - n), ZERO
+        some = min(count, upto - n)
         p, s, q = load_one(states, 8 * at + 8), load_one(states, 8 * at + 16), load_one(states, 8 * at + 24)
         if n == 0:
             p = finite_or_zero(load_one(x, offset))
@@ -264,7 +264,7 @@ def add_run(x, offset, step, count, states, at):
             for j in range(some):
                 s, q = push((s, q), load_one(x, offset + j * step) - p)
         else:
-            sums = splat(0.0), splat(0.0)
+            sums, j = (splat(0.0), splat(0.0)), ZERO
             while j + WIDTH <= some:
                 sums = push(sums, load(x, offset + j * step, step, LIKE64) - p)
                 j += WIDTH
@@ -603,12 +603,14 @@ def output_of(x, xo, w, wo, b, bo, label, made, at):
 def write_numbers(out, offset, step, n, numbers, stream):
     """Write numbers, so many bytes apart; `stream`: past the cache, as far as they are whole vectors of it."""
     j = ZERO
-    if stream:
-        j = min(stream_head(out, offset), n)
-        stream = j >= 0
-        j = max(j, ZERO)
-        if j > 0:
-            store_first(out, offset, step, j, load_near(numbers, ZERO, LIKE64))
+    if stream and step == itemsize(out):
+        head = min(stream_head(out, offset), n)
+        stream = head >= 0
+        if head > 0:
+            store_first(out, offset, step, head, load_near(numbers, ZERO, LIKE64))
+            j = head
+    else:
+        stream = False
     while j + WIDTH <= n:
         lanes = load_near(numbers, 8 * j, LIKE64)
         if stream:
@@ -661,7 +663,7 @@ def apply(first_task, last_task, table, frame):
                     at = 32 * ((label if label >= 0 else number) * groups + group)
                     value = output_of(x, xo + j * xs, w, wo + j * ws, b, bo + j * bs, label, made, at)
                     store_one(numbers, j, value)
-                write_numbers(out, oo, os, n, numbers, stream and os == itemsize(out))
+                write_numbers(out, oo, os, n, numbers, stream)
             else:
                 filled, begin = ZERO, oo
                 for j in range(n):
@@ -669,7 +671,7 @@ def apply(first_task, last_task, table, frame):
                     at = 32 * ((label if label >= 0 else number) * groups + group)
                     for column in range(wide):
                         if filled == SEGMENT:
-                            write_numbers(out, begin, oc, filled, numbers, stream and oc == itemsize(out))
+                            write_numbers(out, begin, oc, filled, numbers, stream)
                             begin += filled * oc
                             filled = ZERO
                         value = output_of(
@@ -686,9 +688,9 @@ def apply(first_task, last_task, table, frame):
                         store_one(numbers, filled, value)
                         filled += 1
                     if not joined:
-                        write_numbers(out, begin, oc, filled, numbers, stream and oc == itemsize(out))
+                        write_numbers(out, begin, oc, filled, numbers, stream)
                         begin = oo + (j + 1) * os
                         filled = ZERO
-                write_numbers(out, begin, oc, filled, numbers, stream and oc == itemsize(out))
+                write_numbers(out, begin, oc, filled, numbers, stream)
             i += n
     stream_fence()
