@@ -1,4 +1,6 @@
-"""Labels and segments with a mask, weights or holes beside the same without: how many times longer a call takes.
+"""Statistics with a mask, weights or holes beside the same without: how many times longer a call takes.
+
+Of axes, labels and segments.
 
 An eighth of the values does not count. Calls take turns; a number is the median over rounds.
 
@@ -17,6 +19,15 @@ from segments import lengths
 
 import numbanorm as nbn
 
+AXES = (
+    ((-1,), (0,)),
+    ((-1, 5000), (1,)),
+    ((-1, 2000), (0,)),
+    ((-1, 64, 28 * 28), (0, 2)),
+    ((-1, 256, 14 * 14), (0, 2)),
+    ((-1, 256, 7 * 7), (0, 2)),
+    ((-1, 50, 50), (0, 2)),
+)
 LABELS = (
     (1, 1000, "random"),
     (1, 1000, "in order"),
@@ -41,6 +52,13 @@ def calls(x: np.ndarray, layout: nbn.Layout, labels: dict[str, Any]) -> Calls:
         "weights": lambda: nbn.moments(x, layout, weights=weights, **labels),
         "all three": lambda: nbn.moments(holes, layout, where=where, weights=weights, skipna=True, **labels),
     }
+
+
+def of_axes(elements: int, shape: tuple[int, ...], axes: tuple[int, ...], dtype: str) -> tuple[str, Calls]:
+    """Return a case of axes that are reduced: its name, and what is timed."""
+    rows = elements // int(np.prod(shape[1:]))
+    x = (100 + np.random.default_rng(0).standard_normal((rows, *shape[1:]))).astype(dtype)
+    return f"{' x '.join(f'{n:,}' for n in x.shape)} along {axes}, {dtype}", calls(x, nbn.Layout.axes(axes), {})
 
 
 def of_labels(elements: int, features: int, number: int, order: str) -> tuple[str, Calls]:
@@ -69,7 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for threads in map(int, options.threads.split(",")):
         set_threads(threads)
-        cases: list[tuple[Callable[..., tuple[str, Calls]], tuple[Any, ...]]] = [(of_labels, case) for case in LABELS]
+        cases: list[tuple[Callable[..., tuple[str, Calls]], tuple[Any, ...]]]
+        cases = [(of_axes, (*case, dtype)) for case in AXES for dtype in ("float64", "float32")]
+        cases += [(of_labels, case) for case in LABELS]
         cases += [(of_segments, (*case, dtype)) for case in SEGMENTS for dtype in ("float64", "float32")]
         for make, case in cases:
             name, timed = make(options.elements, *case)

@@ -24,6 +24,8 @@ TABLES = {  # to walk the same arrays in every way
     "rows": replace(SMALL, short_run=0, few_columns=1 << 40, wide=0),
     "columns": replace(SMALL, short_run=1 << 40, few_columns=0, wide=0),
     "rows side by side": replace(SMALL, short_run=1 << 40, wide=64, wide_rows=2),
+    "runs side by side": replace(SMALL, short_run=0, neighbours_run=16, neighbours_rows=1),
+    "both": replace(SMALL, short_run=0, neighbours_run=16, neighbours_rows=1, wide=64, wide_rows=2),
 }
 KINDS = ["where", "weights", "skipna"]
 
@@ -120,6 +122,26 @@ def test_more_than_one_thread_takes(names, axis, threads, rng):
         found.append(nbn.moments(x, axis=axis, **how))
         assert found[0] == found[-1]
     check(found[0], x, nbn.Layout.axes(axis if axis is not None else (0, 1, 2)), how)
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 49), (3, 33, 7, 49), (64, 3, 20), (33, 21, 96), (100, 1, 9)])
+def test_short_runs_of_neighbouring_groups(shape, threads, rng):
+    x = 1e6 + rng.standard_normal(shape)
+    x[rng.random(shape) < 0.1] = np.nan
+    how = {"where": rng.random(shape) < 0.7, "weights": rng.random(shape), "skipna": True}
+    axis, found = (*range(x.ndim - 2), x.ndim - 1), []
+    for number in (1, threads):
+        nbn.set_num_threads(number)
+        found.append(nbn.moments(x, axis=axis, **how))
+    assert found[0] == found[1]
+    check(found[0], x, nbn.Layout.axes(axis), how)
+    how |= {"weights_are": "reliability"}
+    beside = nbn.moments(x, axis=axis, **how)
+    for name in ("where", "weights"):
+        how[name] = np.moveaxis(how[name], -2, 0).reshape(shape[-2], -1)
+    alone = nbn.moments(np.moveaxis(x, -2, 0).reshape(shape[-2], -1), axis=1, **how)
+    np.testing.assert_allclose(beside.count, alone.count, rtol=1e-13)
+    np.testing.assert_allclose(beside.var(ddof=1), alone.var(ddof=1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", every(DTYPES, [np.dtype("float32"), BFLOAT16, np.dtype("int8"), SWAPPED]))

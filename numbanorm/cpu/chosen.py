@@ -41,6 +41,8 @@ class Tuning:
     tile: int = MAX_TILE  # columns of a task
     wide: int = MAX_TILE // 2  # columns that rows side by side make together ...
     wide_rows: int = 8  # ... if there are so many of these rows
+    neighbours_run: int = 96  # elements of runs that are columns if they lie behind those of the groups beside ...
+    neighbours_rows: int = 32  # ... and each group has so many of them
 
 
 TUNING = Tuning()
@@ -117,12 +119,13 @@ def _operation(family: str, skips: bool, squares: bool) -> str:
 @lru_cache(maxsize=1024)
 def _plan(grouping: Grouping, kinds: Kinds, strides: Any, skips: bool, squares: bool, tuning: Tuning) -> Plan:
     nest = build(grouping, strides)
-    loops, together = _sorted(nest, tuning)
+    loops, together = _together(_beside(_sorted(nest, tuning), tuning), tuning)
     elements = prod(loop.size for loop in nest.loops)
     outer = prod(loop.size for loop in loops.outer)
     size = prod(loop.size for loop in loops.inner) * loops.rows.size
     serial = elements <= tuning.serial_work
     columns, tile = _tiles(loops, tuning)
+    wide = columns // loops.high.size
     unit = ROW_BLOCK
     if loops.family == "rows":
         size, unit = size * loops.low.size, BLOCK
@@ -134,7 +137,7 @@ def _plan(grouping: Grouping, kinds: Kinds, strides: Any, skips: bool, squares: 
     if parts > 1:
         part_size = -(-part_size // unit) * unit
         parts = -(-size // part_size)
-    partial = outer * parts * columns
+    partial = outer * parts * wide
     table = write(loops, parts, part_size, tile, columns, partial, nest.groups, squares, together)
     variant = Variant(_operation(loops.family, skips, squares), "chosen", kinds)
     steps = [Step(variant, table, tasks * parts, serial)]
@@ -145,12 +148,13 @@ def _plan(grouping: Grouping, kinds: Kinds, strides: Any, skips: bool, squares: 
 
 
 def _tiles(loops: SortedLoops, tuning: Tuning) -> tuple[int, int]:
-    """Groups side by side, and how many of them are a task: tiles of about equal size, of whole vectors."""
+    """Columns, and how many of them are a task: tiles of about equal size, of whole vectors or whole groups."""
     if loops.family == "rows":
         return 1, 1
-    columns = loops.low.size
-    equal = -(-columns // -(-columns // tuning.tile))
-    return columns, min(columns, -(-equal // LANES) * LANES)
+    columns, unit = loops.low.size, loops.high.size if loops.high.size > 1 else LANES
+    units = -(-columns // unit)
+    tiles = -(-units // max(1, tuning.tile // unit))
+    return columns, min(columns, -(-units // tiles) * unit)
 
 
 def _plan_of_segments(
@@ -165,7 +169,7 @@ def _plan_of_segments(
 ) -> Plan:
     """Plan statistics of segments, which are shared out as by `segments`."""
     nest, row, merged, reverse = segments.loops_of(layout, shape, strides)
-    loops, together = _sorted(nest, tuning)
+    loops, together = _together(_sorted(nest, tuning), tuning)
     columns, tile = _tiles(loops, tuning)
     at, steps = segments.place_of(merged, loops), merged.size // segments.LONG
     walk = segments.Walk(loops, row, at, steps, reverse, 1, tile, False)
@@ -185,14 +189,30 @@ def _plan_of_segments(
     return Plan((of_all, step("merge", shared.of_merge(), True, Kinds(**_IN_TWO))), partial, groups)
 
 
-def _sorted(nest: LoopNest, tuning: Tuning) -> tuple[SortedLoops, int]:
-    """Each loop in its place, without `high`, since a mask may step in another way there; and how many rows are one.
+def _sorted(nest: LoopNest, tuning: Tuning) -> SortedLoops:
+    """Each loop in its place, without `high`, since a mask may step in another way there."""
+    return sort_loops(nest, Limits(LANES, long_run=0, tiny_run=tuning.short_run, many_rows=0, max_columns=0))
+
+
+def _beside(loops: SortedLoops, tuning: Tuning) -> SortedLoops:
+    """Many short runs of a group, each behind one of the group beside it, as columns, of which `high.size` are a group.
+
+    So memory is read in its order, and no run begins or ends. Channels of small images are such groups.
+    """
+    side, low = loops.outer[-1] if loops.outer else UNIT, loops.low
+    short = loops.family == "rows" and 1 < low.size <= min(tuning.neighbours_run, tuning.tile)
+    if not short or loops.rows.size < tuning.neighbours_rows or not joined(side, low, operands=4):
+        return loops
+    columns = low._replace(size=side.size * low.size, group=side.group)
+    return loops._replace(family="columns", outer=loops.outer[:-1], high=UNIT._replace(size=low.size), low=columns)
+
+
+def _together(loops: SortedLoops, tuning: Tuning) -> tuple[SortedLoops, int]:
+    """How many rows of columns are one.
 
     Few columns leave lanes empty. If rows lie behind one another, in all operands, as many as fill a strip of memory
     are one; else each column is a run, with gaps.
     """
-    limits = Limits(LANES, long_run=0, tiny_run=tuning.short_run, many_rows=0, max_columns=0)
-    loops = sort_loops(nest, limits)
     rows, low = loops.rows, loops.low
     if loops.family == "rows" or low.size == 1:
         return loops, 1
@@ -200,7 +220,7 @@ def _sorted(nest: LoopNest, tuning: Tuning) -> tuple[SortedLoops, int]:
     together = min(tuning.wide // low.size, rows.size // tuning.wide_rows) // unit * unit
     if together > 1 and low.size <= tuning.tile and joined(rows, low, operands=4):
         return loops, together
-    if low.size < tuning.few_columns and rows.size >= tuning.least_rows:
+    if loops.high == UNIT and low.size < tuning.few_columns and rows.size >= tuning.least_rows:
         inner = loops.inner or (UNIT,)
         outer = (*loops.outer, low)
         return loops._replace(family="rows", outer=outer, inner=inner[:-1], rows=inner[-1], low=rows), 1

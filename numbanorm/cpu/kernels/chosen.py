@@ -5,9 +5,10 @@ as through those of a norm, whatever their strides. What is left out is selected
 pivot, so that its value does not matter, and there is no branch for it. The kernels read x once, about the mean so far
 (or the first value chosen); a block whose mean is far from there is added up once more, while it is in the cache.
 
-There are two families, as of all statistics: `rows` reduce the innermost run, `columns` keep it. Each is compiled with
-NaN skipped or not, and with the sum of squared weights or not. A mask or weights that are not there are left out when
-a kernel is compiled. A weight that is negative or no finite number makes the sum of the weights NaN or infinite.
+There are two families, as of all statistics: `rows` reduce the innermost run, `columns` keep it; or, where as many
+neighbouring columns as the loop `high` has steps are one group, they are merged at the end. Each is compiled with NaN
+skipped or not, and with the sum of squared weights or not. A mask or weights that are not there are left out when a
+kernel is compiled. A weight that is negative or no finite number makes the sum of the weights NaN or infinite.
 """
 
 import math
@@ -17,7 +18,7 @@ import numpy as np
 from ...maths.chosen import far_off, united
 from ...maths.pivoted import settled
 from ...maths.welford import finite_or_zero, multiply_add, where
-from ...walk.slots import BIAS, GROUP, INNER, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SETTINGS, SIZE, WEIGHT, X
+from ...walk.slots import BIAS, GROUP, HIGH, INNER, LOOP, LOOPS, LOW, OUTER, REPEATS, ROWS, SETTINGS, SIZE, WEIGHT, X
 from .choosing import chosen, chosen_first, is_chosen
 from .compiling import inline, kernel
 from .constants import BLOCK, ROW_BLOCK
@@ -422,6 +423,33 @@ def unite_columns(together, columns, states):
 
 
 @inline
+def unite_neighbours(run, groups, states):
+    """Merge the states of every `run` neighbouring columns, in order, into one: those of the groups side by side."""
+    for group in range(0, groups, WIDTH):
+        width = min(WIDTH, groups - group)
+        zero = splat(0.0)
+        n, high, low, m2, v = zero, zero, zero, zero, zero
+        for column in range(run):
+            at = 8 * (group * run + column)
+            state = state_lanes(states, at, 8 * run, width)
+            n, high, low, m2 = united(n, high, low, m2, state[0], state[1], state[2], state[3])
+            v = v + state[4]
+        store_near(states[0], 8 * group, n)
+        store_near(states[1], 8 * group, high)
+        store_near(states[2], 8 * group, low)
+        store_near(states[3], 8 * group, m2)
+        store_near(states[4], 8 * group, v)
+
+
+@inline
+def state_lanes(states, at, step, width):
+    """States of `width` columns, `step` bytes apart."""
+    n, high = load_first(states[0], at, step, width, LIKE64), load_first(states[1], at, step, width, LIKE64)
+    low, m2 = load_first(states[2], at, step, width, LIKE64), load_first(states[3], at, step, width, LIKE64)
+    return n, high, low, m2, load_first(states[4], at, step, width, LIKE64)
+
+
+@inline
 def load_state(states, column):
     """State of a column, and its sum of squared weights."""
     at = 8 * column
@@ -467,23 +495,27 @@ def columns_states(x, m, w, table, place, columns, start, last, together, skips,
 def reduce_columns(first_task, last_task, table, frame, skips, squares):
     """States of groups side by side, or of their parts; a task is a tile of columns in a part.
 
-    If columns are few, several rows are one, as wide.
+    If columns are few, several rows are one, as wide. If runs of groups are short, their elements are columns.
     """
     x, m, w, into = frame.x, frame.bias, frame.weight, whole_or_part(table, frame)
     parts, size, together = load_int(table, PARTS), load_int(table, PART_SIZE), load_int(table, TOGETHER)
     tile, wide = load_int(table, TILE), load_int(table, COLUMNS)
     rows, beside, tiles = load_int(table, ROWS + SIZE), load_int(table, LOW + GROUP), (wide + tile - 1) // tile
+    run = load_int(table, HIGH + SIZE)
     room, states = rooms()
     for task in range(first_task, last_task):
         unit, begin = task // tiles, task % tiles * tile
         columns = min(tile, wide - begin)
-        place = moved(table, outer_place(table, unit // parts), LOW + ZERO, begin)
+        whole = outer_place(table, unit // parts)
+        place = moved(table, whole, LOW + ZERO, begin)
         start = unit % parts * size
         last = min(start + size, load_int(table, REPEATS) * rows)
         columns_states(x, m, w, table, place, columns, start, last, together, skips, squares, room, states)
-        for column in range(columns):
-            n, high, low, m2, v = load_state(states, column)
-            k = place[4] + column * beside if parts == 1 else unit * wide + begin + column
+        if run > 1:
+            unite_neighbours(run, columns // run, states)
+        for group in range(begin // run, (begin + columns) // run):
+            n, high, low, m2, v = load_state(states, group - begin // run)
+            k = whole[4] + group * beside if parts == 1 else unit * (wide // run) + group
             keep_state(table, into, k, n, high, low, m2, v)
 
 
@@ -543,6 +575,7 @@ def merge(first_task, last_task, table, frame):
     count, mean, m2, rest = frame.count, frame.mean, frame.m2, frame.rest
     partial, groups = load_int(table, PARTIAL), load_int(table, GROUPS)
     parts, wide, beside = load_int(table, PARTS), load_int(table, COLUMNS), load_int(table, LOW + GROUP)
+    wide //= load_int(table, HIGH + SIZE)
     for task in range(first_task, last_task):
         group = outer_place(table, task)[4]
         for column in range(wide):
