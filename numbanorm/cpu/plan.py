@@ -109,7 +109,9 @@ def choose(
     if reads:
         stream = family == "rows" and tuning.reads_in_order(run, itemsize, elements)
     else:
-        stream = not in_place and tuning.past_cache(run, itemsize, elements, tuning.stream_least)
+        alone = family == "columns" and run % LANES != 0
+        least = tuning.stream_columns if alone else tuning.stream_least
+        stream = not in_place and tuning.past_cache(run, itemsize, elements, least)
     if family == "rows" and parts == 1:
         tile = _side_by_side(size, loops, stream, itemsize, tuning)
     return Schedule(loops, parts, part_size, tile, stream, foldable([*inner, rows]), serial, tasks, rest)

@@ -43,6 +43,7 @@ class Tuning:
     run_work: int  # elements that take as long as what a run costs beside its elements, or as one that is gathered
     stream_bytes: int  # larger outputs are written past the cache: much of them would leave it before anyone reads them
     stream_least: int  # elements of the shortest run that is ...
+    stream_columns: int  # ... and of columns, if they are no whole vectors: their rows are written one by one ...
     stream_halves: (
         int  # ... and of 16 bits, if runs are no whole lines: a store is half a line, and waits for the other
     )
@@ -94,7 +95,8 @@ TUNING = Tuning(
     serial_output=65536,
     run_work=16,
     stream_bytes=_cache_bytes() // 3,  # from there on 1.1 to 2.5 times as fast
-    stream_least=49,  # pictures of 7 x 7: 1.1 to 1.9 times as fast, rows of 48: 0.9 to 1.1
+    stream_least=36,  # rows and pictures of 36 to 48: 1.05 to 1.7 times as fast (AVX2), 48: 0.9 to 1.1 (AVX-512)
+    stream_columns=65,  # 52 and 56 channels took 1.5 to 2 times as long; of 72 and more: 1.2 to 1.7 times as fast
     stream_halves=768,  # runs of 196 took three times as long, and of 500 a fifth longer; of 784 and 1000: 1.0 to 1.2
     stream_back=64,  # rows of 64 to 192: 1.1 to 1.35 times as fast; pictures of 7 x 7: 0.9
     stream_beside=512,  # rows of 448 and 512: 1.1 to 1.4 times as fast as one by one; of 640 with weights and 768: 0.9

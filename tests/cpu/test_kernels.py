@@ -125,7 +125,8 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
 def past_the_cache(stream):
     """Thresholds by which all output is streamed, and all x read in the order of memory, or none."""
     past = 0 if stream else 1 << 40
-    return {"stream_bytes": past, "stream_halves": 0, "stream_least": 0, "read_bytes": past, "read_run": 0}
+    runs = {"stream_halves": 0, "stream_least": 0, "stream_columns": 0, "read_run": 0}
+    return {"stream_bytes": past, "read_bytes": past, **runs}
 
 
 def placed(like, shift):
@@ -341,8 +342,8 @@ def test_no_kernel_touches_what_lies_outside(name, at_end, tune, rng):
     expected, states = normalize(layout, x, weight, bias)
     weight, bias, out = guarded(weight, at_end), guarded(bias, at_end), guarded(x, at_end)
     x = guarded(x, at_end)
-    for stream in (TUNING.stream_bytes, 0):
-        tune(**thresholds, stream_bytes=stream, stream_halves=0, stream_least=0, read_bytes=stream, read_run=0)
+    for stream in (False, True):
+        tune(**thresholds, **past_the_cache(stream))
         got, _ = normalize(layout, x, weight, bias, out=out)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         normalize(layout, x, weight, bias, out=out, statistics=states)

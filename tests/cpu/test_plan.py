@@ -267,12 +267,18 @@ def test_short_runs_of_16_bits_are_streamed_if_they_are_whole_lines(run, stream)
         assert plan.choose(LoopNest(loops, (0,) * 5, rows), itemsize).stream is streams
 
 
-@pytest.mark.parametrize("family", ["rows", "columns"])
-def test_outputs_of_the_shortest_runs_are_never_streamed(family):
+@pytest.mark.parametrize(
+    ("axis", "width", "streamed"),
+    [
+        *((1, width, width >= TUNING.stream_least) for width in (TUNING.stream_least - 1, TUNING.stream_least)),
+        *((0, LANES * n, LANES * n >= TUNING.stream_least) for n in (1, 3)),  # rows that are written as one
+        *((0, width, width >= TUNING.stream_columns) for width in (TUNING.stream_least, 63, TUNING.stream_columns)),
+    ],
+)
+def test_outputs_of_the_shortest_runs_are_never_streamed(axis, width, streamed):
     """They share most of their lines with others, and a line that is written in two ways takes the time of two."""
-    for width, stream in [(TUNING.stream_least - 1, False), (TUNING.stream_least, True)]:
-        chosen = of((TUNING.stream_bytes // 8, width), nbn.Layout.axes(1 if family == "rows" else 0))
-        assert (chosen.loops.family, chosen.stream) == (family, stream)
+    chosen = of((TUNING.stream_bytes // (4 * width) + 1, width), nbn.Layout.axes(axis))
+    assert (chosen.loops.family, chosen.stream) == ("rows" if axis else "columns", streamed)
 
 
 def test_tiles_are_equal():

@@ -66,6 +66,7 @@ CHANGES = {
     "run_work": (0, (1, TUNING.serial_work - 1), ROWS),
     "stream_bytes": (0, (10, 300), ROWS),
     "stream_least": (300, (TUNING.stream_bytes // 1000 + 1, 250), ROWS),
+    "stream_columns": (300, (TUNING.stream_bytes // 1000 + 1, 250), COLUMNS),
     "stream_beside": (300, (TUNING.stream_bytes // 1600 + 1, 400), ROWS),
     "stream_visit": (1200, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
 }

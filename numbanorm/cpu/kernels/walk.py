@@ -277,7 +277,7 @@ def _keep(out, at, count, y, edge):
         store_first(out, at, item, count, y)
         return
     now = load_int(numbers, NOW)
-    store_first(lines, (now + lane) * item, item, count, y)
+    store_near(lines, (now + lane) * item, y)  # all lanes: what comes next is written over the others
     filled = lane + count
     if filled == WIDTH:
         _write_full(out, edge)
