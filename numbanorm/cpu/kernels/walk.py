@@ -294,10 +294,9 @@ def stream_edge(out):
     """What runs that are written past the cache have in common: a line that is not full yet, and the full one before.
 
     A line becomes full by two stores. To read it right behind them would wait until both, and all stores before them,
-    have left the core, so it is written when the next one is full. Each has room for two lines: of one at the end of a
-    page, a part that is kept there may reach into the next page, if only with lanes that are masked, and such a store
-    took 100 ns (Zen 4). Where a stack lies decides that, so that a call was three times as fast or not, by the thread
-    that made it.
+    have left the core, so it is written when the next one is full. Each has room for two lines, since a part is kept by
+    a store of all lanes. By a mask that would take AVX2 long; and Zen 4 took 100 ns where masked lanes lay in the next
+    page. Where a stack lies decided that, so that a call was three times as fast or not, by the thread that made it.
     """
     numbers = stack(EDGE, ZERO)
     for i in range(EDGE):
