@@ -58,9 +58,10 @@ def reduced_shape(layout, shape):
 def running_sum(count):
     """What n values that are added up one after the other may cost, relative to their m2.
 
-    That is relative to their squares about a pivot, below 16 values the first of them: those may be n times m2.
+    That is relative to their squares about a pivot, for 16 values the first of them: those may be n times m2.
     """
-    return np.where(count < 16, count * count, count) * oracle.EPS64 / 2
+    first = np.minimum(count, 16)
+    return (first * first + count - first) * oracle.EPS64 / 2
 
 
 def check(m, x, layout, labels, num_labels):
