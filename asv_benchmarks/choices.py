@@ -10,6 +10,7 @@ An eighth of the values does not count. Calls take turns; a number is the median
 import argparse
 import sys
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from segments import lengths
 
 import numbanorm as nbn
 
-AXES = (
-    ((-1,), (0,)),
-    ((-1, 5000), (1,)),
-    ((-1, 2000), (0,)),
-    ((-1, 64, 28 * 28), (0, 2)),
-    ((-1, 256, 14 * 14), (0, 2)),
-    ((-1, 256, 7 * 7), (0, 2)),
-    ((-1, 50, 50), (0, 2)),
+AXES = (  # of all axes but the first the sizes, and those that are reduced
+    ((), (0,)),
+    ((5000,), (1,)),
+    ((2000,), (0,)),
+    ((64, 28 * 28), (0, 2)),
+    ((256, 14 * 14), (0, 2)),
+    ((256, 7 * 7), (0, 2)),
+    ((50, 50), (0, 2)),
 )
 LABELS = (
     (1, 1000, "random"),
@@ -54,11 +55,11 @@ def calls(x: np.ndarray, layout: nbn.Layout, labels: dict[str, Any]) -> Calls:
     }
 
 
-def of_axes(elements: int, shape: tuple[int, ...], axes: tuple[int, ...], dtype: str) -> tuple[str, Calls]:
+def of_axes(elements: int, sizes: tuple[int, ...], axes: tuple[int, ...], dtype: str) -> tuple[str, Calls]:
     """Return a case of axes that are reduced: its name, and what is timed."""
-    rows = elements // int(np.prod(shape[1:]))
-    x = (100 + np.random.default_rng(0).standard_normal((rows, *shape[1:]))).astype(dtype)
-    return f"{' x '.join(f'{n:,}' for n in x.shape)} along {axes}, {dtype}", calls(x, nbn.Layout.axes(axes), {})
+    shape = elements // prod(sizes), *sizes
+    x = (100 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    return f"{' x '.join(f'{n:,}' for n in shape)} along {axes}, {dtype}", calls(x, nbn.Layout.axes(axes), {})
 
 
 def of_labels(elements: int, features: int, number: int, order: str) -> tuple[str, Calls]:

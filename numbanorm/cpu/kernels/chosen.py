@@ -407,34 +407,19 @@ def add_block(x, m, w, place, across, step, rows, columns, fresh, skips, squares
 
 
 @inline
-def unite_columns(together, columns, states):
-    """Merge the states of columns that rows side by side have made, in order, into those of the first row."""
-    for column in range(columns):
-        n, high, low, m2, v = load_state(states, column)
-        for row in range(1, together):
-            state = load_state(states, row * columns + column)
-            n, high, low, m2 = united(n, high, low, m2, state[0], state[1], state[2], state[3])
-            v += state[4]
-        store_one(states[0], column, n)
-        store_one(states[1], column, high)
-        store_one(states[2], column, low)
-        store_one(states[3], column, m2)
-        store_one(states[4], column, v)
-
-
-@inline
-def unite_neighbours(run, groups, states):
-    """Merge the states of every `run` neighbouring columns, in order, into one: those of the groups side by side."""
+def unite(number, groups, apart, step, states):
+    """Merge the states of `number` columns of each group, which are `step` columns from one to the next, in order. From
+    one group to the next it is `apart` columns; the merged states lie side by side.
+    """
     for group in range(0, groups, WIDTH):
         width = min(WIDTH, groups - group)
         zero = splat(0.0)
         n, high, low, m2, v = zero, zero, zero, zero, zero
-        for column in range(run):
-            at = 8 * (group * run + column)
-            state = state_lanes(states, at, 8 * run, width)
+        for column in range(number):
+            state = state_lanes(states, 8 * (group * apart + column * step), 8 * apart, width)
             n, high, low, m2 = united(n, high, low, m2, state[0], state[1], state[2], state[3])
             v = v + state[4]
-        store_near(states[0], 8 * group, n)
+        store_near(states[0], 8 * group, n)  # lanes that reach too far are written over what has been merged
         store_near(states[1], 8 * group, high)
         store_near(states[2], 8 * group, low)
         store_near(states[3], 8 * group, m2)
@@ -488,7 +473,8 @@ def columns_states(x, m, w, table, place, columns, start, last, together, skips,
         add_block(x, m, w, there, across, step, count, many * columns, fresh, skips, squares, room, states)
         start += count * many
         fresh = False
-    unite_columns(together, columns, states)
+    if together > 1:
+        unite(together, columns, 1, columns, states)
 
 
 @inline
@@ -512,7 +498,7 @@ def reduce_columns(first_task, last_task, table, frame, skips, squares):
         last = min(start + size, load_int(table, REPEATS) * rows)
         columns_states(x, m, w, table, place, columns, start, last, together, skips, squares, room, states)
         if run > 1:
-            unite_neighbours(run, columns // run, states)
+            unite(run, columns // run, run, 1, states)
         for group in range(begin // run, (begin + columns) // run):
             n, high, low, m2, v = load_state(states, group - begin // run)
             k = whole[4] + group * beside if parts == 1 else unit * (wide // run) + group
