@@ -159,7 +159,7 @@ def for_output(chosen: Schedule, nest: LoopNest, tuning: Tuning = TUNING) -> Sch
         tasks = prod(loop.size for loop in outer) * parts
         loops = loops._replace(outer=outer, inner=(), rows=UNIT)
         return chosen._replace(loops=loops, parts=parts, part_size=part_size, tasks=tasks)
-    chosen = _widened(chosen, tuning)
+    chosen = _whole_rows(_widened(chosen, tuning), tuning)
     size = prod(loop.size for loop in chosen.loops.inner) * chosen.loops.rows.size
     parts, part_size = _pieces(size, -(-size * chosen.tile // tuning.output_elements), 1)
     return chosen._replace(parts=parts, part_size=part_size, tasks=chosen.tasks * parts)
@@ -184,6 +184,14 @@ def _widened(chosen: Schedule, tuning: Tuning) -> Schedule:
     rest = Loop(rows.size // together, rows.x * together, rows.out * together, 0, 0, 0)
     loops = chosen.loops._replace(rows=rest, high=rows._replace(size=together))
     return chosen._replace(loops=loops, tile=together * low.size)
+
+
+def _whole_rows(chosen: Schedule, tuning: Tuning) -> Schedule:
+    """Output that goes past the cache: let one task write whole rows, where their statistics fit its stack."""
+    if not chosen.stream or not chosen.tile < chosen.columns <= tuning.limits.max_columns:
+        return chosen
+    tiles = -(-chosen.columns // chosen.tile)
+    return chosen._replace(tile=chosen.columns, tasks=chosen.tasks // tiles)
 
 
 def _parts_of(rows: int, tuning: Tuning) -> int:
@@ -250,10 +258,10 @@ def normalize(
 ) -> Steps:
     """Statistics and output: group after group, or in phases where there are too few groups for the threads."""
     chosen = choose(nest, itemsize, in_place, tuning)
-    family = chosen.loops.family
-    if not is_split(chosen, threads):
+    family, output = chosen.loops.family, for_output(chosen, nest, tuning)
+    if not (is_split(chosen, threads) or _is_read_again(chosen, output, nest, itemsize, tuning)):
         return (Step(Variant("normalize", family, kinds), chosen.table, chosen.tasks, chosen.serial),), None
-    table, board = split(chosen, for_output(chosen, nest, tuning), threads, tuning)
+    table, board = split(chosen, output, threads, tuning)
     step = Step(Variant("normalize_split", family, kinds), table, threads)
     return (step,), Scratch(chosen.groups, chosen.partial_states, board)
 
@@ -302,6 +310,14 @@ def is_split(chosen: Schedule, threads: int) -> bool:
         return False
     rounds = -(-chosen.tasks // threads)
     return chosen.tasks < 0.8 * rounds * threads
+
+
+def _is_read_again(chosen: Schedule, output: Schedule, nest: LoopNest, itemsize: int, tuning: Tuning) -> bool:
+    """Whether a pass of its own pays for output in whole rows: where x comes from memory again in any case."""
+    if chosen.parts == 1 or output.loops != chosen.loops or output.tile == chosen.tile:
+        return False
+    groups = prod(loop.size for loop in chosen.loops.outer)
+    return prod(loop.size for loop in nest.loops) // groups * itemsize > tuning.again_bytes
 
 
 def split(

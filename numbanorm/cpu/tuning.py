@@ -52,6 +52,7 @@ class Tuning:
     stream_beside_halves: int  # ... of 16 bits
     stream_visit: int  # bytes of as many as do ...
     stream_visit_halves: int  # ... of 16 bits
+    again_bytes: int  # of columns side by side: more of them come from memory again when they are written
     read_bytes: int  # of x from which on, if there is no output, it is read as where output goes past the cache ...
     read_run: int  # ... and of a run
 
@@ -103,6 +104,7 @@ TUNING = Tuning(
     stream_beside_halves=1280,  # rows of 512 to 1024: 1.15 to 1.5 times as fast; of 1280: 1.0 to 1.1, of 1600: 0.95
     stream_visit=8192,  # rows of 192 to 384: 1.1 times as fast as with 12 KB, of float64 and 24 KB: 1.2 to 1.3
     stream_visit_halves=12288,  # 1.05 to 1.15 times as fast as with 8 KB
+    again_bytes=_cache_bytes(),  # 2304 to 4096 columns: 1.1 to 1.7 times as fast by one thread, of less 0.75 to 1.0
     read_bytes=2 * _cache_bytes() // 3,  # statistics of rows of 49 to 392: 1.2 to 2 times as fast; below, of 768: 0.8
     read_run=192,  # rows of 49 float16: 0.85; of 96: 1.15
 )

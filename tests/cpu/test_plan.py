@@ -99,7 +99,7 @@ def check_output(output, made, chosen):
         size, tiles = written.low.size, 1
     else:
         assert 1 <= output.tile <= MAX_COLUMNS
-        assert written.high.size == 1 or written.high != before.high or output.tile == chosen.tile
+        assert written.high.size == 1 or written.high != before.high or output.tile in (chosen.tile, output.columns)
         size = prod(loop.size for loop in written.inner) * written.rows.size
         tiles = -(-output.columns // output.tile)
     assert (output.parts - 1) * output.part_size < size <= output.parts * output.part_size
@@ -396,6 +396,32 @@ def columns_of(shape):
     """The nest of a float32 array, reduced along its first axis."""
     strides = contiguous(shape, range(len(shape)), 4)
     return nest.build(nbn.Layout.axes(0).resolve(shape), [strides, strides, None, None])
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "whole"),
+    [
+        (MAX_COLUMNS, TUNING.stream_bytes // (4 * MAX_COLUMNS) + 1, True),
+        (MAX_COLUMNS, TUNING.stream_bytes // (4 * MAX_COLUMNS) - 1, False),
+        (MAX_COLUMNS + 1, TUNING.stream_bytes // (4 * MAX_COLUMNS) + 1, False),
+    ],
+)
+def test_output_past_the_cache_comes_in_whole_rows_that_fit_the_stack(columns, rows, whole):
+    made = columns_of((rows, columns))
+    chosen = plan.choose(made, 4)
+    output = plan.for_output(chosen, made)
+    assert chosen.tile < columns
+    assert output.tile == (columns if whole else chosen.tile)
+    assert output.tasks == output.parts * -(-columns // output.tile)
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "split"), [(MAX_COLUMNS, 1, True), (MAX_COLUMNS, 0, False), (TUNING.tile // 2, 1, False)]
+)
+def test_whole_rows_get_a_pass_of_their_own_where_x_is_read_again_from_memory(columns, more, split):
+    made = columns_of((TUNING.again_bytes // (4 * columns) + more, columns))
+    (step,), _ = plan.normalize(made, KINDS, 4, False, 1)
+    assert step.variant.operation == ("normalize_split" if split else "normalize")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -11,6 +11,7 @@ from numbanorm.cpu import backward, plan, tuning
 from numbanorm.cpu.kernels import backward_walk, constants
 from numbanorm.cpu.tuning import TUNING
 from numbanorm.cuda.shapes import LIMITS as OF_GPUS
+from numbanorm.engine.interface import Kinds
 from numbanorm.walk import nest
 
 NAMES = [field.name for field in fields(TUNING) if field.name != "limits"]
@@ -29,7 +30,8 @@ def schedules(made, by):
     chosen = plan.choose(made, 4, tuning=by)
     output = plan.for_output(chosen, made, by)
     table, board = plan.split(chosen, output, 3, by)
-    return chosen, output, plan.for_given(chosen, made, by), table.tolist(), board.tolist()
+    (step,), _ = plan.normalize(made, Kinds("f4", "f4"), 4, False, 1, by)
+    return chosen, output, plan.for_given(chosen, made, by), table.tolist(), board.tolist(), step.variant
 
 
 @pytest.mark.parametrize("name", [*NAMES, "limits"])
@@ -67,6 +69,7 @@ CHANGES = {
     "stream_bytes": (0, (10, 300), ROWS),
     "stream_least": (300, (TUNING.stream_bytes // 1000 + 1, 250), ROWS),
     "stream_columns": (300, (TUNING.stream_bytes // 1000 + 1, 250), COLUMNS),
+    "again_bytes": (10**9, (TUNING.again_bytes // 12_000 + 1, 3000), COLUMNS),
     "stream_beside": (300, (TUNING.stream_bytes // 1600 + 1, 400), ROWS),
     "stream_visit": (1200, (TUNING.stream_bytes // 1200 + 1, 300), ROWS),
 }

@@ -25,6 +25,7 @@ NEAR_BYTES = 32768  # of the first-level cache
 MAX_COLUMNS = 4096  # columns of a task: its statistics lie on the stack, 64 bytes each
 PEEL = 2048  # elements of a run from which output reaches a line of the cache first: 7% slower for rows of 768
 PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
+AHEAD_BYTES = 1024  # of a run up to which, without AVX-512, that after the next is asked for: processors start too late
 SHARED = 1024  # elements of weight and bias that runs share at a time: 8 KB, which stay in the first-level cache
 FOURS = 128  # columns up to which four rows that share coefficients are written side by side; of 320: 0.7 past L2
 PERIOD = 112  # coefficients, at most, that are repeated for a loop over few channels: 256 cost images of 32 x 32 5%

@@ -655,11 +655,11 @@ def touch(typingctx, pointer, offset):
 
 @intrinsic
 def prefetch(typingctx, pointer, offset):
-    """Ask for the line at byte `offset`, which will be read and written; it need not be memory of anyone's."""
+    """Ask for the line at byte `offset`, which will be read; it need not be memory of anyone's."""
 
     def codegen(context, builder, sig, args):
         address = _address(builder, *args, ir.IntType(8))
-        write, near, data = (ir.Constant(I32, n) for n in (1, 3, 1))
+        write, near, data = (ir.Constant(I32, n) for n in (0, 3, 1))
         call_named(builder, "llvm.prefetch.p0", ir.VoidType(), [address, write, near, data])
         return context.get_dummy_value()
 

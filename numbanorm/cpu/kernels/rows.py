@@ -9,7 +9,7 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUT, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
 from .compiling import inline, kernel
-from .constants import BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
+from .constants import AHEAD_BYTES, BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
@@ -21,6 +21,7 @@ from .intrinsics import (
     load_one,
     load_same,
     neutral_one,
+    prefetch,
     stack,
     store_near,
     store_one,
@@ -28,7 +29,7 @@ from .intrinsics import (
     stream_head,
     summed_like,
 )
-from .lanes import WIDTH, convert, every_other, first, halved, splat, total
+from .lanes import UNROLL, WIDTH, convert, every_other, first, halved, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -268,6 +269,9 @@ def _sums_beside(x, narrow, at, side, batch, size, center, room):
     kept = zero, zero, zero
     for g in range(batch):
         pivot, near = following, at + g * side
+        if not UNROLL and size * itemsize(x) <= AHEAD_BYTES:
+            for line in range(0, size * itemsize(x), 64):
+                prefetch(x, near + 2 * side + line)
         if g + 1 < batch:  # early, so that its sums need not wait for it
             following = _run_pivot(x, near + side, size, center)
         store_one(room[0], g, pivot)
