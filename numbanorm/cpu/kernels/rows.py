@@ -263,13 +263,22 @@ def _add_total(g, batch, sums, kept, room):
 
 
 @inline
-def _sums_beside(x, narrow, at, side, batch, size, center, room):
+def _is_asked_for(table, size):
+    """Whether a run of so many bytes is asked for two runs before: processors look ahead too late in short ones."""
+    if UNROLL:
+        return False
+    return size <= AHEAD_BYTES or (size <= 2 * AHEAD_BYTES and load_int(table, STREAM) != 0)
+
+
+@inline
+def _sums_beside(x, narrow, table, at, side, batch, size, center, room):
     """Pivots and sums, by way of float32, of `batch` groups, `side` bytes apart, of one run each."""
     zero, following = splat(0.0), _run_pivot(x, at, size, center)
+    early = _is_asked_for(table, size * itemsize(x))
     kept = zero, zero, zero
     for g in range(batch):
         pivot, near = following, at + g * side
-        if not UNROLL and size * itemsize(x) <= AHEAD_BYTES:
+        if early:
             for line in range(0, size * itemsize(x), 64):
                 prefetch(x, near + 2 * side + line)
         if g + 1 < batch:  # early, so that its sums need not wait for it
@@ -404,7 +413,7 @@ def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, cent
     if down:
         _sums_down(x, narrow, table, origin, side, batch, position, size, center, room)
     elif summed:
-        _sums_beside(x, narrow, origin + at, side, batch, size, center, room)
+        _sums_beside(x, narrow, table, origin + at, side, batch, size, center, room)
     else:
         for g in range(batch):
             store_one(pivots, g, _run_pivot(x, origin + at + g * side, count, center))
