@@ -123,7 +123,7 @@ def check(x, layout, weight=None, bias=None, *, eps=1e-5, tune, pooled, threads)
 
 
 def past_the_cache(stream):
-    """Thresholds by which all output is streamed, all x read in its order, and the columns of no group kept; or none."""
+    """Thresholds by which all output is streamed, all x read in its order, and no group of columns kept; or none."""
     past = 0 if stream else 1 << 40
     runs = {"stream_halves": 0, "stream_least": 0, "stream_columns": 0, "read_run": 0}
     return {"stream_bytes": past, "read_bytes": past, "again_bytes": past, **runs}
