@@ -159,7 +159,11 @@ def for_output(chosen: Schedule, nest: LoopNest, tuning: Tuning = TUNING) -> Sch
         tasks = prod(loop.size for loop in outer) * parts
         loops = loops._replace(outer=outer, inner=(), rows=UNIT)
         return chosen._replace(loops=loops, parts=parts, part_size=part_size, tasks=tasks)
-    chosen = _whole_rows(_widened(chosen, tuning), tuning)
+    if _comes_in_whole_rows(chosen, tuning):
+        tiles = -(-chosen.columns // chosen.tile)
+        chosen = chosen._replace(tile=chosen.columns, tasks=chosen.tasks // tiles)
+    else:
+        chosen = _widened(chosen, tuning)
     size = prod(loop.size for loop in chosen.loops.inner) * chosen.loops.rows.size
     parts, part_size = _pieces(size, -(-size * chosen.tile // tuning.output_elements), 1)
     return chosen._replace(parts=parts, part_size=part_size, tasks=chosen.tasks * parts)
@@ -186,12 +190,10 @@ def _widened(chosen: Schedule, tuning: Tuning) -> Schedule:
     return chosen._replace(loops=loops, tile=together * low.size)
 
 
-def _whole_rows(chosen: Schedule, tuning: Tuning) -> Schedule:
-    """Output that goes past the cache: let one task write whole rows, where their statistics fit its stack."""
-    if not chosen.stream or not chosen.tile < chosen.columns <= tuning.limits.max_columns:
-        return chosen
-    tiles = -(-chosen.columns // chosen.tile)
-    return chosen._replace(tile=chosen.columns, tasks=chosen.tasks // tiles)
+def _comes_in_whole_rows(chosen: Schedule, tuning: Tuning) -> bool:
+    """Whether output goes past the cache in whole rows, though x is read in tiles: a stack must hold a row."""
+    cut = chosen.loops.family == "columns" and chosen.tile < chosen.columns
+    return cut and chosen.stream and chosen.columns <= tuning.limits.max_columns
 
 
 def _parts_of(rows: int, tuning: Tuning) -> int:
@@ -258,10 +260,10 @@ def normalize(
 ) -> Steps:
     """Statistics and output: group after group, or in phases where there are too few groups for the threads."""
     chosen = choose(nest, itemsize, in_place, tuning)
-    family, output = chosen.loops.family, for_output(chosen, nest, tuning)
-    if not (is_split(chosen, threads) or _is_read_again(chosen, output, nest, itemsize, tuning)):
+    family = chosen.loops.family
+    if not (is_split(chosen, threads) or _is_read_again(chosen, itemsize, tuning)):
         return (Step(Variant("normalize", family, kinds), chosen.table, chosen.tasks, chosen.serial),), None
-    table, board = split(chosen, output, threads, tuning)
+    table, board = split(chosen, for_output(chosen, nest, tuning), threads, tuning)
     step = Step(Variant("normalize_split", family, kinds), table, threads)
     return (step,), Scratch(chosen.groups, chosen.partial_states, board)
 
@@ -312,12 +314,12 @@ def is_split(chosen: Schedule, threads: int) -> bool:
     return chosen.tasks < 0.8 * rounds * threads
 
 
-def _is_read_again(chosen: Schedule, output: Schedule, nest: LoopNest, itemsize: int, tuning: Tuning) -> bool:
+def _is_read_again(chosen: Schedule, itemsize: int, tuning: Tuning) -> bool:
     """Whether a pass of its own pays for output in whole rows: where x comes from memory again in any case."""
-    if chosen.parts == 1 or output.loops != chosen.loops or output.tile == chosen.tile:
+    if chosen.parts == 1 or not _comes_in_whole_rows(chosen, tuning):
         return False
-    groups = prod(loop.size for loop in chosen.loops.outer)
-    return prod(loop.size for loop in nest.loops) // groups * itemsize > tuning.again_bytes
+    rows = prod(loop.size for loop in (*chosen.loops.inner, chosen.loops.rows))
+    return rows * chosen.columns * itemsize > tuning.again_bytes
 
 
 def split(
