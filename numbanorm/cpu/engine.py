@@ -15,7 +15,7 @@ from ..arrays import huge
 from ..arrays.forms import kind
 from ..arrays.memory import Shape
 from ..engine.compiler import is_plain, require_compiler
-from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat, execute
+from ..engine.interface import Frame, Kinds, Operation, Plan, Repeat
 from ..layout import Layout, Segments
 from ..walk.nest import build, stretched
 from ..walk.slots import OPERANDS, PARTIAL_STATES, STATES
@@ -69,59 +69,45 @@ class HostEngine:
         by_given = frame.mean is not None
         if by_given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
-        (first, *others), updates = plan.steps, not by_given and frame.running_mean is not None
-        if others or not first.serial:
-            return self._bind_large(plan, frame, updates, keep)
-        run, (empty, shape, dtype) = _launcher().serial(), output_of(frame)
-        center, ddof, on_std = frame.center, frame.ddof, frame.eps_on_std
-        address, tasks, table, groups, new = first.address, first.tasks, first.table, plan.group_shape, np.empty
-        states = updates or keep
+        updates, groups, new = not by_given and frame.running_mean is not None, plan.group_shape, np.empty
+        steps = [(step.serial, step.address, step.tasks, step.table) for step in plan.steps]
+        threads = 0 if len(steps) == 1 and steps[0][0] else get_num_threads()
+        run, launch = _launcher().serial(), _launcher().launch
+        (empty, shape, dtype), (center, ddof, on_std) = output_of(frame), (frame.center, frame.ddof, frame.eps_on_std)
+        _, parts, board = plan.scratch or (0, 0, None)
+        kept = updates or keep
+        states = kept or plan.scratch is not None
 
         def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
+            if threads and get_num_threads() != threads:
+                return None  # for other threads there is another plan
             if out is None:
                 out = empty(shape or x, dtype)
             elif not _may_write(out, x, weight, bias, mean, var):
                 return None
-            count = running_mean = running_var = None
+            count = part_count = part_mean = part_m2 = filled = running_mean = running_var = None
             if updates:
                 if not _may_update(mean, var, x):
                     return None
                 running_mean, running_var = mean, var
             if states:
                 count, mean, var = new(groups), new(groups), new(groups)
+            if parts:
+                part_count, part_mean, part_m2 = new(parts), new(parts), new(parts)
+            if board is not None:
+                filled = board.copy()
             # fmt: off
             slots = (  # a frame by position, for speed
-                x, out, weight, bias, count, mean, var, None, None, None, None, None, None,
+                x, out, weight, bias, count, mean, var, None, part_count, part_mean, part_m2, None, filled,
                 running_mean, running_var, None, eps, center, 0.0, ddof, on_std,
             )
             # fmt: on
-            run(address, 0, tasks, table, slots)
-            return out, Frame._make(slots) if states else None
-
-        return repeat
-
-    def _bind_large(self, plan: Plan, frame: Frame, updates: bool, keep: bool) -> Repeat:
-        """The same for what runs in several steps or on several threads."""
-        groups, by_given, (empty, shape, dtype) = plan.group_shape, frame.mean is not None, output_of(frame)
-        center, ddof, on_std, threads = frame.center, frame.ddof, frame.eps_on_std, get_num_threads()
-        states = updates or keep
-
-        def repeat(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
-            if get_num_threads() != threads or (updates and not _may_update(mean, var, x)):
-                return None  # for other threads there is another plan
-            if out is None:
-                out = empty(shape or x, dtype)
-            elif not _may_write(out, x, weight, bias, mean, var):
-                return None
-            count: Any = None
-            own, m2 = (mean, var) if by_given else (None, None)
-            if states:
-                count, own, m2 = np.empty(groups), np.empty(groups), np.empty(groups)
-            running = {"running_mean": mean, "running_var": var}
-            numbers = {"eps": eps, "center": center, "ddof": ddof, "eps_on_std": on_std}
-            filled = Frame(x, out, weight, bias, count, own, m2, **running, **numbers)
-            execute(self, plan, filled)
-            return out, filled if states else None
+            for serial, address, tasks, table in steps:
+                if serial:
+                    run(address, 0, tasks, table, slots)
+                else:
+                    launch(address, tasks, threads, table, slots)
+            return out, Frame._make(slots) if kept else None
 
         return repeat
 

@@ -135,6 +135,26 @@ def joined(typingctx, left, right, count):
 
 
 @intrinsic
+def lead(typingctx, lanes):
+    """The first lane, as a number."""
+
+    def codegen(context, builder, sig, args):
+        return builder.extract_element(args[0], ir.Constant(I32, 0))
+
+    return lanes.dtype(lanes), codegen
+
+
+@intrinsic
+def with_lead(typingctx, lanes, number):
+    """Lanes with another first one."""
+
+    def codegen(context, builder, sig, args):
+        return builder.insert_element(*args, ir.Constant(I32, 0))
+
+    return lanes(lanes, lanes.dtype), codegen
+
+
+@intrinsic
 def total(typingctx, lanes):
     """Sum of all lanes, halved in a fixed order."""
 

@@ -614,7 +614,9 @@ def _made_whole(batch, states, rests):
 
 @inline
 def _write_states(table, group, batch, n, states, counts, means, m2s, rests):
-    """Write the states of `batch` neighbours to the arrays of all groups."""
+    """Write the states of `batch` neighbours to the arrays of all groups, if there are any."""
+    if not is_present(counts):
+        return
     mean, m2, bases = states
     step = load_int(table, _side(table) + GROUP)
     for g in range(batch):

@@ -31,7 +31,7 @@ from .intrinsics import (
     store_stream,
     stream_head,
 )
-from .lanes import UNROLL, WIDTH, convert, first, joined, splat, total
+from .lanes import UNROLL, WIDTH, convert, first, joined, lead, splat, total, with_lead
 
 PARTS, PART_SIZE, TILE, STREAM, FOLD, REST = range(SETTINGS, SETTINGS + 6)  # of a table, beside those of `walk.slots`
 
@@ -115,6 +115,17 @@ def sum_whole(x, whole, offset, step, vector_step, vectors, pivot):
 
 
 @inline
+def _push_rest(x, at, step, left, pivot, sums, like):
+    """`push` of fewer than WIDTH elements. One alone is pushed as a number, by a tenth of the instructions: pictures of
+    odd sides, such as 7 x 7, often leave one.
+    """
+    if left == 1:
+        s, q = push((lead(sums[0]), lead(sums[1])), convert(load_one(x, at), like) - pivot)
+        return with_lead(sums[0], s), with_lead(sums[1], q)
+    return push(sums, first(load_first(x, at, step, left, like) - pivot, left))
+
+
+@inline
 def _sum_run(x, whole, offset, step, count, pivot, sums):
     i = ZERO
     if whole is not None:
@@ -131,8 +142,7 @@ def _sum_run(x, whole, offset, step, count, pivot, sums):
         sums = push(sums, load(x, offset + i * step, step, LIKE64) - pivot)
         i += WIDTH
     if i < count:
-        d = load_first(x, offset + i * step, step, count - i, LIKE64) - pivot
-        sums = push(sums, first(d, count - i))
+        sums = _push_rest(x, offset + i * step, step, count - i, pivot, sums, LIKE64)
     return sums
 
 
@@ -178,11 +188,10 @@ def sum_near(x, at, count, pivot, sums):
             a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
             i += WIDTH
         if i < end:
-            last = first(load_first(x, at + i * step, step, end - i, LIKE32) - pivot, end - i)
             if UNROLL:
-                d = push(d, last)
+                d = _push_rest(x, at + i * step, step, end - i, pivot, d, LIKE32)
             else:
-                b = push(b, last)
+                b = _push_rest(x, at + i * step, step, end - i, pivot, b, LIKE32)
             i = end
         if UNROLL:
             a, b = added(a, c), added(b, d)
@@ -215,11 +224,11 @@ def sum_down(x, at, row_step, rows, count, pivot, sums):
                 left -= WIDTH
                 for _ in range(rows):
                     a = push(a, load_near(x, k, LIKE32) - pivot)
-                    b = push(b, first(load_first(x, k + WIDTH * step, step, left, LIKE32) - pivot, left))
+                    b = _push_rest(x, k + WIDTH * step, step, left, pivot, b, LIKE32)
                     k = opaque(k + row_step)
             else:
                 for _ in range(rows):
-                    a = push(a, first(load_first(x, k, step, left, LIKE32) - pivot, left))
+                    a = _push_rest(x, k, step, left, pivot, a, LIKE32)
                     k = opaque(k + row_step)
             s, q = added((s, q), added(a, b))
             i = end
