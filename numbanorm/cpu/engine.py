@@ -70,14 +70,14 @@ class HostEngine:
         if by_given and (frame.mean is not frame.running_mean or frame.m2 is not frame.running_var):
             return None  # copies of running statistics, or statistics of the caller's
         updates, groups, new = not by_given and frame.running_mean is not None, plan.group_shape, np.empty
-        steps = [(step.serial, step.address, step.tasks, step.table) for step in plan.steps]
-        threads = 0 if len(steps) == 1 and steps[0][0] else get_num_threads()
+        first, *others = steps = [(step.serial, step.address, step.tasks, step.table) for step in plan.steps]
+        serial, alone, number, schedule = first
+        threads = get_num_threads() if others or not serial else 0
         run, launch = _launcher().serial(), _launcher().launch
         (empty, shape, dtype), (center, ddof, on_std) = output_of(frame), (frame.center, frame.ddof, frame.eps_on_std)
         _, parts, board = plan.scratch or (0, 0, None)
         kept = updates or keep
         states = kept or plan.scratch is not None
-        ((_, alone, number, schedule), *_) = steps
 
         def run_alone(x, out, weight, bias, mean, var, eps, _):  # type: ignore[no-untyped-def]
             if out is None:
