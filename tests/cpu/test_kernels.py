@@ -39,6 +39,7 @@ from numbanorm.cpu.kernels.constants import (
     ROW_BLOCK,
     SHARED,
     SIDE,
+    TURN_RUN,
 )
 from numbanorm.cpu.tuning import TUNING
 from numbanorm.engine.interface import Frame, Variant
@@ -421,6 +422,35 @@ def test_runs_written_as_one_have_the_bits_of_each_alone(name, size, stream, tun
                 )
         out[...] = x
         np.testing.assert_array_equal(normalize(layout, out, weight, bias, out=out)[0], expected)
+
+
+@pytest.mark.parametrize("size", [TURN_RUN - 16, TURN_RUN, 300, 400, 768, 1000, 2040, 2048])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_runs_that_take_turns_have_the_bits_of_each_alone(weighted, size, tune, threads, rng):
+    """Past the cache, some are written in one loop with the sums of the next."""
+    tune(**past_the_cache(True))
+    x = array(rng, (47, size), mean=3.0)
+    x[9, :64] += 1e5  # a pivot far from the mean
+    x[20] *= np.float32(1e-42)  # of subnormals, which float32 does not serve
+    x[30, 5], x[36] = np.inf, 7.0
+    weight, bias = (array(rng, (1, size)) if weighted else None for _ in range(2))
+    for center in (True, False):
+
+        def one(x, center=center, **keywords):
+            return normalize(layer(), x, weight, bias, 0.0, center=center, **keywords)
+
+        alone = [one(x[i : i + 1]) for i in range(len(x))]
+        expected = np.concatenate([out for out, _ in alone])
+        states = [np.concatenate(of_all) for of_all in zip(*(states for _, states in alone), strict=True)]
+        gaps = np.empty((len(x), size + 3), np.float32)[:, :size]
+        packed = np.zeros((len(x), 4 * size + 6), np.uint8)[:, 2 : 4 * size + 2].view(np.float32)
+        for count in (1, 2, threads):
+            nbn.set_num_threads(count)
+            for out in (*(placed(x, shift) for shift in (0, 2, 4, 60)), gaps, packed):
+                got, found = one(x, out=out)
+                np.testing.assert_array_equal(got, expected)
+                for have, want in zip(found, states, strict=True):
+                    np.testing.assert_array_equal(have, want)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -719,6 +719,18 @@ def absent(typingctx):
 
 
 @intrinsic
+def in_order(typingctx, number):
+    """The same integer, and no load or store is moved from one side of it to the other: what is loaded early takes
+    registers, and where they do not suffice, a way through memory.
+    """
+
+    def codegen(context, builder, sig, args):
+        return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0,~{memory}", [args[0]], True)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def opaque(typingctx, number):
     """The same integer, of which the compiler knows nothing: it may not work out ahead what a loop makes of it, for
     want of registers.

@@ -8,8 +8,9 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUT, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
+from .beside import TURNS, all_hold, most_in_turn, run_pivot, sums_beside, wide_beside, wide_in_order, write_and_sum
 from .compiling import inline, kernel
-from .constants import AHEAD_BYTES, BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
+from .constants import BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
@@ -21,7 +22,6 @@ from .intrinsics import (
     load_one,
     load_same,
     neutral_one,
-    prefetch,
     stack,
     store_near,
     store_one,
@@ -29,7 +29,7 @@ from .intrinsics import (
     stream_head,
     summed_like,
 )
-from .lanes import UNROLL, WIDTH, convert, every_other, first, halved, splat, total
+from .lanes import WIDTH, convert, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -47,7 +47,6 @@ from .walk import (
     load_group,
     mean_of_four,
     moved,
-    near_mean,
     outer_place,
     settle_far,
     stream_edge,
@@ -57,7 +56,6 @@ from .walk import (
     sum_run,
 )
 
-EIGHT = 8  # groups whose totals are made side by side
 SPARE = SIDE + WIDTH
 SQUARE = SIDE * WIDTH  # lanes of SIDE groups
 
@@ -82,6 +80,12 @@ def _neighbours(table, index, last, most):
         return 1
     size = load_int(table, _side(table) + SIZE)
     return min(min(most, last - index), size - index % size)
+
+
+@inline
+def _follow(table, index, last, batch):
+    """Whether at least as many groups follow, `_side` steps apart from those in front of them."""
+    return index % load_int(table, _side(table) + SIZE) != 0 and _neighbours(table, index, last, batch) == batch
 
 
 @inline
@@ -227,91 +231,6 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
 
 
 @inline
-def _run_pivot(x, at, count, center):
-    """As a pivot, `near_mean` of the `count` elements side by side at `at`; 0 where `center` is 0."""
-    pivot = 0.0
-    if center != 0:
-        pivot = near_mean(x, at, count)
-    return pivot
-
-
-@inline
-def _add_total(g, batch, sums, kept, room):
-    """Keep the totals of the sums of group g of `batch`; those of EIGHT are halved side by side, with what is `kept` of
-    the groups before, in registers. Returns what to keep for the next group.
-
-    Sums that are put down for later lie where loads of x may have to wait for them: rows of 96 took a fifth longer.
-    """
-    if g - g % EIGHT + EIGHT > batch:
-        store_one(room[1], g, total(sums[0]))
-        store_one(room[2], g, total(sums[1]))
-        return kept
-    one, two, four = kept
-    both = halved(sums[0], sums[1], 16)
-    if g % 2 == 0:
-        return both, two, four
-    both = halved(one, both, 8)
-    if g % 4 == 1:
-        return one, both, four
-    both = halved(two, both, 4)
-    if g % EIGHT == 3:
-        return one, two, both
-    both = halved(four, both, 2)
-    store_near(room[1], 8 * (g + 1 - EIGHT), every_other(both, 0))  # and, behind, what is overwritten, or room
-    store_near(room[2], 8 * (g + 1 - EIGHT), every_other(both, 1))
-    return kept
-
-
-@inline
-def _is_asked_for(table, size):
-    """Whether a run of so many bytes is asked for two runs before: processors look ahead too late in short ones."""
-    if UNROLL:
-        return False
-    return size <= AHEAD_BYTES or (size <= 2 * AHEAD_BYTES and load_int(table, STREAM) != 0)
-
-
-@inline
-def _sums_beside(x, narrow, table, at, side, batch, size, center, room):
-    """Pivots and sums, by way of float32, of `batch` groups, `side` bytes apart, of one run each.
-
-    With AVX-512 a pivot is taken before the run in front of it is added up, whose sums need not wait for it then. With
-    AVX2 that leads the processor, which reads ahead, out of the order of memory: rows of 192 to 1600 took 1.1 to 1.3
-    times as long outside the second-level cache.
-    """
-    zero, following = splat(0.0), 0.0
-    if UNROLL:
-        following = _run_pivot(x, at, size, center)
-    asked = _is_asked_for(table, size * itemsize(x))
-    kept = zero, zero, zero
-    for g in range(batch):
-        near = at + g * side
-        if UNROLL:
-            pivot = following
-        else:
-            pivot = _run_pivot(x, near, size, center)
-        if asked:
-            for line in range(0, size * itemsize(x), 64):
-                prefetch(x, near + 2 * side + line)
-        if UNROLL and g + 1 < batch:
-            following = _run_pivot(x, near + side, size, center)
-        store_one(room[0], g, pivot)
-        kept = _add_total(g, batch, sum_near(x, near, size, convert(pivot, narrow), (zero, zero)), kept, room)
-
-
-@inline
-def _all_hold(n, batch, center, room):
-    """Whether the sums of `batch` groups have the digits of float32: see `accumulators.hold`."""
-    missed = splat(0.0)
-    for g in range(0, batch, WIDTH):
-        s = load_near(room[1], 8 * g, LIKE64)
-        if center == 0:
-            s = splat(0.0)
-        serve = accumulators.hold(n, load_near(room[0], 8 * g, LIKE64), (s, load_near(room[2], 8 * g, LIKE64)), TRUST)
-        missed = missed + first(1.0 - serve, min(WIDTH, batch - g))
-    return total(missed) == 0.0
-
-
-@inline
 def _far_mean(x, table, origin, position, left):
     """Mean of `left` elements from `position` of a group, whose sum, or distances, may overflow."""
     rows, row_step, size, step = _reading(table)
@@ -352,31 +271,6 @@ def _some_firsts(x, at, side, number, center):
 
 
 @inline
-def _wide_beside(x, at, step, side, batch, size, room):
-    """`_sums_across` of groups of one run each."""
-    zero = splat(0.0)
-    kept = zero, zero, zero
-    for g in range(batch):
-        sums = sum_run(x, at + g * side, step, size, load_one(room[0], 8 * g), (zero, zero))
-        kept = _add_total(g, batch, sums, kept, room)
-
-
-@inline(forceinline=False)
-def _wide_in_order(x, at, step, side, batch, size, room):
-    """`_wide_beside` that takes the pivots, too: past the cache, each is read when its group is.
-
-    Inlined, it made other loops slower.
-    """
-    zero = splat(0.0)
-    kept = zero, zero, zero
-    for g in range(batch):
-        near = at + g * side
-        pivot = welford.finite_or_zero(load_one(x, near))
-        store_one(room[0], g, pivot)
-        kept = _add_total(g, batch, sum_run(x, near, step, size, pivot, (zero, zero)), kept, room)
-
-
-@inline
 def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
     """Sums of a block in float64, about its first element, at byte `at`, or about its mean where that is not exact."""
     pivots, sums, squares, _, _ = room
@@ -388,9 +282,9 @@ def _wide_sums(x, table, origin, side, batch, position, at, size, center, room):
         _firsts(x, origin + at, side, batch, center, pivots)
     while True:
         if in_order:
-            _wide_in_order(x, origin + at, step, side, batch, size, room)
+            wide_in_order(x, origin + at, step, side, batch, size, room)
         elif beside:
-            _wide_beside(x, origin + at, step, side, batch, size, room)
+            wide_beside(x, origin + at, step, side, batch, size, room)
         elif across:
             _sums_across(x, table, origin, side, batch, position, size, room)
         else:
@@ -424,11 +318,11 @@ def _narrow_sums(x, narrow, table, origin, side, batch, position, at, size, cent
     if down:
         _sums_down(x, narrow, table, origin, side, batch, position, size, center, room)
     elif summed:
-        _sums_beside(x, narrow, table, origin + at, side, batch, size, center, room)
+        sums_beside(x, narrow, table, origin + at, side, batch, size, center, room)
     else:
         for g in range(batch):
-            store_one(pivots, g, _run_pivot(x, origin + at + g * side, count, center))
-    if summed and _all_hold(float(size), batch, center, room):
+            store_one(pivots, g, run_pivot(x, origin + at + g * side, count, center))
+    if summed and all_hold(float(size), batch, center, room):
         return
     for g in range(batch):
         near, pivot, serve, turn, s, q = origin + g * side, load_one(pivots, 8 * g), 0.0, 0, 0.0, 0.0
@@ -563,7 +457,7 @@ def _is_single_run(x, narrow, table):
 @inline
 def _near_sums_of_run(x, narrow, at, size, center):
     """Pivot and sums, by way of float32, of a run of elements side by side, and whether they serve."""
-    pivot, zero = _run_pivot(x, at, size, center), splat(0.0)
+    pivot, zero = run_pivot(x, at, size, center), splat(0.0)
     sums = sum_near(x, at, size, convert(pivot, narrow), (zero, zero))
     s, q = total(sums[0]), total(sums[1])
     if center == 0:
@@ -589,6 +483,21 @@ def _moments_of_run(x, narrow, at, size, center, states, rest):
         if is_present(rest):
             store_one(bases, 0, accumulators.two_sum(base, distance)[1])
     return m2_1, serves
+
+
+@inline
+def _settle_beside(x, at, side, batch, n, center, room, states, rest):
+    """`_moments` and `_made_whole` of groups of one run each, whose sums are there, if these serve. Returns whether."""
+    if not all_hold(n, batch, center, room):
+        return 0.0
+    mean, m2, bases = states
+    if center == 0:
+        for g in range(0, batch, WIDTH):
+            store_near(room[1], 8 * g, splat(0.0))
+    _bases(x, at, side, batch, center, bases)
+    _add_block(0.0, n, batch, room, bases, mean, m2)
+    _made_whole(batch, states, rest)
+    return 1.0
 
 
 @inline
@@ -687,9 +596,14 @@ def _repeated(numbers, begin, groups, rows, into):
 
 
 @inline
-def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge):
-    """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them."""
+def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge, ahead):
+    """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them. What is `ahead`: a number of the
+    precision of sums, whether groups are one run each and take turns, whether as many follow, and what is needed to add
+    these up, too. Returns whether that was done.
+    """
     rows, size, across = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE), _across(table)
+    if ahead is not None:
+        across = across or ahead[1]
     entry, abreast = (_side(table), batch) if across else (ROWS, 1)
     one = batch > 1 and not across and _are_one_loop(table)
     if one:
@@ -720,11 +634,19 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge)
                 piece, begin = _at_a_time(out, table, at, entry, runs, size), ZERO
                 while begin < size:
                     near, part = moved(table, at, LOW + ZERO, begin), min(piece, size - begin)
+                    if ahead is not None:
+                        narrow, _, follow, center, sums = ahead
+                        if follow and unfit == 0.0:
+                            write_and_sum(
+                                x, narrow, out, w, b, table, near, entry, runs, part, center, room, edge, sums
+                            )
+                            return True
                     write_runs(x, out, w, b, table, near, entry, runs, part, 0, unfit, room, edge)
                     begin += piece
                 done = 1 if across else runs
                 at = moved(table, at, ROWS + ZERO, done)
                 row += done
+    return False
 
 
 @inline
@@ -810,12 +732,19 @@ def normalize(first, last, table, frame):
     coefficients = room_for_few()
     side, size = load_int(table, _side(table) + X), _group_size(table)
     single = parts == 1 and _is_single_run(x, narrow, table)
+    most, turns, ready = load_int(table, TILE), False, False
+    if TURNS and single:
+        together = most_in_turn(x, out, w, b, table, _side(table), size)
+        turns = together > 1
+        most = max(most, together)
     group = first
     while group < last:
         place = outer_place(table, group)
-        batch = _neighbours(table, group, last, load_int(table, TILE))
+        batch = _neighbours(table, group, last, most)
         n, m2_1, serves = float(size), 0.0, 0.0
-        if single and batch == 1:
+        if ready:
+            serves = _settle_beside(x, place[0], side, batch, n, center, room, states, rest)
+        elif single and batch == 1:
             m2_1, serves = _moments_of_run(x, narrow, place[0], size, center, states, rest)
         if serves == 0.0:
             n = _moments(x, narrow, table, place[0], side, batch, 0, parts, center, room, states)
@@ -827,8 +756,10 @@ def normalize(first, last, table, frame):
         else:
             for at in range(0, 8 * batch, 8 * WIDTH):
                 store_near(inverse, at, welford.inverse_std(load_near(states[1], at, LIKE64), n, spread))
-        _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge)
         group += batch
+        follow = turns and batch > 1 and stream_head(out, place[1]) >= 0 and _follow(table, group, last, batch)
+        ahead = narrow, turns, follow, center, room
+        ready = _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, ahead)
     stream_end(out, edge)
     stream_fence()
 

@@ -41,7 +41,7 @@ def set_coefficients(x, out, w, b, table, place, entry, runs, at, mean, inverse,
     them do not fit float32.
     """
     like = made_like(x, out)
-    highs, scales, offsets, fits, means, inverses = _in_precision(room, like)
+    highs, scales, offsets, fits, means, inverses = in_precision(room, like)
     _, _, wo, bo, _ = place
     fit = welford.fits_float32(mean, inverse)
     slope = inverse
@@ -71,7 +71,7 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
     like = made_like(x, out)
-    highs, scales, offsets, fits, means, inverses = _in_precision(room, like)
+    highs, scales, offsets, fits, means, inverses = in_precision(room, like)
     x_step, out_step = load_int(table, entry + X), load_int(table, entry + OUT)
     w_step, b_step = load_int(table, entry + WEIGHT), load_int(table, entry + BIAS)
     stream, fold, none, item = load_int(table, STREAM) != 0, folded(table), absent(), itemsize(highs)
@@ -116,7 +116,7 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
 
 
 @inline
-def _in_precision(room, like):
+def in_precision(room, like):
     """The first three arrays as such of the precision in which output is made."""
     highs, scales, offsets, fits, means, inverses = room
     return viewed(highs, 0, like), viewed(scales, 0, like), viewed(offsets, 0, like), fits, means, inverses

@@ -45,7 +45,7 @@ from .rows import (
     _state_arrays,
     _write_states,
 )
-from .runs import _in_precision, folded, room_for_few, set_coefficients, write_runs
+from .runs import folded, in_precision, room_for_few, set_coefficients, write_runs
 from .segment_table import SHORT, SIZE_OF_ROW, UNITS, WHOLE
 from .segment_table import TILE as TILE_OF_SEGMENT
 from .segments import INT64, cut, opened, resize, shifted, task_of, tasks_of
@@ -236,7 +236,7 @@ def _finish_short(x, out, w, b, table, runs, mean, inverse, coefficients, places
         are_joined, count = _lie_joined(x, out, runs, places)
         if are_joined:
             like, stream = made_like(x, out), load_int(table, STREAM) != 0
-            coefs = _in_precision(coefficients, like)[:3]
+            coefs = in_precision(coefficients, like)[:3]
             _write_joined(x, out, runs, places, count, coefs, like, stream, edge)
             return
     for g in range(runs):
@@ -368,7 +368,7 @@ def normalize(first, last, info, frame):
             if n > 0.0:
                 for at in range(0, 8 * batch, 8 * WIDTH):
                     store_near(inverse, at, welford.inverse_std(load_near(states[1], at, LIKE64), n, spread))
-                _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge)
+                _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, None)
             unit += batch
     stream_end(out, edge)
     stream_fence()
@@ -406,7 +406,7 @@ def apply(first, last, info, frame):
                     mu, slope = given_statistics(k, step, width, spread, count, mean, m2)
                     store_near(means, 8 * g, mu)
                     store_near(inverse, 8 * g, slope)
-                _finish_groups(x, out, w, b, table, place, batch, means, inverse, coefficients, edge)
+                _finish_groups(x, out, w, b, table, place, batch, means, inverse, coefficients, edge, None)
             unit += batch
     stream_end(out, edge)
     stream_fence()

@@ -12,6 +12,7 @@ from .constants import CHAIN, EDGE_RUN
 from .intrinsics import (
     coefficient,
     counted_like,
+    in_order,
     is_present,
     itemsize,
     load,
@@ -22,6 +23,7 @@ from .intrinsics import (
     load_same,
     made_like,
     opaque,
+    prefetch,
     stack,
     store,
     store_first,
@@ -336,8 +338,10 @@ def stream_end(out, edge):
 
 
 @inline
-def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge):
-    i, one = ZERO, convert(1.0, like)
+def _scale_run(
+    x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge, ahead
+):
+    i, one, sums, summed = ZERO, convert(1.0, like), (splat(0.0), splat(0.0)), False
     part = ZERO
     if stream or peel:
         part = min(stream_head(out, oo), count)
@@ -358,6 +362,38 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
             else:
                 store_first(out, oo + i * os, os, part, y)
             i += part
+        if ahead is not None and not summed:
+            near, apart, pivot = ahead
+            k, zero, summed = ZERO, splat(convert(0.0, LIKE32)), True
+            while k < count:
+                a, c, end = (zero, zero), (zero, zero), min(count, k + 2 * CHAIN * WIDTH)
+                while k + 2 * WIDTH <= end and i + 2 * WIDTH <= count:
+                    y = _scale_lanes(
+                        load_near(x, xo + i * xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like
+                    )
+                    store_stream(out, oo + i * os, y)
+                    prefetch(x, near + apart + k * xs)
+                    a = push(a, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
+                    i, k = in_order(i + WIDTH), k + WIDTH
+                    y = _scale_lanes(
+                        load_near(x, xo + i * xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like
+                    )
+                    store_stream(out, oo + i * os, y)
+                    prefetch(x, near + apart + k * xs)
+                    c = push(c, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
+                    i, k = in_order(i + WIDTH), k + WIDTH
+                if k + 2 * WIDTH <= end:  # the last, if output does not begin with a line of the cache
+                    a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
+                    c = push(c, load_near(x, near + (k + WIDTH) * xs, LIKE32) - pivot)
+                    k += 2 * WIDTH
+                if k + WIDTH <= end:
+                    a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
+                    k += WIDTH
+                if k < end:
+                    c = _push_rest(x, near + k * xs, xs, end - k, pivot, c, LIKE32)
+                    k = end
+                s, q = added(a, c)
+                sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
         while i + WIDTH <= count:
             y = _scale_lanes(load(x, xo + i * xs, xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like)
             if stream:
@@ -371,6 +407,7 @@ def _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale,
             store(out, oo + end * os, os, _scale_lanes(last, w, wo, ws, b, bo, bs, end, high, scale, offset, like))
             break
         part = count - i
+    return sums
 
 
 @inline
@@ -405,7 +442,19 @@ def scale_near(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, s
     `peel`: write whole lines of it.
     """
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
-    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge)
+    _scale_run(x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge, None)
+
+
+@inline
+def scale_and_sum(x, xo, out, oo, w, wo, b, bo, count, high, scale, offset, like, edge, ahead):
+    """`scale_near` past the cache, and in the same loop `sum_near`, as without AVX-512, of as many elements `ahead`:
+    where they are, how far it is from there to what is asked for, and a pivot. So memory is read while it is written,
+    and not before. Returns the sums. Output can be written past the cache.
+    """
+    xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
+    return _scale_run(
+        x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, True, False, edge, ahead
+    )
 
 
 @inline
