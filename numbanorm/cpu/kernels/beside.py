@@ -112,7 +112,7 @@ def all_hold(n, batch, center, room):
 
 @inline
 def wide_beside(x, at, step, side, batch, size, room):
-    """`_sums_across` of groups of one run each."""
+    """Sums in float64, about the pivots, of `batch` groups, `side` bytes apart, of one run each."""
     zero = splat(0.0)
     kept = zero, zero, zero
     for g in range(batch):
@@ -122,7 +122,7 @@ def wide_beside(x, at, step, side, batch, size, room):
 
 @inline(forceinline=False)
 def wide_in_order(x, at, step, side, batch, size, room):
-    """`_wide_beside` that takes the pivots, too: past the cache, each is read when its group is.
+    """`wide_beside` that takes the pivots, too: past the cache, each is read when its group is.
 
     Inlined, it made other loops slower.
     """
@@ -161,13 +161,8 @@ def write_and_sum(x, narrow, out, w, b, table, place, entry, runs, size, center,
         highs, scales, offsets, _, _, _ = in_precision(coefficients, like)
         kept = zero, zero, zero
         for g in range(runs):
-            rx, ro, rw, rb, k = (
-                xo + g * x_step,
-                oo + g * out_step,
-                wo + g * w_step,
-                bo + g * b_step,
-                itemsize(highs) * g,
-            )
+            rx, ro, k = xo + g * x_step, oo + g * out_step, itemsize(highs) * g
+            rw, rb = wo + g * w_step, bo + g * b_step
             near = rx + runs * x_step
             pivot = run_pivot(x, near, size, center)
             store_one(room[0], g, pivot)

@@ -338,6 +338,44 @@ def stream_end(out, edge):
 
 
 @inline
+def _scale_beside_sums(x, xo, out, oo, w, wo, b, bo, i, count, high, scale, offset, like, ahead):
+    """For `scale_and_sum`: write whole vectors of a run from i on, two for each two that are added up. Returns how far
+    that went, and the sums.
+    """
+    near, apart, pivot = ahead
+    xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
+    k, zero, sums = ZERO, splat(convert(0.0, LIKE32)), (splat(0.0), splat(0.0))
+    while k < count:
+        a, c, stop = (zero, zero), (zero, zero), min(count, k + 2 * CHAIN * WIDTH)
+        while k + 2 * WIDTH <= stop and i + 2 * WIDTH <= count:
+            value = load_near(x, xo + i * xs, like)
+            y = _scale_lanes(value, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
+            store_stream(out, oo + i * os, y)
+            prefetch(x, near + apart + k * xs)
+            a = push(a, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
+            i, k = in_order(i + WIDTH), k + WIDTH
+            value = load_near(x, xo + i * xs, like)
+            y = _scale_lanes(value, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
+            store_stream(out, oo + i * os, y)
+            prefetch(x, near + apart + k * xs)
+            c = push(c, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
+            i, k = in_order(i + WIDTH), k + WIDTH
+        if k + 2 * WIDTH <= stop:  # the last two, if the run does not begin with a line of the cache
+            a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
+            c = push(c, load_near(x, near + (k + WIDTH) * xs, LIKE32) - pivot)
+            k += 2 * WIDTH
+        if k + WIDTH <= stop:
+            a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
+            k += WIDTH
+        if k < stop:
+            c = _push_rest(x, near + k * xs, xs, stop - k, pivot, c, LIKE32)
+            k = stop
+        s, q = added(a, c)
+        sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+    return i, sums
+
+
+@inline
 def _scale_run(
     x, xo, xs, out, oo, os, w, wo, ws, b, bo, bs, count, high, scale, offset, like, stream, peel, edge, ahead
 ):
@@ -363,37 +401,8 @@ def _scale_run(
                 store_first(out, oo + i * os, os, part, y)
             i += part
         if ahead is not None and not summed:
-            near, apart, pivot = ahead
-            k, zero, summed = ZERO, splat(convert(0.0, LIKE32)), True
-            while k < count:
-                a, c, end = (zero, zero), (zero, zero), min(count, k + 2 * CHAIN * WIDTH)
-                while k + 2 * WIDTH <= end and i + 2 * WIDTH <= count:
-                    y = _scale_lanes(
-                        load_near(x, xo + i * xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like
-                    )
-                    store_stream(out, oo + i * os, y)
-                    prefetch(x, near + apart + k * xs)
-                    a = push(a, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
-                    i, k = in_order(i + WIDTH), k + WIDTH
-                    y = _scale_lanes(
-                        load_near(x, xo + i * xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like
-                    )
-                    store_stream(out, oo + i * os, y)
-                    prefetch(x, near + apart + k * xs)
-                    c = push(c, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
-                    i, k = in_order(i + WIDTH), k + WIDTH
-                if k + 2 * WIDTH <= end:  # the last, if output does not begin with a line of the cache
-                    a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
-                    c = push(c, load_near(x, near + (k + WIDTH) * xs, LIKE32) - pivot)
-                    k += 2 * WIDTH
-                if k + WIDTH <= end:
-                    a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
-                    k += WIDTH
-                if k < end:
-                    c = _push_rest(x, near + k * xs, xs, end - k, pivot, c, LIKE32)
-                    k = end
-                s, q = added(a, c)
-                sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+            i, sums = _scale_beside_sums(x, xo, out, oo, w, wo, b, bo, i, count, high, scale, offset, like, ahead)
+            summed = True
         while i + WIDTH <= count:
             y = _scale_lanes(load(x, xo + i * xs, xs, like), w, wo, ws, b, bo, bs, i, high, scale, offset, like)
             if stream:
