@@ -366,7 +366,8 @@ def _scale_near(x, out, table, corner, start, stop, columns, coefficients, like,
         start += last - row
         rx, ro, _, _, _ = _row(table, corner, repeat, row)
         while row < last:
-            scale_near(x, rx, out, ro, none, ZERO, none, ZERO, columns, high, scale, offset, like, stream, peel, edge)
+            numbers = high, scale, offset
+            scale_near(x, rx, out, ro, none, ZERO, none, ZERO, columns, *numbers, like, stream, peel, edge, None)
             rx += load_int(table, ROWS + X)
             ro += load_int(table, ROWS + OUT)
             row += 1

@@ -28,6 +28,7 @@ PEEL_COLUMNS = 512  # the same for columns: up to 20% faster
 AHEAD_BYTES = 1536  # of a run that is asked for early without AVX-512; twice as many where output goes past the cache
 TURN_RUN = 256  # elements of a run from which runs take turns past the cache with AVX2: 192 took a twentieth longer ...
 TURN_BYTES = 16384  # ... and how much goes side by side then: runs of 384 and 512 took a tenth longer with 32 KB
+ASK_BYTES = 262144  # of groups that are asked for while those in front are written: half of a second-level cache
 SHARED = 1024  # elements of weight and bias that runs share at a time: 8 KB, which stay in the first-level cache
 FOURS = 128  # columns up to which four rows that share coefficients are written side by side; of 320: 0.7 past L2
 PERIOD = 112  # coefficients, at most, that are repeated for a loop over few channels: 256 cost images of 32 x 32 5%

@@ -10,7 +10,7 @@ from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUT, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
 from .beside import TURNS, all_hold, most_in_turn, run_pivot, sums_beside, wide_beside, wide_in_order, write_and_sum
 from .compiling import inline, kernel
-from .constants import BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
+from .constants import ASK_BYTES, BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
 from .intrinsics import (
     behind,
     exact_in_float64,
@@ -29,7 +29,7 @@ from .intrinsics import (
     stream_head,
     summed_like,
 )
-from .lanes import WIDTH, convert, splat, total
+from .lanes import UNROLL, WIDTH, convert, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -206,7 +206,8 @@ def _first_pivot(x, at, row_step, size, g, center, pivots):
 @inline
 def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, center, room):
     """Pivots and sums, by way of float32, of whole rows of `batch` groups, `side` bytes apart: a few rows of all of
-    them, before the next few.
+    them, before the next few. With AVX-512 pivots are taken early, as in `sums_beside`; with AVX2 images of 7 x 7 and
+    14 x 14 took 1.2 to 1.5 times as long so.
     """
     pivots = room[0]
     _, row_step, size, _ = _reading(table)
@@ -215,14 +216,18 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
     left = size_of_block // size
     chains = (left + CHAIN - 1) // CHAIN
     fresh = True
-    _first_pivot(x, at, row_step, size, ZERO, center, pivots)
+    if UNROLL:
+        _first_pivot(x, at, row_step, size, ZERO, center, pivots)
     while chains > 0:
         rows = (left + chains - 1) // chains
         chains -= 1
         left -= rows
         for g in range(batch):
-            near, pivot = at + g * side, load_one(pivots, 8 * g)
-            if fresh and g + 1 < batch:  # early, so that its sums need not wait for it
+            near = at + g * side
+            if fresh and not UNROLL:
+                _first_pivot(x, near, row_step, size, g, center, pivots)
+            pivot = load_one(pivots, 8 * g)
+            if UNROLL and fresh and g + 1 < batch:
                 _first_pivot(x, near + side, row_step, size, g + 1, center, pivots)
             sums = sum_down(x, near, row_step, rows, size, convert(pivot, narrow), _sums_so_far(g, fresh, room))
             _keep_sums(g, sums, chains == 0, room)
@@ -596,12 +601,21 @@ def _repeated(numbers, begin, groups, rows, into):
 
 
 @inline
+def _asked(ahead):
+    """How far ahead x is asked for, if there is anything ahead."""
+    if ahead is not None:
+        return ahead[5]
+    return None
+
+
+@inline
 def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge, ahead):
     """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them. What is `ahead`: a number of the
-    precision of sums, whether groups are one run each and take turns, whether as many follow, and what is needed to add
-    these up, too. Returns whether that was done.
+    precision of sums, whether groups are one run each and take turns, whether as many follow, what is needed to add
+    these up, too, and how far behind each group lies that which takes its place next. Returns whether sums were made.
     """
     rows, size, across = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE), _across(table)
+    ask = _asked(ahead)
     if ahead is not None:
         across = across or ahead[1]
     entry, abreast = (_side(table), batch) if across else (ROWS, 1)
@@ -635,13 +649,13 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge,
                 while begin < size:
                     near, part = moved(table, at, LOW + ZERO, begin), min(piece, size - begin)
                     if ahead is not None:
-                        narrow, _, follow, center, sums = ahead
+                        narrow, _, follow, center, sums, _ = ahead
                         if follow and unfit == 0.0:
                             write_and_sum(
                                 x, narrow, out, w, b, table, near, entry, runs, part, center, room, edge, sums
                             )
                             return True
-                    write_runs(x, out, w, b, table, near, entry, runs, part, 0, unfit, room, edge)
+                    write_runs(x, out, w, b, table, near, entry, runs, part, 0, unfit, room, edge, ask)
                     begin += piece
                 done = 1 if across else runs
                 at = moved(table, at, ROWS + ZERO, done)
@@ -758,7 +772,8 @@ def normalize(first, last, table, frame):
                 store_near(inverse, at, welford.inverse_std(load_near(states[1], at, LIKE64), n, spread))
         group += batch
         follow = turns and batch > 1 and stream_head(out, place[1]) >= 0 and _follow(table, group, last, batch)
-        ahead = narrow, turns, follow, center, room
+        ask = side * batch if size * batch * itemsize(x) <= ASK_BYTES else ZERO  # nothing new
+        ahead = narrow, turns, follow, center, room, ask
         ready = _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, ahead)
     stream_end(out, edge)
     stream_fence()
@@ -803,7 +818,7 @@ def _write_tasks(first, last, table, x, out, w, b, spread, room, count, mean, m2
             if low < high:
                 if again:
                     place = outer_place(table, low)
-                write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room, edge)
+                write_runs(x, out, w, b, table, place, side, high - low, size, low - lead, unfit, room, edge, None)
             sample += 1
             if not again or sample * across >= last:
                 break

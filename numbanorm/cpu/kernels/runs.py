@@ -63,9 +63,9 @@ def set_coefficients(x, out, w, b, table, place, entry, runs, at, mean, inverse,
 
 
 @inline
-def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, edge):
+def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, edge, ask):
     """Write `runs` runs of `size` elements, side by side on the loop at `entry`, the first at `place`, with the
-    coefficients at `at` and behind, of which `unfit` or none do not fit float32.
+    coefficients at `at` and behind, of which `unfit` or none do not fit float32. To `ask` for x: see `walk.scale_near`.
     """
     xo, oo, wo, bo, _ = place
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
@@ -82,26 +82,26 @@ def write_runs(x, out, w, b, table, place, entry, runs, size, at, unfit, room, e
     peel, numbers = runs * size >= PEEL, (highs, scales, offsets)
     if near and fold and together:
         nothing = none, ZERO, none
-        scale_joined(x, xo, out, oo, size, runs, nothing, nothing, numbers, at, like, stream, peel, edge)
+        scale_joined(x, xo, out, oo, size, runs, nothing, nothing, numbers, at, like, stream, peel, edge, ask)
     elif weighted and together and w_step == 0 and b_step == 0:
         w_ends, b_ends = stack(ENDS, like), stack(ENDS, like)
         ends_of(w, wo, size, convert(1.0, like), w_ends)
         ends_of(b, bo, size, like, b_ends)
         weights, biases = (w, wo, w_ends), (b, bo, b_ends)
-        scale_joined(x, xo, out, oo, size, runs, weights, biases, numbers, at, like, stream, peel, edge)
+        scale_joined(x, xo, out, oo, size, runs, weights, biases, numbers, at, like, stream, peel, edge, ask)
     elif near and fold:
         for g in range(runs):
             rx, ro, k = xo + g * x_step, oo + g * out_step, item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
                 a, c, d = load_same(highs, k, like), load_same(scales, k, like), load_same(offsets, k, like)
-                scale_near(x, rx, out, ro, none, ZERO, none, ZERO, size, a, c, d, like, stream, size >= PEEL, edge)
+                scale_near(x, rx, out, ro, none, ZERO, none, ZERO, size, a, c, d, like, stream, size >= PEEL, edge, ask)
     elif weighted:
         for g in range(runs):
             rx, ro, rw, rb = xo + g * x_step, oo + g * out_step, wo + g * w_step, bo + g * b_step
             k = item * (at + g)
             if unfit == 0.0 or load_one(fits, 8 * (at + g)) != 0.0:
                 a, c, d = load_same(highs, k, like), load_same(scales, k, like), load_same(offsets, k, like)
-                scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL, edge)
+                scale_near(x, rx, out, ro, w, rw, b, rb, size, a, c, d, like, stream, size >= PEEL, edge, ask)
     done = (near and fold) or weighted
     if done and unfit == 0.0:
         return

@@ -241,7 +241,7 @@ def _finish_short(x, out, w, b, table, runs, mean, inverse, coefficients, places
             return
     for g in range(runs):
         place, size = _kept_place(places, g)
-        write_runs(x, out, w, b, table, place, LOW + ZERO, 1, size, g, unfit, coefficients, edge)
+        write_runs(x, out, w, b, table, place, LOW + ZERO, 1, size, g, unfit, coefficients, edge, None)
 
 
 @inline
