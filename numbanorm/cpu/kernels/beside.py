@@ -17,12 +17,11 @@ from .intrinsics import (
     store_near,
     store_one,
 )
-from .lanes import UNROLL, WIDTH, convert, every_other, first, halved, splat, total
+from .lanes import LOOKS_AHEAD, WIDTH, convert, every_other, first, halved, splat, total
 from .runs import folded, in_precision
-from .walk import LIKE64, STREAM, ZERO, near_mean, scale_and_sum, sum_near, sum_run
+from .walk import LIKE64, STREAM, ZERO, is_asked_for, near_mean, scale_and_sum, sum_near, sum_run
 
 EIGHT = 8  # groups whose totals are made side by side
-TURNS = not UNROLL  # with AVX-512, a loop for output and sums in one had been slower: 0.6 to 0.8, in C
 
 
 @inline
@@ -62,9 +61,9 @@ def add_total(g, batch, sums, kept, room):
 
 
 @inline
-def _is_asked_for(table, size):
+def _is_short(table, size):
     """Whether a run of so many bytes is asked for two runs before: processors look ahead too late in short ones."""
-    if UNROLL:
+    if LOOKS_AHEAD:
         return False
     return size <= AHEAD_BYTES or (size <= 2 * AHEAD_BYTES and load_int(table, STREAM) != 0)
 
@@ -78,23 +77,31 @@ def sums_beside(x, narrow, table, at, side, batch, size, center, room):
     times as long outside the second-level cache.
     """
     zero, following = splat(0.0), 0.0
-    if UNROLL:
+    if LOOKS_AHEAD:
         following = run_pivot(x, at, size, center)
-    asked = _is_asked_for(table, size * itemsize(x))
+    asked = _is_short(table, size * itemsize(x))
     kept = zero, zero, zero
     for g in range(batch):
         near = at + g * side
-        if UNROLL:
+        if LOOKS_AHEAD:
             pivot = following
         else:
             pivot = run_pivot(x, near, size, center)
         if asked:
             for line in range(0, size * itemsize(x), 64):
                 prefetch(x, near + 2 * side + line)
-        if UNROLL and g + 1 < batch:
+        if LOOKS_AHEAD and g + 1 < batch:
             following = run_pivot(x, near + side, size, center)
         store_one(room[0], g, pivot)
         kept = add_total(g, batch, sum_near(x, near, size, convert(pivot, narrow), (zero, zero)), kept, room)
+
+
+@inline
+def about_zero(batch, center, room):
+    """Keep no sums of `batch` groups where `center` is 0: their means are not looked for."""
+    if center == 0:
+        for g in range(0, batch, WIDTH):
+            store_near(room[1], 8 * g, splat(0.0))
 
 
 @inline
@@ -138,14 +145,15 @@ def wide_in_order(x, at, step, side, batch, size, room):
 @inline
 def most_in_turn(x, out, w, b, table, entry, size):
     """How many groups of `size` elements, one run each, side by side on the loop at `entry`, are written together, in
-    one loop with the sums of as many that come next; 0 if their output is not made so.
+    one loop with the sums of as many that come next; 0 if their output is not made so. With AVX-512 such a loop was
+    slower: 0.6 to 0.8, in C.
     """
     xs, os = load_int(table, LOW + X), load_int(table, LOW + OUT)
     ws, bs = load_int(table, LOW + WEIGHT), load_int(table, LOW + BIAS)
     near = xs == itemsize(x) and os == itemsize(out) and ws == itemsize(w) and bs == itemsize(b)  # or these are absent
     pieces = size >= 2 * SHARED and not folded(table)  # see `_at_a_time`
     even = load_int(table, entry + OUT) % os == 0
-    if xs < 4 or size < TURN_RUN or pieces or not near or not even or load_int(table, STREAM) == 0:
+    if not (is_asked_for(x) and near and even) or size < TURN_RUN or pieces or load_int(table, STREAM) == 0:
         return ZERO
     return min(max(TURN_BYTES // (size * xs), ZERO + 2), SIDE)
 

@@ -23,6 +23,7 @@ from .constants import LANES
 WIDTH = LANES
 FEATURES = get_host_cpu_features()
 UNROLL = bool(FEATURES.get("avx512f"))  # 32 registers hold a second pair of sums
+LOOKS_AHEAD = UNROLL  # such processors read ahead by themselves; others gain where kernels ask, and keep to its order
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 FLOATS = {"f2": ir.HalfType(), "f4": ir.FloatType(), "f8": ir.DoubleType()}

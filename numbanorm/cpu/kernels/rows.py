@@ -8,7 +8,16 @@ shared, and where the runs of neighbours lie next to each other, memory is read 
 
 from ...maths import accumulators, welford
 from ...walk.slots import BIAS, GROUP, LOOP, LOOPS, LOW, OUT, OUTER, REPEATS, ROWS, SIZE, WEIGHT, X
-from .beside import TURNS, all_hold, most_in_turn, run_pivot, sums_beside, wide_beside, wide_in_order, write_and_sum
+from .beside import (
+    about_zero,
+    all_hold,
+    most_in_turn,
+    run_pivot,
+    sums_beside,
+    wide_beside,
+    wide_in_order,
+    write_and_sum,
+)
 from .compiling import inline, kernel
 from .constants import ASK_BYTES, BLOCK, CHAIN, DOWN_ROWS, DOWN_RUN, NEAR_RUN, PHASES, SHARED, SIDE, TRUST
 from .intrinsics import (
@@ -29,7 +38,7 @@ from .intrinsics import (
     stream_head,
     summed_like,
 )
-from .lanes import UNROLL, WIDTH, convert, splat, total
+from .lanes import LOOKS_AHEAD, WIDTH, convert, splat, total
 from .runs import MANY, folded, room_for_few, room_for_many, set_coefficients, write_runs
 from .team import OUTPUT, chunk_tasks, end_phase, next_task
 from .walk import (
@@ -216,7 +225,7 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
     left = size_of_block // size
     chains = (left + CHAIN - 1) // CHAIN
     fresh = True
-    if UNROLL:
+    if LOOKS_AHEAD:
         _first_pivot(x, at, row_step, size, ZERO, center, pivots)
     while chains > 0:
         rows = (left + chains - 1) // chains
@@ -224,10 +233,10 @@ def _sums_down(x, narrow, table, origin, side, batch, position, size_of_block, c
         left -= rows
         for g in range(batch):
             near = at + g * side
-            if fresh and not UNROLL:
+            if fresh and not LOOKS_AHEAD:
                 _first_pivot(x, near, row_step, size, g, center, pivots)
             pivot = load_one(pivots, 8 * g)
-            if UNROLL and fresh and g + 1 < batch:
+            if LOOKS_AHEAD and fresh and g + 1 < batch:
                 _first_pivot(x, near + side, row_step, size, g + 1, center, pivots)
             sums = sum_down(x, near, row_step, rows, size, convert(pivot, narrow), _sums_so_far(g, fresh, room))
             _keep_sums(g, sums, chains == 0, room)
@@ -365,9 +374,7 @@ def _block_sums(x, narrow, table, origin, side, batch, start, stop, center, room
             _narrow_sums(x, narrow, table, origin, side, batch, position, at, stop - start, center, room)
     if not near:
         _wide_sums(x, table, origin, side, batch, position, at, stop - start, center, room)
-    if center == 0:
-        for g in range(0, batch, WIDTH):
-            store_near(room[1], 8 * g, splat(0.0))
+    about_zero(batch, center, room)
 
 
 @inline
@@ -496,9 +503,7 @@ def _settle_beside(x, at, side, batch, n, center, room, states, rest):
     if not all_hold(n, batch, center, room):
         return 0.0
     mean, m2, bases = states
-    if center == 0:
-        for g in range(0, batch, WIDTH):
-            store_near(room[1], 8 * g, splat(0.0))
+    about_zero(batch, center, room)
     _bases(x, at, side, batch, center, bases)
     _add_block(0.0, n, batch, room, bases, mean, m2)
     _made_whole(batch, states, rest)
@@ -601,21 +606,12 @@ def _repeated(numbers, begin, groups, rows, into):
 
 
 @inline
-def _asked(ahead):
-    """How far ahead x is asked for, if there is anything ahead."""
-    if ahead is not None:
-        return ahead[5]
-    return None
-
-
-@inline
-def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge, ahead):
-    """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them. What is `ahead`: a number of the
-    precision of sums, whether groups are one run each and take turns, whether as many follow, what is needed to add
-    these up, too, and how far behind each group lies that which takes its place next. Returns whether sums were made.
+def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge, ask, ahead):
+    """Write `batch` neighbouring groups, in the order of memory as `_sums` reads them; to `ask` for x, see
+    `walk.scale_near`. What is `ahead`: a number of the precision of sums, whether groups are one run each and take
+    turns, whether as many follow, and what is needed to add these up, too. Returns whether sums were made.
     """
     rows, size, across = load_int(table, ROWS + SIZE), load_int(table, LOW + SIZE), _across(table)
-    ask = _asked(ahead)
     if ahead is not None:
         across = across or ahead[1]
     entry, abreast = (_side(table), batch) if across else (ROWS, 1)
@@ -649,7 +645,7 @@ def _finish_groups(x, out, w, b, table, place, batch, mean, inverse, room, edge,
                 while begin < size:
                     near, part = moved(table, at, LOW + ZERO, begin), min(piece, size - begin)
                     if ahead is not None:
-                        narrow, _, follow, center, sums, _ = ahead
+                        narrow, _, follow, center, sums = ahead
                         if follow and unfit == 0.0:
                             write_and_sum(
                                 x, narrow, out, w, b, table, near, entry, runs, part, center, room, edge, sums
@@ -747,7 +743,7 @@ def normalize(first, last, table, frame):
     side, size = load_int(table, _side(table) + X), _group_size(table)
     single = parts == 1 and _is_single_run(x, narrow, table)
     most, turns, ready = load_int(table, TILE), False, False
-    if TURNS and single:
+    if not LOOKS_AHEAD and single:
         together = most_in_turn(x, out, w, b, table, _side(table), size)
         turns = together > 1
         most = max(most, together)
@@ -773,8 +769,8 @@ def normalize(first, last, table, frame):
         group += batch
         follow = turns and batch > 1 and stream_head(out, place[1]) >= 0 and _follow(table, group, last, batch)
         ask = side * batch if size * batch * itemsize(x) <= ASK_BYTES else ZERO  # nothing new
-        ahead = narrow, turns, follow, center, room, ask
-        ready = _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, ahead)
+        ahead = narrow, turns, follow, center, room
+        ready = _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, ask, ahead)
     stream_end(out, edge)
     stream_fence()
 

@@ -368,7 +368,7 @@ def normalize(first, last, info, frame):
             if n > 0.0:
                 for at in range(0, 8 * batch, 8 * WIDTH):
                     store_near(inverse, at, welford.inverse_std(load_near(states[1], at, LIKE64), n, spread))
-                _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, None)
+                _finish_groups(x, out, w, b, table, place, batch, states[0], inverse, coefficients, edge, None, None)
             unit += batch
     stream_end(out, edge)
     stream_fence()
@@ -406,7 +406,7 @@ def apply(first, last, info, frame):
                     mu, slope = given_statistics(k, step, width, spread, count, mean, m2)
                     store_near(means, 8 * g, mu)
                     store_near(inverse, 8 * g, slope)
-                _finish_groups(x, out, w, b, table, place, batch, means, inverse, coefficients, edge, None)
+                _finish_groups(x, out, w, b, table, place, batch, means, inverse, coefficients, edge, None, None)
             unit += batch
     stream_end(out, edge)
     stream_fence()

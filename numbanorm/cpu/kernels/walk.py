@@ -33,7 +33,7 @@ from .intrinsics import (
     store_stream,
     stream_head,
 )
-from .lanes import UNROLL, WIDTH, convert, first, joined, lead, splat, total, with_lead
+from .lanes import LOOKS_AHEAD, UNROLL, WIDTH, convert, first, joined, lead, splat, total, with_lead
 
 PARTS, PART_SIZE, TILE, STREAM, FOLD, REST = range(SETTINGS, SETTINGS + 6)  # of a table, beside those of `walk.slots`
 
@@ -157,48 +157,66 @@ def sum_run(x, offset, step, count, pivot, sums):
 
 
 @inline
+def _sum_by_two(x, at, i, end, pivot, chains, sums):
+    """Add elements [i, end) of those side by side at `at` to two chains of float32, which have room, and these to a
+    pair of sums.
+    """
+    step, (a, b) = itemsize(x), chains
+    while i + 2 * WIDTH <= end:
+        a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
+        b = push(b, load_near(x, at + (i + WIDTH) * step, LIKE32) - pivot)
+        i += 2 * WIDTH
+    if i + WIDTH <= end:
+        a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
+        i += WIDTH
+    if i < end:
+        b = _push_rest(x, at + i * step, step, end - i, pivot, b, LIKE32)
+    s, q = added(a, b)
+    return sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+
+
+@inline
+def _sum_by_four(x, at, i, end, pivot, sums):
+    """The same with four chains, which 32 registers hold."""
+    step, none = itemsize(x), (splat(LIKE32), splat(LIKE32))
+    a, b, c, d = none, none, none, none
+    while i + 4 * WIDTH <= end:
+        a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
+        b = push(b, load_near(x, at + (i + WIDTH) * step, LIKE32) - pivot)
+        c = push(c, load_near(x, at + (i + 2 * WIDTH) * step, LIKE32) - pivot)
+        d = push(d, load_near(x, at + (i + 3 * WIDTH) * step, LIKE32) - pivot)
+        i += 4 * WIDTH
+    if i + WIDTH <= end:
+        b = push(b, load_near(x, at + i * step, LIKE32) - pivot)
+        i += WIDTH
+    if i + WIDTH <= end:
+        c = push(c, load_near(x, at + i * step, LIKE32) - pivot)
+        i += WIDTH
+    if i + WIDTH <= end:
+        a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
+        i += WIDTH
+    if i < end:
+        d = _push_rest(x, at + i * step, step, end - i, pivot, d, LIKE32)
+    s, q = added(added(a, c), added(b, d))
+    return sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+
+
+@inline
 def sum_near(x, at, count, pivot, sums):
     """`sum_run` of elements side by side, by way of sums of a few in float32.
 
     A lane of float32 takes part in CHAIN additions at most, and in one or two that join the chains: docs/numerics.md
     counts them. Vectors that are left over go to chains that have room.
     """
-    step, zero, i = itemsize(x), splat(convert(0.0, LIKE32)), ZERO
+    i, none = ZERO, (splat(LIKE32), splat(LIKE32))
     while i < count:
-        a, b, c, d = (zero, zero), (zero, zero), (zero, zero), (zero, zero)
         if UNROLL:
             end = min(count, i + 4 * CHAIN * WIDTH)
-            while i + 4 * WIDTH <= end:
-                a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
-                b = push(b, load_near(x, at + (i + WIDTH) * step, LIKE32) - pivot)
-                c = push(c, load_near(x, at + (i + 2 * WIDTH) * step, LIKE32) - pivot)
-                d = push(d, load_near(x, at + (i + 3 * WIDTH) * step, LIKE32) - pivot)
-                i += 4 * WIDTH
-            if i + WIDTH <= end:
-                b = push(b, load_near(x, at + i * step, LIKE32) - pivot)
-                i += WIDTH
-            if i + WIDTH <= end:
-                c = push(c, load_near(x, at + i * step, LIKE32) - pivot)
-                i += WIDTH
+            sums = _sum_by_four(x, at, i, end, pivot, sums)
         else:
             end = min(count, i + 2 * CHAIN * WIDTH)
-            while i + 2 * WIDTH <= end:
-                a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
-                b = push(b, load_near(x, at + (i + WIDTH) * step, LIKE32) - pivot)
-                i += 2 * WIDTH
-        if i + WIDTH <= end:
-            a = push(a, load_near(x, at + i * step, LIKE32) - pivot)
-            i += WIDTH
-        if i < end:
-            if UNROLL:
-                d = _push_rest(x, at + i * step, step, end - i, pivot, d, LIKE32)
-            else:
-                b = _push_rest(x, at + i * step, step, end - i, pivot, b, LIKE32)
-            i = end
-        if UNROLL:
-            a, b = added(a, c), added(b, d)
-        s, q = added(a, b)
-        sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+            sums = _sum_by_two(x, at, i, end, pivot, (none, none), sums)
+        i = end
     return sums
 
 
@@ -344,9 +362,9 @@ def _scale_beside_sums(x, xo, out, oo, w, wo, b, bo, i, count, high, scale, offs
     """
     near, apart, pivot = ahead
     xs, os, ws, bs = itemsize(x), itemsize(out), itemsize(w), itemsize(b)
-    k, zero, sums = ZERO, splat(convert(0.0, LIKE32)), (splat(0.0), splat(0.0))
+    k, none, sums = ZERO, (splat(LIKE32), splat(LIKE32)), (splat(0.0), splat(0.0))
     while k < count:
-        a, c, stop = (zero, zero), (zero, zero), min(count, k + 2 * CHAIN * WIDTH)
+        a, c, stop = none, none, min(count, k + 2 * CHAIN * WIDTH)
         while k + 2 * WIDTH <= stop and i + 2 * WIDTH <= count:
             value = load_near(x, xo + i * xs, like)
             y = _scale_lanes(value, w, wo, ws, b, bo, bs, i, high, scale, offset, like)
@@ -360,28 +378,24 @@ def _scale_beside_sums(x, xo, out, oo, w, wo, b, bo, i, count, high, scale, offs
             prefetch(x, near + apart + k * xs)
             c = push(c, load_near(x, near + in_order(k) * xs, LIKE32) - pivot)
             i, k = in_order(i + WIDTH), k + WIDTH
-        if k + 2 * WIDTH <= stop:  # the last two, if the run does not begin with a line of the cache
-            a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
-            c = push(c, load_near(x, near + (k + WIDTH) * xs, LIKE32) - pivot)
-            k += 2 * WIDTH
-        if k + WIDTH <= stop:
-            a = push(a, load_near(x, near + k * xs, LIKE32) - pivot)
-            k += WIDTH
-        if k < stop:
-            c = _push_rest(x, near + k * xs, xs, stop - k, pivot, c, LIKE32)
-            k = stop
-        s, q = added(a, c)
-        sums = sums[0] + convert(s, LIKE64), sums[1] + convert(q, LIKE64)
+        sums = _sum_by_two(x, near, k, stop, pivot, (a, c), sums)
+        k = stop
     return i, sums
+
+
+@inline
+def is_asked_for(x):
+    """Whether it pays to ask for x ahead of time: numbers of 16 bits took 1.3 times as long so."""
+    return not LOOKS_AHEAD and itemsize(x) == 4
 
 
 @inline
 def _ask(x, at, ask):
     """Ask for the line of x that lies `ask` bytes behind byte `at`, if that is a number: while output is written past
-    the cache, for what is read next. Numbers of 16 bits took 1.3 times as long so, and AVX-512 gained nothing.
+    the cache, for what is read next.
     """
     if ask is not None:
-        if not UNROLL and itemsize(x) == 4:
+        if is_asked_for(x):
             prefetch(x, at + ask)
 
 
