@@ -229,7 +229,7 @@ def cut_rows(
             runs_cut = _cut(runs, pieces if apart else _few_slots(pieces, weights, data), apart)
             pieces //= runs_cut.pieces
             low_cut = _cut(low.size, pieces if weighted else _few_slots(pieces, weights, data), weighted, 4 * LANES)
-    stream = TUNING.past_cache(low.size, itemsize, elements, TUNING.stream_back)
+    stream = TUNING.gradient_past_cache(low.size, itemsize, elements)
     numbers = (above, side.size, runs, low.size)
     cutting = (cuts, slices, runs_cut, low_cut)
     fold = foldable([loop._replace(bias=0) for loop in (*loops.inner, rows)])
@@ -283,7 +283,7 @@ def cut_columns(
     one_run = high.size == 1 or (joined(high, low, operands=2) and high.bias == low.bias * low.size)
     one_run = one_run and (fold or high.size == 1 or high.weight == low.weight * low.size)
     run = low.size if high.size == 1 else columns
-    stream = TUNING.past_cache(run, itemsize, elements, TUNING.stream_back)
+    stream = TUNING.gradient_past_cache(run, itemsize, elements)
     numbers = (above, columns, runs, 1)
     cutting = (cuts, slices, runs_cut, Cut(1, 1, True))
     together = backward_columns.STRIP if abs(rows.x) >= FAR_ROWS else backward_columns.DOWN_ROWS

@@ -239,12 +239,17 @@ def _share_weights(size: int, loops: SortedLoops) -> bool:
     return size == loops.low.size >= 2 * SHARED and along and not apart
 
 
+def _unit(high: Loop, low: Loop) -> int:
+    """Columns that no tile parts."""
+    return low.size if high.kept and not low.kept else LANES
+
+
 def _tile(high: Loop, low: Loop, most: int) -> int:
     """Columns of a task: all where groups reach across, else equal shares, of whole lanes or of whole groups."""
     columns = high.size * low.size
     if low.kept and high.size > 1:
         return columns
-    unit = low.size if high.kept and not low.kept else LANES
+    unit = _unit(high, low)
     units = -(-columns // unit)
     tiles = -(-units // max(1, most // unit))
     return min(columns, -(-units // tiles) * unit)
@@ -259,7 +264,7 @@ def normalize(
     nest: LoopNest, kinds: Kinds, itemsize: int, in_place: bool, threads: int, tuning: Tuning = TUNING
 ) -> Steps:
     """Statistics and output: group after group, or in phases where there are too few groups for the threads."""
-    chosen = choose(nest, itemsize, in_place, tuning)
+    chosen = shared_out(choose(nest, itemsize, in_place, tuning), threads, tuning)
     family = chosen.loops.family
     if not (is_split(chosen, threads) or _is_read_again(chosen, itemsize, tuning)):
         return (Step(Variant("normalize", family, kinds), chosen.table, chosen.tasks, chosen.serial),), None
@@ -301,6 +306,22 @@ def update_running(size: int, kinds: Kinds, mean_step: int, var_step: int) -> St
     loops = SortedLoops("rows", (), (), UNIT, UNIT, UNIT, (0,) * len(UNIT.strides))
     table = write(loops, mean_step, var_step)
     return (Step(Variant("update_running", "states", kinds), table, size, serial=True),), None
+
+
+def shared_out(chosen: Schedule, threads: int, tuning: Tuning = TUNING) -> Schedule:
+    """Cut the columns of few tasks into a tile for each thread, if these are not too narrow.
+
+    The sums are the same, since neither a column nor a group knows of those beside it.
+    """
+    loops = chosen.loops
+    if loops.family != "columns" or chosen.serial or chosen.stream or chosen.tasks >= threads:
+        return chosen
+    outer = chosen.tasks // -(-chosen.columns // chosen.tile)
+    share = -(-chosen.columns * outer // threads) + _unit(loops.high, loops.low) - 1
+    tile = _tile(loops.high, loops.low, max(tuning.shared_columns, share))
+    if tile >= chosen.tile:
+        return chosen
+    return chosen._replace(tile=tile, tasks=outer * -(-chosen.columns // tile))
 
 
 def is_split(chosen: Schedule, threads: int) -> bool:

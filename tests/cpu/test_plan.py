@@ -73,7 +73,7 @@ def check(made, itemsize=4, in_place=False, tuning=TUNING):
     assert not chosen.serial or elements <= tuning.serial_work
     assert chosen.serial or elements * (1 + tuning.run_work) > tuning.serial_work
     assert chosen.parts == 1 or not chosen.serial
-    assert not chosen.stream or (elements * itemsize > tuning.stream_bytes and not in_place)
+    assert not chosen.stream or (elements * itemsize >= tuning.stream_bytes and not in_place)
     check_output(plan.for_output(chosen, made, tuning), made, chosen)
     return chosen
 
@@ -248,11 +248,11 @@ def test_folding_needs_one_weight_for_each_group_or_column():
 def test_only_large_outputs_are_streamed():
     elements = TUNING.stream_bytes // 4
     for size, itemsize, in_place, stream in [
-        (elements, 4, False, False),
-        (elements + 1, 4, False, True),
-        (elements + 1, 4, True, False),
-        (elements + 1, 0, False, False),
-        (elements + 1, 2, False, False),
+        (elements - 1, 4, False, False),
+        (elements, 4, False, True),
+        (elements, 4, True, False),
+        (elements, 0, False, False),
+        (elements, 2, False, False),
     ]:
         made = LoopNest((Loop(size, 4, itemsize, 0, 0, 0),), (0,) * 5, 1)
         assert plan.choose(made, itemsize, in_place).stream is stream
@@ -389,13 +389,21 @@ def test_passes_are_split_for_want_of_groups():
 # steps ----------------------------------------------------------------------------------------------------------------
 
 KINDS = Kinds("f4", "f4")
-SHAPES = [(3, LARGE), (LARGE, 3), (100, 1000), (2, 64, 33, 33)]
+SHAPES = [(3, LARGE), (LARGE, 3), (100, 1000), (50, 2000), (2, 64, 33, 33)]
 
 
 def columns_of(shape):
     """The nest of a float32 array, reduced along its first axis."""
     strides = contiguous(shape, range(len(shape)), 4)
     return nest.build(nbn.Layout.axes(0).resolve(shape), [strides, strides, None, None])
+
+
+@pytest.mark.parametrize(("threads", "tile"), [(1, 2048), (2, 1024), (3, 688), (4, 512), (64, 512)])
+def test_a_thread_gets_columns_of_its_own_where_rows_are_few(threads, tile):
+    from numbanorm.cpu.kernels import walk
+
+    (step,), scratch = plan.normalize(columns_of((49, 2048)), KINDS, 4, False, threads)
+    assert (step.table[walk.TILE], step.tasks, scratch) == (tile, -(-2048 // tile), None)
 
 
 @pytest.mark.parametrize(
@@ -425,10 +433,11 @@ def test_whole_rows_get_a_pass_of_their_own_where_x_is_read_again_from_memory(co
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_number_of_threads_changes_no_schedule(shape):
+def test_the_number_of_threads_changes_no_sums(shape):
     made = columns_of(shape)
-    chosen = plan.choose(made, 4)
     for threads in (1, 3, 64):
+        chosen = plan.shared_out(plan.choose(made, 4), threads)
+        assert chosen._replace(tile=0, tasks=0) == plan.choose(made, 4)._replace(tile=0, tasks=0)
         (step,), scratch = plan.normalize(made, KINDS, 4, False, threads)
         np.testing.assert_array_equal(step.table[: chosen.table.size], chosen.table)
         split = plan.is_split(chosen, threads)

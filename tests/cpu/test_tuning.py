@@ -30,8 +30,10 @@ def schedules(made, by):
     chosen = plan.choose(made, 4, tuning=by)
     output = plan.for_output(chosen, made, by)
     table, board = plan.split(chosen, output, 3, by)
-    (step,), _ = plan.normalize(made, Kinds("f4", "f4"), 4, False, 1, by)
-    return chosen, output, plan.for_given(chosen, made, by), table.tolist(), board.tolist(), step.variant
+    (alone,), _ = plan.normalize(made, Kinds("f4", "f4"), 4, False, 1, by)
+    (shared,), _ = plan.normalize(made, Kinds("f4", "f4"), 4, False, 3, by)
+    given = plan.for_given(chosen, made, by)
+    return chosen, output, given, table.tolist(), board.tolist(), alone.variant, shared.table.tolist()
 
 
 @pytest.mark.parametrize("name", [*NAMES, "limits"])
@@ -50,6 +52,7 @@ CHANGES = {
     "tile": (48, (LARGE, 100), COLUMNS),
     "least_tiles": (2, (100, 5000), COLUMNS),
     "least_tile": (48, (100, 5000), COLUMNS),
+    "shared_columns": (3000, (49, 2000), COLUMNS),
     "wanted_tasks": (1, (LARGE,), nbn.Layout.axes(None)),
     "part_elements": (100, (3, 30_000), ROWS),
     "part_rows": (10**6, (LARGE, 16), COLUMNS),
@@ -77,15 +80,15 @@ CHANGES = {
 
 def test_every_threshold_has_a_case():
     halves = {"stream_halves", "stream_beside_halves", "stream_visit_halves"}
-    assert {*CHANGES, *halves, "stream_back", "read_bytes", "read_run"} == set(NAMES)
+    assert {*CHANGES, *halves, "stream_back", "stream_back_bytes", "read_bytes", "read_run"} == set(NAMES)
 
 
 def test_what_is_written_past_the_cache():
     some = replace(TUNING, stream_bytes=1000, stream_halves=100)
-    assert some.past_cache(50, 4, 251, 50) and not some.past_cache(49, 4, 251, 50)
-    assert not some.past_cache(50, 4, 250, 50)
-    assert some.past_cache(64, 2, 501, 50) and not some.past_cache(63, 2, 501, 50)  # whole lines, and no whole ones
-    assert some.past_cache(100, 2, 501, 50) and not some.past_cache(99, 2, 501, 50)
+    assert some.past_cache(50, 4, 250, 50) and not some.past_cache(49, 4, 250, 50)
+    assert not some.past_cache(50, 4, 249, 50)
+    assert some.past_cache(64, 2, 500, 50) and not some.past_cache(63, 2, 500, 50)  # whole lines, and no whole ones
+    assert some.past_cache(100, 2, 500, 50) and not some.past_cache(99, 2, 500, 50)
 
 
 def test_what_goes_side_by_side_past_the_cache():
@@ -108,10 +111,11 @@ def test_how_large_x_is_read_where_there_is_no_output(layout, streamed):
 @pytest.mark.parametrize(("run", "streamed"), [(TUNING.stream_back - 1, 0), (TUNING.stream_back, 1)])
 @pytest.mark.parametrize("axes", [1, 0], ids=["rows", "columns"])
 def test_which_gradients_are_written_past_the_cache(axes, run, streamed):
-    shape = TUNING.stream_bytes // (4 * run) + 1, run
-    x = np.dtype("f4"), shape, (4 * run, 4)
-    chosen = backward._plan(nbn.Layout.axes(axes), (x, x, None, x), 1, True)
-    assert [int(board[backward_walk.STREAM]) for board in chosen.boards] == [streamed] * len(chosen.boards)
+    rows = -(-TUNING.stream_back_bytes // (4 * run))
+    for size, past in ((rows - 1, 0), (rows, streamed)):
+        x = np.dtype("f4"), (size, run), (4 * run, 4)
+        chosen = backward._plan(nbn.Layout.axes(axes), (x, x, None, x), 1, True)
+        assert [int(board[backward_walk.STREAM]) for board in chosen.boards] == [past] * len(chosen.boards)
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -15,7 +15,7 @@ SMALL = {
     "LOW_PART": 64,
     "FAR_BYTES": 4096,
     "FEWER_BYTES": 4096,
-    "TUNING": replace(backward.TUNING, stream_bytes=1024, stream_halves=0, stream_back=16),
+    "TUNING": replace(backward.TUNING, stream_back_bytes=1024, stream_halves=0, stream_back=16),
 }
 
 
