@@ -59,7 +59,7 @@ class Tuning:
     read_run: int  # ... and of a run
 
     def past_cache(self, run: int, itemsize: int, elements: int, least: int, size: int | None = None) -> bool:
-        """Whether an output is written past the cache: in runs of `least` elements, and `size` or `stream_bytes` large."""
+        """Whether an output is written past the cache, in runs of `least` elements, `size` or `stream_bytes` large."""
         if itemsize < 4 and run * itemsize % LINE_BYTES != 0:
             least = self.stream_halves
         return run >= least and elements * itemsize >= (self.stream_bytes if size is None else size)
