@@ -256,6 +256,13 @@ def test_equality_is_what_the_definition_says(one, other):
         assert hash(first) == hash(second)
 
 
+def test_equal_layouts_keep_the_factors_that_they_write():
+    one, other = nbn.Layout("(h q) -> q", h=1), nbn.Layout("q -> q")
+    assert one == other
+    for layout, sizes in ((other, [31]), (one, [1, 31]), (other, [31])):
+        assert [factor.size for factor in layout.resolve((31,)).factors] == sizes
+
+
 def test_an_equal_layout_serves_a_known_call(numpy_engine):
     x = numbers(4, 6).astype(np.float32)
     expected = nbn.normalize(x, nbn.Layout.batch())

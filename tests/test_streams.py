@@ -164,6 +164,16 @@ def test_blocks_of_any_array_are_those_of_the_whole(grouping, data):
         streams.BLOCK_BYTES = before
 
 
+def test_blocks_do_not_depend_on_an_equal_layout_that_came_before(rng):
+    x, first, second = rng.standard_normal((6, 12)), "n (a b c) -> a", "n (a d) -> a"
+    for shape, sizes in (((2, 2, 3), (2, 6)), ((3, 1, 4), (3, 4))):
+        one = nbn.Layout(first, **dict(zip("abc", shape, strict=True)))
+        other = nbn.Layout(second, **dict(zip("ad", sizes, strict=True)))
+        assert one == other
+        for layout in (one, other, one):
+            same(nbn.stream(x, layout), nbn.moments(x, layout))
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_every_element_is_read_once_in_blocks_of_whole_chunks(rng):
     data = Dataset(rng.standard_normal((30, 20)), chunks=(4, 5))

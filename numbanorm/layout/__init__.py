@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _MOST_AXES = 64  # of an array, by NumPy and by torch
+_MOST_SHAPES = 256  # whose factors a layout keeps
 AxesOf = Callable[[int], tuple[list[Axis], list[Axis]]]  # from a number of axes to both sides of a pattern
 
 
@@ -92,7 +93,7 @@ class Layout:
     array([0, 1, 2, 0, 1, 2])
     """
 
-    __slots__ = ("_axes_of", "_hash", "_key", "_settled", "_sizes", "_text")
+    __slots__ = ("_axes_of", "_hash", "_key", "_resolved", "_settled", "_sizes", "_text")
 
     def __init__(self, pattern: str, **sizes: int) -> None:
         if not isinstance(pattern, str):
@@ -131,6 +132,7 @@ class Layout:
         No array of less than `least` axes fits; beyond `settled` axes further ones come at one place, all alike.
         """
         self._text, self._key, self._sizes, self._axes_of = text, key, sizes, axes_of
+        self._resolved: dict[tuple[int, ...], Grouping] = {}
         self._settled = min(settled, _MOST_AXES)
         meanings = (self._meaning(ndim) for ndim in range(least, self._settled + 1))
         self._hash = hash(next((meaning for meaning in meanings if meaning), text))
@@ -318,8 +320,16 @@ class Layout:
         return self._axes_of(ndim)[1]
 
     def resolve(self, shape: Sequence[int]) -> Grouping:
-        """Apply the layout to a shape; cached."""
-        return _resolve(self, as_shape(shape))
+        """Apply the layout to a shape; cached. Factors are those that it writes: an equal layout may write others."""
+        shape = as_shape(shape)
+        known = self._resolved.get(shape)
+        if known is None:
+            left, right = self._axes_of(len(shape))
+            known = grouping_of(left, right, self._sizes, self._text, shape)
+            if len(self._resolved) >= _MOST_SHAPES:
+                self._resolved.clear()
+            self._resolved[shape] = known
+        return known
 
     def group_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the statistics of an array of this shape: the axes in the order written on the right."""
@@ -475,12 +485,6 @@ def _rebuild(key: str | tuple) -> Layout:
     if name == "axes":
         return Layout.axes(None if arguments == "None" else numbers)
     return getattr(Layout, name)(*numbers)
-
-
-@lru_cache(maxsize=4096)
-def _resolve(layout: Layout, shape: tuple[int, ...]) -> Grouping:
-    left, right = layout._axes_of(len(shape))
-    return grouping_of(left, right, layout._sizes, layout._text, shape)
 
 
 def _names(ndim: int) -> list[Axis]:
