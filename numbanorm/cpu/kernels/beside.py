@@ -61,7 +61,7 @@ def add_total(g, batch, sums, kept, room):
 
 
 @inline
-def _is_short(table, size):
+def _is_asked_for_early(table, size):
     """Whether a run of so many bytes is asked for two runs before: processors look ahead too late in short ones."""
     if LOOKS_AHEAD:
         return False
@@ -79,7 +79,7 @@ def sums_beside(x, narrow, table, at, side, batch, size, center, room):
     zero, following = splat(0.0), 0.0
     if LOOKS_AHEAD:
         following = run_pivot(x, at, size, center)
-    asked = _is_short(table, size * itemsize(x))
+    asked = _is_asked_for_early(table, size * itemsize(x))
     kept = zero, zero, zero
     for g in range(batch):
         near = at + g * side

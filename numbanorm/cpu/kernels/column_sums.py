@@ -162,15 +162,21 @@ def _add_block(columns, n, nb, center, room, bases, mean, m2):
 
 
 @inline
+def _row_offset(table, index):
+    """How far a row, counted through the inner loops, lies along x."""
+    rows = load_int(table, ROWS + SIZE)
+    return inner_offset(table, index // rows) + index % rows * load_int(table, ROWS + X)
+
+
+@inline
 def _block(table, origin, start, stop):
     """Where the block of rows begins that a part, whose rows end at `stop`, has at `start`; how many rows it has, and
     how many lie behind it.
     """
     rows = load_int(table, ROWS + SIZE)
-    repeat, row = start // rows, start % rows
-    left = min(rows - row, stop - start)
+    left = min(rows - start % rows, stop - start)
     count = left if left <= ROW_BLOCK + ROW_BLOCK // 4 else ROW_BLOCK  # no block of a few rows at the end
-    return origin + inner_offset(table, repeat) + row * load_int(table, ROWS + X), count, left - count
+    return origin + _row_offset(table, start), count, left - count
 
 
 @inline(forceinline=False)
@@ -189,25 +195,30 @@ def _wide_part(x, table, origin, part, columns, center, room, bases, mean, m2):
 
 
 @inline
-def _row_offset(table, index):
-    """How far a row, counted through the inner loops, lies along x."""
-    rows = load_int(table, ROWS + SIZE)
-    return inner_offset(table, index // rows) + index % rows * load_int(table, ROWS + X)
+def _row_of_piece(k, piece, apart):
+    """A row of the k-th `piece` of rows: another one in each, or all might lie at the border of a picture."""
+    return k * piece + k * (apart * 5 // 8) % apart
+
+
+@inline
+def _zeros(pivots, columns, narrow):
+    """Keep zeros as pivots."""
+    for place in range(0, 8 * columns, 8 * WIDTH):
+        store_near(pivots, place, splat(convert(0.0, narrow)))
 
 
 @inline
 def _sample(x, narrow, table, origin, start, stop, columns, room):
     """Keep as a column's pivot the mean, in float32, of SAMPLE of its rows [start, stop); 0 if it is not finite.
 
-    They are a few in each quarter, side by side, as memory is read fastest; and not evenly apart, or all might lie at
-    the border of a picture.
+    They are a few in each quarter, side by side, as memory is read fastest.
     """
     pivots, sums, item = viewed(room[0], ZERO, narrow), viewed(room[1], ZERO, narrow), itemsize(x)
     quarter = (stop - start) // 4
     apart = quarter - SAMPLE // 4 + 1
     for k in range(SAMPLE):
         lead, row = k // (SAMPLE // 4), k % (SAMPLE // 4)
-        at = origin + _row_offset(table, start + lead * quarter + lead * (apart * 5 // 8) % apart + row)
+        at = origin + _row_offset(table, start + _row_of_piece(lead, quarter, apart) + row)
         for i in range(0, columns, WIDTH):
             value, place = _some(x, at + i * item, columns - i, narrow), 8 * i
             if k == 0:
@@ -276,9 +287,8 @@ def _near_sums(x, narrow, table, origin, start, stop, columns, room, held):
         strip = PIECE_ROWS // 2
     behind = (columns + WIDTH - 1) // WIDTH * WIDTH * strip // columns + 1  # rows of which a strip touches some
     while start < stop:
-        row = start % rows
-        count, done = min(rows - row, stop - start), ZERO
-        at = origin + inner_offset(table, start // rows) + row * row_step
+        count, done = min(rows - start % rows, stop - start), ZERO
+        at = origin + _row_offset(table, start)
         start += count
         while count > 0:
             height = min(strip, count)
@@ -322,8 +332,7 @@ def _near_part(x, narrow, table, origin, part, columns, center, room, bases, mea
     if center != 0:
         _sample(x, narrow, table, origin, start, stop, columns, room)
     else:
-        for place in range(0, 8 * columns, 8 * WIDTH):
-            store_near(pivots, place, splat(convert(0.0, narrow)))
+        _zeros(pivots, columns, narrow)
     _near_sums(x, narrow, table, origin, start, stop, columns, room, (mean, m2))
     for i in range(0, columns, WIDTH):
         width, turn, serve, place = min(WIDTH, columns - i), ZERO, splat(0.0), 8 * i
@@ -357,16 +366,16 @@ def _near_part(x, narrow, table, origin, part, columns, center, room, bases, mea
 
 
 @inline
-def _sample_groups(x, narrow, table, origin, start, stop, high, low, room):
+def _sample_groups(x, narrow, table, origin, start, stop, columns, low, room):
     """Keep as the pivot of `low` columns side by side, which are a group, the mean, in float32, of GROUP_ROWS of their
     rows [start, stop), one of each piece of them; 0 if it is not finite.
     """
     pivots, wide, item = viewed(room[0], ZERO, narrow), room[1], itemsize(x)
     places, piece = stack(GROUP_ROWS, ZERO), (stop - start) // GROUP_ROWS
     for k in range(GROUP_ROWS):
-        store_int(places, k, origin + _row_offset(table, start + k * piece + k * (piece * 5 // 8) % piece))
+        store_int(places, k, origin + _row_offset(table, start + _row_of_piece(k, piece, piece)))
     share = convert(1.0 / float(GROUP_ROWS * low), narrow)
-    for column in range(0, high * low, low):
+    for column in range(0, columns, low):
         base = convert(welford.finite_or_zero(load_one(x, load_int(places, 0) + column * item)), narrow)
         s = splat(convert(0.0, narrow))
         for k in range(GROUP_ROWS):
@@ -376,7 +385,7 @@ def _sample_groups(x, narrow, table, origin, start, stop, high, low, room):
         pivot = convert(welford.finite_or_zero(base + total(s) * share), LIKE64)
         for i in range(0, low, WIDTH):  # lanes that reach too far are overwritten by the next group, or are room
             store_near(wide, 8 * (column + i), splat(pivot))
-    for place in range(0, 8 * high * low, 8 * WIDTH):
+    for place in range(0, 8 * columns, 8 * WIDTH):
         store_near(pivots, place, convert(load_near(wide, place, LIKE64), narrow))
 
 
@@ -427,13 +436,12 @@ def _near_groups(x, narrow, table, origin, part, columns, center, room, bases, m
     """
     start, stop = _part_rows(table, part)
     low, zero = load_int(table, LOW + SIZE), splat(0.0)
-    n, high, item = float((stop - start) * low), columns // low, itemsize(x)
+    n, item = float((stop - start) * low), itemsize(x)
     pivots, sums, squares = viewed(room[0], ZERO, narrow), room[1], room[2]
     if center != 0:
-        _sample_groups(x, narrow, table, origin, start, stop, high, low, room)
+        _sample_groups(x, narrow, table, origin, start, stop, columns, low, room)
     else:
-        for place in range(0, 8 * columns, 8 * WIDTH):
-            store_near(pivots, place, splat(convert(0.0, narrow)))
+        _zeros(pivots, columns, narrow)
     _near_sums(x, narrow, table, origin, start, stop, columns, room, (mean, m2))
     for column in range(0, columns, low):
         pivot = load_one(pivots, 8 * column - 4 * (column % WIDTH))  # lanes of float32 lie as far apart as of float64
